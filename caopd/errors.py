@@ -1,0 +1,25 @@
+"""The exceptions that caopd raises on purpose. Each message says what was expected, what came, where, and what to do."""
+
+
+class CaopdError(Exception):
+    """Root of every error that caopd raises on purpose; the command line prints its message without a traceback."""
+
+
+class ConfigError(CaopdError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class DataError(CaopdError, ValueError):
+    """A file or a row of a data set that cannot be used as it is."""
+
+
+class PromptTooLongError(CaopdError, ValueError):
+    """A prompt or a teacher context that would have to be cut to fit the model."""
+
+
+class ModelError(CaopdError, ValueError):
+    """A model or tokenizer that lacks something that training needs."""
+
+
+class RolloutError(CaopdError, RuntimeError):
+    """Rollouts that cannot be trained on: wrong policy version, or an engine that failed."""

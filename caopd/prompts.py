@@ -1,0 +1,100 @@
+"""Prompts: fields in, chat messages out. The only room that knows the templates.
+
+A prompt is rendered once from its fields and never edited afterwards, so nothing can vanish from it.
+The sentences of the teacher's contexts are those of the paper (arXiv 2604.16830, appendix C.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from caopd.types import Example, Message, TeacherContext
+
+
+class ConfidencePhrases(Protocol):
+    """The part of a confidence format that prompts need."""
+
+    @property
+    def instruction(self) -> str:
+        """Sentence that asks for a confidence."""
+        ...
+
+    @property
+    def field_name(self) -> str:
+        """How the teacher's note names the field, for example ``Confidence:``."""
+        ...
+
+    def render(self, confidence: float) -> str:
+        """The confidence segment as text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTemplate:
+    """The two sentences around a privileged response."""
+
+    introduction: str
+    closing: str
+
+
+CONTEXT_TEMPLATES = {
+    "demonstration": ContextTemplate(
+        introduction="This is an example for a response to the question:",
+        closing="Now answer with a response of your own, including the thinking process.",
+    ),
+    "solution": ContextTemplate(
+        introduction="Correct solution:",
+        closing="Correctly solve the original question.",
+    ),
+}
+"""Templates by :attr:`caopd.types.TeacherContext.kind`: appendix C.3.1 (SDFT) and C.3.2 (SDPO)."""
+
+NOTE_OPENING = "The empirical confidence for this question is "
+NOTE_CLOSING = ". Output exactly this value in the `{field}` field."
+
+
+def student_messages(example: Example, confidence_format: ConfidencePhrases) -> list[Message]:
+    """Render the student's prompt: system text, question, confidence instruction. Nothing privileged.
+
+    Args:
+        example: The row.
+        confidence_format: Gives the instruction that asks for a confidence.
+    """
+    return _messages(example, _question(example, confidence_format))
+
+
+def teacher_messages(
+    example: Example, context: TeacherContext, confidence_format: ConfidencePhrases
+) -> list[Message]:
+    """Render the teacher's prompt: the student's, then the privileged response, a note, the closing sentence.
+
+    Args:
+        example: The row.
+        context: The privileged response and the confidence that it states.
+        confidence_format: Renders that confidence as it renders the student's.
+    """
+    template = CONTEXT_TEMPLATES[context.kind]
+    response = context.response
+    if context.confidence is not None:
+        response += "\n" + confidence_format.render(context.confidence)
+    closing = template.closing
+    if context.empirical and context.confidence is not None:
+        closing = _note(context.confidence, confidence_format) + "\n" + closing
+    parts = [_question(example, confidence_format), f"{template.introduction}\n{response}", closing]
+    return _messages(example, "\n\n".join(parts))
+
+
+def _question(example: Example, confidence_format: ConfidencePhrases) -> str:
+    return f"{example.question}\n\n{confidence_format.instruction}"
+
+
+def _note(confidence: float, confidence_format: ConfidencePhrases) -> str:
+    return NOTE_OPENING + f"{confidence:.2f}" + NOTE_CLOSING.format(field=confidence_format.field_name)
+
+
+def _messages(example: Example, user: str) -> list[Message]:
+    system: list[Message] = []
+    if example.system is not None:
+        system.append({"role": "system", "content": example.system})
+    return [*system, {"role": "user", "content": user}]

@@ -1,0 +1,197 @@
+"""The frozen carriers that travel between the rooms of caopd. No torch here.
+
+Order of travel: ``Example`` -> ``Rollout`` -> ``VerifiedRollout`` -> ``VerifiedGroup`` -> ``TrainSample``
+(the tensors that follow live in :mod:`caopd.tokens`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypedDict
+
+
+class Message(TypedDict):
+    """One chat message, as chat templates take it."""
+
+    role: str
+    content: str
+
+
+class StopReason(StrEnum):
+    """Why a completion ended."""
+
+    EOS = "eos"
+    LENGTH = "length"
+
+
+class AnswerOutcome(StrEnum):
+    """What a verifier could make of a completion's answer."""
+
+    PARSED = "parsed"
+    MISSING = "missing"
+    MALFORMED = "malformed"
+
+
+class ConfidenceOutcome(StrEnum):
+    """What a confidence format could make of a completion's confidence segment."""
+
+    DECIMAL = "decimal"
+    """A number in [0, 1], as asked for."""
+    PERCENT = "percent"
+    """``85%``, read as 0.85."""
+    OUT_OF_TEN = "out_of_ten"
+    """``8.5/10``, read as 0.85."""
+    MISSING = "missing"
+    """No confidence segment at all."""
+    MALFORMED = "malformed"
+    """A segment without a number in a known form."""
+    OUT_OF_RANGE = "out_of_range"
+    """A number that no known form maps into [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a task.
+
+    Attributes:
+        id: Stable and unique within the task; random streams are derived from it.
+        question: What the user asks, without the confidence instruction.
+        target: What the task's verifier compares with.
+        system: System message, kept as it is.
+        demonstration: A response that shows the answer, without a confidence segment; the privileged context.
+        group: Label for results per subset (a subject, a difficulty).
+    """
+
+    id: str
+    question: str
+    target: str
+    system: str | None = None
+    demonstration: str | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion as the engine sampled it.
+
+    Attributes:
+        token_ids: Sampled ids, the end-of-sequence id included when ``stop_reason`` is ``EOS``.
+        text: The decoded completion without special tokens.
+        stop_reason: Why sampling ended.
+        logprobs: Log-probability (nats) of every sampled id under the model's unscaled distribution, one per id.
+        policy_version: Version of the student's weights that sampled it.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    stop_reason: StopReason
+    logprobs: tuple[float, ...]
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of one completion.
+
+    Attributes:
+        correct: Whether the answer agrees with the target. Without a parsed answer it is False.
+        answer: The answer in canonical form (equal answers are equal strings), None when none was parsed.
+        outcome: Whether an answer was parsed.
+    """
+
+    correct: bool
+    answer: str | None
+    outcome: AnswerOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceReading:
+    """What a confidence format read from one completion.
+
+    Attributes:
+        value: The confidence in [0, 1], or None: missing is not zero.
+        span: Character range of the segment in the text, None when there is no segment.
+        outcome: How the value was stated, or why there is none.
+    """
+
+    value: float | None
+    span: tuple[int, int] | None
+    outcome: ConfidenceOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRollout:
+    """A rollout with its verdict and its confidence reading: verified once, used everywhere."""
+
+    rollout: Rollout
+    verdict: Verdict
+    reading: ConfidenceReading
+
+    @property
+    def body(self) -> str:
+        """The completion's text without its confidence segment."""
+        return strip_segment(self.rollout.text, self.reading)
+
+
+def strip_segment(text: str, reading: ConfidenceReading) -> str:
+    """Return ``text`` without the confidence segment that ``reading`` found in it."""
+    if reading.span is None:
+        return text
+    start, end = reading.span
+    return text[:start].rstrip() + text[end:]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedGroup:
+    """The G rollouts of one prompt in one round.
+
+    Attributes:
+        example: The prompt's row.
+        rollouts: All G rollouts, in the order of sampling.
+        mu_hat: Empirical confidence: the estimator's estimate of the student's success rate on this prompt.
+    """
+
+    example: Example
+    rollouts: tuple[VerifiedRollout, ...]
+    mu_hat: float
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherContext:
+    """What the teacher sees beyond the question. Rendered once, by :mod:`caopd.prompts`; never edited as text.
+
+    Attributes:
+        kind: Which template (:data:`caopd.prompts.CONTEXT_TEMPLATES`).
+        response: The privileged response, without a confidence segment.
+        confidence: The confidence that the privileged response states, None for none.
+        empirical: Whether the confidence is the student's empirical one; then a note asks to output exactly it.
+    """
+
+    kind: str
+    response: str
+    confidence: float | None
+    empirical: bool = False
+
+    def with_empirical_confidence(self, mu_hat: float) -> TeacherContext:
+        """Return the context that states ``mu_hat`` as its confidence and asks for exactly that value."""
+        return replace(self, confidence=mu_hat, empirical=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSample:
+    """One completion to train on, before tokenisation.
+
+    Attributes:
+        example: The prompt's row.
+        rollout: The completion as sampled.
+        context: What the teacher sees; None for a sample that has no teacher.
+        confidence: Overwrites the completion's confidence segment; None trains on the completion as sampled.
+        weight: Weight in the loss; 0 means that the method had nothing to teach here.
+    """
+
+    example: Example
+    rollout: VerifiedRollout
+    context: TeacherContext | None
+    confidence: float | None = None
+    weight: float = 1.0
