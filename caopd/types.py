@@ -149,12 +149,13 @@ class VerifiedGroup:
     Attributes:
         example: The prompt's row.
         rollouts: All G rollouts, in the order of sampling.
-        mu_hat: Empirical confidence: the estimator's estimate of the student's success rate on this prompt.
+        mu_hat: Empirical confidence: the estimator's estimate of the student's success rate on this prompt; None
+            where it could not be estimated.
     """
 
     example: Example
     rollouts: tuple[VerifiedRollout, ...]
-    mu_hat: float
+    mu_hat: float | None
 
 
 @dataclass(frozen=True, slots=True)

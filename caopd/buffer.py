@@ -1,0 +1,73 @@
+"""A round's rollouts on disk, as JSON lines: what a killed run resumes from, and what a researcher reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from caopd.errors import DataError
+from caopd.types import (
+    AnswerOutcome,
+    ConfidenceOutcome,
+    ConfidenceReading,
+    Example,
+    Rollout,
+    StopReason,
+    Verdict,
+    VerifiedGroup,
+    VerifiedRollout,
+)
+
+
+def save_groups(path: Path, groups: Sequence[VerifiedGroup]) -> None:
+    """Write one group a line; the file appears only when it is complete.
+
+    Args:
+        path: Where to; missing folders are made.
+        groups: All groups of a round.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text("".join(json.dumps(asdict(group)) + "\n" for group in groups), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def load_groups(path: Path) -> list[VerifiedGroup]:
+    """Read what :func:`save_groups` wrote.
+
+    Raises:
+        DataError: If the file is not there.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"Expected the rollouts of the interrupted round in {path}, but there is no such file. Resume from a "
+            "checkpoint that was written at the end of a round instead."
+        )
+    return [_group(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _group(row: dict[str, Any]) -> VerifiedGroup:
+    rollouts = tuple(_verified(verified) for verified in row["rollouts"])
+    return VerifiedGroup(Example(**row["example"]), rollouts, row["mu_hat"])
+
+
+def _verified(row: dict[str, Any]) -> VerifiedRollout:
+    rollout, verdict, reading = row["rollout"], row["verdict"], row["reading"]
+    return VerifiedRollout(
+        Rollout(
+            token_ids=tuple(rollout["token_ids"]),
+            text=rollout["text"],
+            stop_reason=StopReason(rollout["stop_reason"]),
+            logprobs=tuple(rollout["logprobs"]),
+            policy_version=rollout["policy_version"],
+        ),
+        Verdict(verdict["correct"], verdict["answer"], AnswerOutcome(verdict["outcome"])),
+        ConfidenceReading(
+            reading["value"],
+            None if reading["span"] is None else (reading["span"][0], reading["span"][1]),
+            ConfidenceOutcome(reading["outcome"]),
+        ),
+    )

@@ -1,0 +1,99 @@
+"""Compares the model before and after training: ``metrics.json`` in the run directory, and a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from caopd.module import DistillationModule
+
+HEADLINE = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
+"""Metrics of the table, in its order; ``metrics.json`` holds all."""
+
+
+class BeforeAfterReport(Callback):
+    """Keeps the first and the last validation of a fit and reports both at its end.
+
+    The first one is Lightning's sanity check over the whole validation split (``num_sanity_val_steps=-1``), before any
+    optimizer step. ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` that
+    it was measured at; a metric that is undefined (an empty class, no parsed confidence) is null.
+    """
+
+    def __init__(self) -> None:
+        self.initial: dict[str, float] | None = None
+        self.final: dict[str, float] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know: how it all began."""
+        return {"initial": self.initial}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the first validation."""
+        self.initial = state_dict["initial"]
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the validation's metrics; the one before training also goes to the loggers, at step 0."""
+        if not isinstance(pl_module, DistillationModule):
+            return
+        values = {name: float(value) for name, value in pl_module.validation_metrics.compute().items()}
+        values |= {"n": int(values["n"]), "n_parsed": int(values["n_parsed"]), "step": trainer.global_step}
+        if not trainer.sanity_checking:
+            self.final = values
+            return
+        self.initial = values
+        for logger in trainer.loggers:
+            logger.log_metrics({f"val/{name}": value for name, value in values.items()}, step=0)
+
+    def is_stale(self, trainer: Trainer) -> bool:
+        """Return whether the model has been trained since the last validation."""
+        return self.final is None or self.final["step"] != trainer.global_step
+
+    def write(self, trainer: Trainer) -> Path:
+        """Write ``metrics.json`` into the run directory and return its path.
+
+        Args:
+            trainer: Whose run directory it is.
+        """
+        path = Path(trainer.log_dir or trainer.default_root_dir) / "metrics.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report = {"initial": _without_nan(self.initial), "final": _without_nan(self.final)}
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        return path
+
+    def table(self) -> Table:
+        """Return the headline metrics before and after training, side by side."""
+        table = Table(title="held-out prompts, greedy completions")
+        for column in ("metric", "before", "after", "change"):
+            table.add_column(column, justify="left" if column == "metric" else "right")
+        for name in HEADLINE:
+            before = (self.initial or {}).get(name, math.nan)
+            after = (self.final or {}).get(name, math.nan)
+            if name == "n":
+                table.add_row(name, f"{before:.0f}", f"{after:.0f}", "")
+            else:
+                table.add_row(name, _number(before), _number(after), _number(after - before, sign=True))
+        return table
+
+    def finish(self, trainer: Trainer) -> None:
+        """Write the file and print the table; called once, after fit and its last validation."""
+        if trainer.is_global_zero:
+            path = self.write(trainer)
+            console = Console()
+            console.print(self.table())
+            console.print(f"metrics: {path}", soft_wrap=True)
+
+
+def _without_nan(values: dict[str, float] | None) -> dict[str, float | None] | None:
+    return values and {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def _number(value: float, *, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:+.3f}" if sign else f"{value:.3f}"

@@ -1,0 +1,43 @@
+"""Logs every rollout round: what was drawn, and how long each phase took."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from caopd.datamodule import RolloutDataModule
+
+
+class RoundStatistics(Callback):
+    """Logs ``rollout/*`` (accuracy, mu_hat, format adherence, ...) and ``time/*`` (seconds a phase, tokens/s)."""
+
+    def __init__(self) -> None:
+        self._train_seconds = 0.0
+        self._batch_start = 0.0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Start the clock of a training step."""
+        self._batch_start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Stop it."""
+        self._train_seconds += time.perf_counter() - self._batch_start
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the round."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, RolloutDataModule):
+            return
+        seconds = data.clock.take() | {"train": self._train_seconds}
+        self._train_seconds = 0.0
+        values = {f"rollout/{name}": value for name, value in data.statistics.items()}
+        values |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
+        if seconds.get("rollout"):
+            values["time/rollout_tokens_per_second"] = data.statistics["num_tokens"] / seconds["rollout"]
+        pl_module.log_dict(values, sync_dist=False, rank_zero_only=False)

@@ -1,0 +1,53 @@
+"""The ``caopd`` command. This file imports nothing heavy, so that ``caopd --help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from caopd import __version__
+
+HELP = f"""caopd {__version__}: calibration-aware on-policy distillation of language models
+
+usage: caopd COMMAND [options]
+
+commands:
+  fit        train a model on its own rollouts       caopd fit --config configs/quickstart.yaml
+  validate   metrics on the validation split         caopd validate --config ... --ckpt_path ...
+  test       metrics on the test split               caopd test --config ... --ckpt_path ...
+  predict    completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
+
+options:
+  -h, --help   this page; `caopd COMMAND --help` lists every setting
+  --version    the version
+
+Any setting of a config can be overridden: caopd fit --config configs/quickstart.yaml --model.method=SDFT
+"""
+COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        arguments: Command line without the program's name; by default that of the process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(HELP)
+        return 0
+    if arguments[0] == "--version":
+        sys.stdout.write(f"caopd {__version__}\n")
+        return 0
+    if arguments[0] not in COMMANDS:
+        sys.stderr.write(
+            f"error: expected a command of {', '.join(COMMANDS)}, but got {arguments[0]!r}. See `caopd --help`.\n"
+        )
+        return 2
+    from caopd.lightning_cli import run
+
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Draws completions of some weights and verifies them: for training, evaluation and the teacher alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from caopd.confidence import ConfidenceFormat
+from caopd.errors import RolloutError
+from caopd.models.language_model import LanguageModel
+from caopd.phases import PhaseClock
+from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
+from caopd.types import Example, Rollout, VerifiedRollout, strip_segment
+from caopd.verifiers import Verifier
+
+
+class Verification:
+    """Verifies completions: one verifier and one confidence format, for training and evaluation alike.
+
+    Args:
+        verifier: The task's.
+        confidence_format: Reads the stated confidence.
+    """
+
+    def __init__(self, verifier: Verifier, confidence_format: ConfidenceFormat) -> None:
+        self._verifier = verifier
+        self._confidence_format = confidence_format
+
+    def __call__(self, rollout: Rollout, example: Example) -> VerifiedRollout:
+        """Read the confidence, and verify the text without its confidence segment."""
+        reading = self._confidence_format.parse(rollout.text)
+        verdict = self._verifier.verify(strip_segment(rollout.text, reading), example.target)
+        return VerifiedRollout(rollout, verdict, reading)
+
+
+class Completer:
+    """An engine, a verification and a clock, used together.
+
+    Args:
+        engine: Draws; already started.
+        verification: Verifies what was drawn.
+        clock: Times the phases.
+        precision: Gives the context that the model computes in, the same as in training.
+    """
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        verification: Verification,
+        clock: PhaseClock,
+        precision: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._engine = engine
+        self._verification = verification
+        self._clock = clock
+        self._precision = precision
+        self._version = -1
+
+    def sync(self, policy: LanguageModel, version: int) -> None:
+        """Hand the policy's current weights to the engine.
+
+        Args:
+            policy: The model to draw from.
+            version: Number of optimizer steps behind these weights.
+        """
+        with self._clock("sync"):
+            self._engine.sync(policy, version)
+        self._version = version
+
+    def complete(
+        self,
+        examples: Sequence[Example],
+        requests: Sequence[RolloutRequest],
+        num_rollouts: int,
+        sampling: Sampling,
+    ) -> list[tuple[VerifiedRollout, ...]]:
+        """Draw ``num_rollouts`` completions per request and verify each against its example.
+
+        Args:
+            examples: The rows.
+            requests: Their prompts and seeds.
+            num_rollouts: G.
+            sampling: Temperature, nucleus, length limit.
+
+        Raises:
+            RolloutError: If the engine sampled from other weights than the synced ones.
+        """
+        with self._clock("rollout"), self._precision():
+            groups = self._engine.generate(requests, num_rollouts, sampling)
+        check_versions(groups, self._version)
+        with self._clock("verify"):
+            return [
+                tuple(self._verification(rollout, example) for rollout in group)
+                for example, group in zip(examples, groups, strict=True)
+            ]
+
+
+def check_versions(groups: Sequence[Sequence[Rollout]], expected: int) -> None:
+    """Raise if a rollout was not sampled by the weights it should come from.
+
+    Raises:
+        RolloutError: If a rollout carries another policy version.
+    """
+    versions = {rollout.policy_version for group in groups for rollout in group}
+    if versions - {expected}:
+        raise RolloutError(
+            f"Expected every rollout to be sampled by policy version {expected}, but got {sorted(versions)}: the "
+            "engine generates with stale weights."
+        )

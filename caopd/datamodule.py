@@ -1,0 +1,323 @@
+"""The data of on-policy distillation: every epoch is one rollout round of the current student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningDataModule, Trainer
+
+from caopd.batching import BatchPlan, RoundBatches, prompt_indices, prompt_positions
+from caopd.buffer import load_groups, save_groups
+from caopd.completer import Completer, Verification
+from caopd.confidence import ConfidenceFormat, InlineConfidence
+from caopd.encoding import SampleEncoder
+from caopd.distributed import gather_in_order
+from caopd.errors import ConfigError
+from caopd.estimators import Estimator, MonteCarlo
+from caopd.evaluation import EvaluationBatches, EvaluationConfig
+from caopd.methods import Method
+from caopd.module import DistillationModule
+from caopd.phases import Phase, PhaseClock, PhaseListener
+from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling, TransformersEngine
+from caopd.rounds import RoundConfig, known_teacher_context, round_statistics
+from caopd.seeds import derive_seed
+from caopd.tasks import Task
+from caopd.types import Example, TrainSample, VerifiedGroup, VerifiedRollout
+
+
+class RolloutDataModule(LightningDataModule):
+    """Draws, verifies and revises the student's rollouts; one Lightning epoch trains on one round of them.
+
+    A round: sync the student's weights into the engine, draw G completions for each of the next prompts, verify them,
+    estimate mu_hat, let the method make training samples, encode them. Random numbers come from the seed, the round
+    and the prompt alone, so a round is the same for any number of processes and after any interruption.
+
+    Args:
+        task: Rows, prompts and the verifier.
+        method: Makes training samples; on the command line it is ``--model.method``.
+        round: Prompts and rollouts per round.
+        sampling: How training rollouts are drawn.
+        batch_size: Sequences in a micro-batch of one process.
+        estimator: Of mu_hat; None is Monte Carlo, the paper's.
+        confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
+        engine: Draws completions; None generates with transformers.
+        evaluation: How held-out prompts are completed.
+        template_arguments: Passed to the chat template, for example ``{enable_thinking: false}``.
+        keep_rounds: How many rounds' rollouts stay in the run directory; None keeps all.
+        seed: Of the order of prompts and of all rollouts.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        method: Method,
+        round: RoundConfig = RoundConfig(),
+        sampling: Sampling = Sampling(),
+        batch_size: int = 8,
+        estimator: Estimator | None = None,
+        confidence: ConfidenceFormat | None = None,
+        engine: RolloutEngine | None = None,
+        evaluation: EvaluationConfig = EvaluationConfig(),
+        template_arguments: dict[str, Any] | None = None,
+        keep_rounds: int | None = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.task = task
+        self.method = method
+        self.round = round
+        self.sampling = sampling
+        self.batch_size = batch_size
+        self.estimator = estimator or MonteCarlo()
+        self.confidence = confidence or InlineConfidence()
+        self.engine = engine or TransformersEngine()
+        self.evaluation = evaluation
+        self.template_arguments = template_arguments or {}
+        self.keep_rounds = keep_rounds
+        self.seed = seed
+        self.clock = PhaseClock(self._announce)
+        self.statistics: dict[str, float] = {}
+        self._examples: dict[str, Sequence[Example]] = {}
+        self._interrupted: dict[str, Any] | None = None
+        self._num_batches = 0
+        self._completer: Completer | None = None
+        if round.num_rollouts < method.min_rollouts:
+            raise ConfigError(
+                f"Expected `num_rollouts` (G) to be at least {method.min_rollouts} for {type(method).__name__}, but "
+                f"got {round.num_rollouts}: a rollout needs another one of its group as solution."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Load the splits that the stage needs and check every row before the first rollout.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            ConfigError: If the trainer or the sizes do not fit together.
+            DataError: If a row cannot be used.
+            PromptTooLongError: If a prompt or a known context does not fit the model.
+        """
+        if self._completer is None:
+            self._completer = self._make_completer(self.engine)
+        if stage == "fit":
+            self._setup_training()
+        for split in {"fit": ["validation"], "validate": ["validation"], "test": ["test"], "predict": ["test"]}[stage]:
+            examples = self.task.examples(split)
+            self._examples[split] = examples[: self.evaluation.num_examples]
+            encoder = self._encoder(self.evaluation.sampling)
+            for example in self._examples[split]:
+                encoder.student_prompt(example)
+
+    def _setup_training(self) -> None:
+        trainer = self._trainer
+        if trainer.reload_dataloaders_every_n_epochs != 1:
+            raise ConfigError(
+                "Expected `reload_dataloaders_every_n_epochs` of the Trainer to be 1, so that every epoch trains on new "
+                f"rollouts, but got {trainer.reload_dataloaders_every_n_epochs}: pass "
+                "`Trainer(reload_dataloaders_every_n_epochs=1)` or `--trainer.reload_dataloaders_every_n_epochs=1`."
+            )
+        if self.round.num_prompts_per_round % trainer.world_size:
+            raise ConfigError(
+                f"Expected `num_prompts_per_round` = {self.round.num_prompts_per_round} to be a multiple of the number "
+                f"of processes, {trainer.world_size}: groups are kept whole."
+            )
+        self._plan.check(self.round.num_samples)
+        examples = self.task.examples("train")
+        if self.round.num_prompts_per_round > len(examples):
+            raise ConfigError(
+                f"Expected at least `num_prompts_per_round` = {self.round.num_prompts_per_round} training examples, but "
+                f"the task has {len(examples)}: lower `data.round.num_prompts_per_round` or add data."
+            )
+        self._encoder(self.sampling).check(examples, self.method)
+        self._examples["train"] = examples
+
+    @property
+    def steps_per_round(self) -> int:
+        """Optimizer steps that train on one round."""
+        plan = self._plan
+        return -(-self.round.num_samples // (plan.batch_size * plan.accumulate * plan.world_size))
+
+    def train_dataloader(self) -> RoundBatches:
+        """Run the current epoch's rollout round and return this process's micro-batches.
+
+        A run that was interrupted within a round goes on with that round's rollouts, behind what it trained on.
+        """
+        number = self._trainer.current_epoch
+        interrupted, self._interrupted = self._interrupted, None
+        num_done = 0
+        if interrupted is not None and interrupted["round"] == number:
+            groups = load_groups(Path(interrupted["file"]))
+            num_done = interrupted["num_batches_done"]
+        else:
+            groups = self._run_round(number)
+        samples = self._train_samples(groups)
+        self.statistics = round_statistics(groups, samples)
+        with self.clock("verify"):
+            encoder = self._encoder(self.sampling)
+            tokenized = [encoder.encode(sample) for sample in samples]
+        model = self._model
+        batches = self._plan.micro_batches(
+            tokenized, self._trainer.global_rank, model.loss, model.student.pad_token_id
+        )
+        self._num_batches = len(batches)
+        return RoundBatches(batches, num_done)
+
+    def val_dataloader(self) -> EvaluationBatches:
+        """Return the validation split, completed as it is iterated over."""
+        return self._evaluation_batches("validation")
+
+    def test_dataloader(self) -> EvaluationBatches:
+        """Return the test split, completed as it is iterated over."""
+        return self._evaluation_batches("test")
+
+    def predict_dataloader(self) -> EvaluationBatches:
+        """Return the test split, completed as it is iterated over."""
+        return self._evaluation_batches("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the estimator's state and, within a round, where its rollouts are and how far training got."""
+        progress = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        state: dict[str, Any] = {"estimator": self.estimator.state_dict()}
+        if 0 < progress.ready < self._num_batches:
+            number = self._trainer.current_epoch
+            state["interrupted"] = {
+                "round": number,
+                "file": str(self._buffer_file(number).absolute()),
+                "num_batches_done": progress.ready,
+            }
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.estimator.load_state_dict(state_dict["estimator"])
+        self._interrupted = state_dict.get("interrupted")
+
+    def teardown(self, stage: str) -> None:
+        """Close the engine."""
+        self.engine.close()
+        self._completer = None
+
+    def _run_round(self, number: int) -> list[VerifiedGroup]:
+        """Draw this process's share of the round, gather all groups in order, and keep them on disk."""
+        size = self.round.num_prompts_per_round
+        positions = prompt_positions(number, size)
+        indices = prompt_indices(positions, len(self._examples["train"]), self.seed)
+        share = size // self._trainer.world_size
+        mine = slice(self._trainer.global_rank * share, (self._trainer.global_rank + 1) * share)
+        examples = [self._examples["train"][index] for index in indices[mine]]
+        seeds = [derive_seed(self.seed, "rollout", position) for position in positions[mine]]
+        prompts = [self._encoder(self.sampling).student_prompt(example) for example in examples]
+        rollouts = self._complete(examples, prompts, seeds, self.round.num_rollouts, self.sampling)
+        teacher_answers = self._teacher_answers(examples, rollouts, seeds)
+        groups = gather_in_order(
+            [
+                VerifiedGroup(example, group, self.estimator.estimate([v.verdict for v in group], answers))
+                for example, group, answers in zip(examples, rollouts, teacher_answers, strict=True)
+            ]
+        )
+        self.estimator.end_round([[verified.verdict for verified in group.rollouts] for group in groups])
+        if self._trainer.is_global_zero:
+            save_groups(self._buffer_file(number), groups)
+            if self.keep_rounds is not None:
+                self._buffer_file(number - self.keep_rounds).unlink(missing_ok=True)
+        return groups
+
+    def _teacher_answers(
+        self, examples: Sequence[Example], rollouts: Sequence[Sequence[VerifiedRollout]], seeds: Sequence[int]
+    ) -> list[list[str | None]]:
+        """Return the teacher's parsed answers per example, none where the estimator or the group has no use for them."""
+        num_rollouts = self.estimator.num_teacher_rollouts
+        if num_rollouts == 0:
+            return [[] for _ in examples]
+        encoder = self._encoder(self.sampling)
+        contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
+        # Without a context the teacher still completes the question, and is not listened to: generation is collective.
+        prompts = [
+            encoder.student_prompt(example) if context is None else encoder.teacher_prompt(example, context)
+            for example, context in zip(examples, contexts, strict=True)
+        ]
+        completer = self._make_completer(TransformersEngine())
+        completer.sync(self._model.teacher, self._trainer.global_step)
+        requests = [RolloutRequest(p, derive_seed(s, "teacher")) for p, s in zip(prompts, seeds, strict=True)]
+        groups = completer.complete(examples, requests, num_rollouts, self.sampling)
+        return [
+            [] if context is None else [verified.verdict.answer for verified in group]
+            for context, group in zip(contexts, groups, strict=True)
+        ]
+
+    def _train_samples(self, groups: Sequence[VerifiedGroup]) -> list[TrainSample]:
+        """Return the trained samples of all groups, group by group."""
+        return [
+            sample for group in groups for sample in self.method.train_samples(group)[: self.round.num_trained_rollouts]
+        ]
+
+    def _evaluation_batches(self, split: str) -> EvaluationBatches:
+        config = self.evaluation
+        encoder = self._encoder(config.sampling)
+
+        def complete(examples: Sequence[Example]) -> list[VerifiedRollout]:
+            prompts = [encoder.student_prompt(example) for example in examples]
+            seeds = [derive_seed(self.seed, split, example.id) for example in examples]
+            return [group[0] for group in self._complete(examples, prompts, seeds, 1, config.sampling)]
+
+        trainer = self._trainer
+        return EvaluationBatches(
+            self._examples[split], complete, config.batch_size, trainer.global_rank, trainer.world_size
+        )
+
+    def _complete(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[tuple[int, ...]],
+        seeds: Sequence[int],
+        num_rollouts: int,
+        sampling: Sampling,
+    ) -> list[tuple[VerifiedRollout, ...]]:
+        """Draw and verify completions of the student as it is now."""
+        assert self._completer is not None
+        self._completer.sync(self._model.student, self._trainer.global_step)
+        requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        return self._completer.complete(examples, requests, num_rollouts, sampling)
+
+    def _make_completer(self, engine: RolloutEngine) -> Completer:
+        engine.start(self._model.tokenizer)
+        verification = Verification(self.task.verifier, self.confidence)
+        return Completer(engine, verification, self.clock, self._trainer.precision_plugin.forward_context)
+
+    def _encoder(self, sampling: Sampling) -> SampleEncoder:
+        model = self._model
+        return SampleEncoder(
+            model.tokenizer, self.confidence, self.template_arguments, model.max_length, sampling.max_new_tokens
+        )
+
+    def _buffer_file(self, number: int) -> Path:
+        directory = self._trainer.log_dir or self._trainer.default_root_dir
+        return Path(directory) / "rollouts" / f"round_{number:05d}.jsonl"
+
+    def _announce(self, phase: Phase) -> None:
+        for callback in self._trainer.callbacks:
+            if isinstance(callback, PhaseListener):
+                callback.on_phase(phase)
+
+    @property
+    def _plan(self) -> BatchPlan:
+        return BatchPlan(self.batch_size, self._trainer.accumulate_grad_batches, self._trainer.world_size)
+
+    @property
+    def _trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise ConfigError("RolloutDataModule works inside a Trainer: pass it as `Trainer.fit(model, datamodule=...)`.")
+        return self.trainer
+
+    @property
+    def _model(self) -> DistillationModule:
+        model = self._trainer.lightning_module
+        if not isinstance(model, DistillationModule):
+            raise ConfigError(
+                "Expected RolloutDataModule to be used with a DistillationModule, but got "
+                f"{type(model).__name__}: rollouts come from its student."
+            )
+        return model

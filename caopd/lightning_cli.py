@@ -1,0 +1,106 @@
+"""LightningCLI over the module and the data module; errors as one readable message."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+# Names that may be given without their module, as in `--model.method=SDFT`, are those that are imported here.
+import caopd.confidence
+import caopd.estimators
+import caopd.methods
+import caopd.rollouts
+import caopd.tasks  # noqa: F401
+from caopd.callbacks import (
+    BeforeAfterReport,
+    PhaseProgressBar,
+    PredictionWriter,
+    ReliabilityDiagrams,
+    RoundStatistics,
+    SampleCompletions,
+)
+from caopd.datamodule import RolloutDataModule
+from caopd.errors import CaopdError
+from caopd.module import DistillationModule
+
+TRAINER_DEFAULTS = {
+    "reload_dataloaders_every_n_epochs": 1,
+    "num_sanity_val_steps": -1,
+    "log_every_n_steps": 1,
+    "gradient_clip_val": 1.0,
+}
+"""One round an epoch; the whole validation split before the first step; SDFT's and SDPO's clipping."""
+
+
+class CaopdCLI(LightningCLI):
+    """LightningCLI with the project's callbacks; ``model.method`` is shared with the data module."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Share the method, and add the callbacks under keys of their own."""
+        parser.link_arguments("model.method", "data.method", apply_on="instantiate")
+        parser.add_lightning_class_args(ReliabilityDiagrams, "reliability")
+        parser.add_lightning_class_args(SampleCompletions, "completions")
+        parser.add_lightning_class_args(RoundStatistics, "statistics")
+        parser.add_lightning_class_args(BeforeAfterReport, "report")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
+        """Make the trainer, with the phase bar in place of Lightning's unless bars are off."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.progress_bar_callback is not None:
+            trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
+        return trainer
+
+    def after_fit(self) -> None:
+        """Validate what the last validation has not seen, then compare before and after."""
+        report = next(c for c in self.trainer.callbacks if isinstance(c, BeforeAfterReport))
+        if report.is_stale(self.trainer):
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        report.finish(self.trainer)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a Lightning subcommand and return the exit status.
+
+    Args:
+        arguments: Command line without the program's name.
+    """
+    quiet = {"exit_on_error": False}
+    try:
+        _ignore_idle_warnings()
+        CaopdCLI(
+            DistillationModule,
+            RolloutDataModule,
+            args=list(arguments),
+            trainer_defaults=TRAINER_DEFAULTS,
+            auto_configure_optimizers=False,
+            parser_kwargs={**quiet, **{command: quiet for command in ("fit", "validate", "test", "predict")}},
+        )
+    except (CaopdError, ArgumentError) as error:
+        sys.stderr.write(f"error: {message_of(error)}\n")
+        return 2
+    return 0
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of the innermost cause: where the settings are wrong, that says which one and why."""
+    causes = list(_causes(error))
+    own = [cause for cause in causes if isinstance(cause, CaopdError)]
+    return str(own[-1] if own else causes[-1])
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _ignore_idle_warnings() -> None:
+    """Silence advice that does not apply: rounds are made in this process, there are no workers to add."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")

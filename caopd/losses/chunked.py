@@ -1,0 +1,222 @@
+"""The divergence from hidden states, a few tokens at a time, with the gradient formed in the forward pass.
+
+A batch's logits over a vocabulary of 151,936 cost 0.6 MB per token and model and several times that with
+autograd. Here only one chunk of them exists at a time: memory beyond the gradients themselves is flat in the
+number of tokens.
+
+Shape suffixes: T tokens (of the batch or of one chunk), V vocabulary, H hidden size (student and teacher may
+differ).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from caopd.errors import ConfigError
+from caopd.losses.divergence import (
+    Divergence,
+    divergence_of,
+    expectation,
+    log_probabilities,
+    value_and_logit_gradient,
+)
+from caopd.losses.gradients import LossGradients, MatmulOperands, with_gradients
+
+_CPU_BLOCK = 8
+"""Tokens whose softmax is taken at a time on a CPU: a few MB, which the allocator hands out again."""
+
+
+class TokenStatistics(NamedTuple):
+    """What a pass over the logits tells about every token; detached, float32 (float64 for float64 inputs).
+
+    Attributes:
+        divergence_T: Divergence of student and teacher, nats; unweighted.
+        student_entropy_T: Entropy of the student's distribution, nats.
+        teacher_entropy_T: Entropy of the teacher's distribution, nats.
+        teacher_top1_T: The teacher's most likely token id, int64.
+        student_logprob_T: The student's log-probability of the target token, nats; ``None`` without targets.
+    """
+
+    divergence_T: Tensor
+    student_entropy_T: Tensor
+    teacher_entropy_T: Tensor
+    teacher_top1_T: Tensor
+    student_logprob_T: Tensor | None
+
+
+def chunked_divergence(
+    student_hidden_TH: Tensor,
+    student_head_VH: Tensor,
+    teacher_hidden_TH: Tensor,
+    teacher_head_VH: Tensor,
+    weight_T: Tensor,
+    confidence_mask_T: Tensor,
+    reasoning: Divergence,
+    confidence: Divergence,
+    target_T: Tensor | None = None,
+    chunk_size: int = 64,
+) -> tuple[Tensor, TokenStatistics]:
+    """Return sum_t weight_t D_t(S_t, T_t), and statistics per token; the batch's logits never exist.
+
+    S_t = softmax(W_S h_t) and T_t likewise; D_t is ``confidence`` at the tokens of the confidence segment and
+    ``reasoning`` elsewhere. Equal to the weighted sum of :func:`~caopd.losses.divergence.token_divergence`,
+    value and gradients. The gradients with respect to the logits have closed forms (w the teacher's weight):
+
+    - reverse KL: S (log S - log T - KL(S||T));
+    - forward KL: S - T;
+    - JSD: (1-w) S (log S - log M - KL(S||M)).
+
+    Gradients flow to ``student_hidden_TH`` and ``student_head_VH`` only, and are formed only where they are
+    required. They are scaled in place in the backward pass, so it runs once: a second one through the same
+    loss raises. Under autocast the matrix products run in its dtype and the softmax in float32. A token of
+    weight 0 has statistics, and no part in loss or gradients even where its divergence is infinite. An
+    infinite divergence of positive weight makes the loss ``inf`` and the gradients NaN.
+
+    Args:
+        student_hidden_TH: Last hidden states of the student, after the final norm.
+        student_head_VH: The student's output embedding; tied heads are just the same tensor.
+        teacher_hidden_TH: Hidden states of the teacher for the same tokens; its hidden size may differ.
+        teacher_head_VH: The teacher's output embedding, over the same vocabulary.
+        weight_T: Weight of every token in the loss.
+        confidence_mask_T: Boolean, true in the confidence segment.
+        reasoning: Divergence outside the confidence segment.
+        confidence: Divergence inside it.
+        target_T: Token ids whose log-probability under the student to report, int64.
+        chunk_size: Tokens whose logits exist at a time. A chunk reads and writes the head's whole gradient,
+            so larger chunks are faster where matrix products are fast.
+
+    Returns:
+        The scalar loss (float32, or float64 for float64 inputs) and the statistics.
+
+    Raises:
+        ConfigError: Vocabularies or token counts that differ, or ``chunk_size`` below 1.
+
+    Example:
+        >>> hidden, student_head = torch.ones(1, 1), torch.zeros(2, 1, requires_grad=True)
+        >>> teacher_head, no_confidence = torch.tensor([[0.75], [0.25]]).log(), torch.tensor([False])
+        >>> loss, statistics = chunked_divergence(hidden, student_head, hidden, teacher_head, torch.ones(1),
+        ...     no_confidence, Divergence("forward_kl"), Divergence("forward_kl"))
+        >>> loss.backward()
+        >>> student_head.grad.T  # S - T
+        tensor([[-0.2500,  0.2500]])
+    """
+    _check_vocabularies(student_head_VH, teacher_head_VH)
+    _check_token_counts(student_hidden_TH, teacher_hidden_TH, weight_T, confidence_mask_T, target_T)
+    chunks = _chunks(confidence_mask_T, reasoning, confidence, chunk_size)
+    gradients = LossGradients.wanted(student_hidden_TH, student_head_VH, weight_T)
+    inputs = (student_hidden_TH, student_head_VH, teacher_hidden_TH, teacher_head_VH)
+    operands = MatmulOperands(*(_matmul_operand(x) for x in inputs))
+    with torch.no_grad(), torch.autocast(student_hidden_TH.device.type, enabled=False):
+        statistics = _run(operands, chunks, target_T, gradients)
+        counted_T = statistics.divergence_T.masked_fill(weight_T == 0, 0.0)
+        loss = (counted_T * weight_T.to(counted_T.dtype)).sum()
+    if gradients is not None:
+        loss = with_gradients(loss, student_hidden_TH, student_head_VH, gradients)
+    return loss, statistics
+
+
+def _run(
+    operands: MatmulOperands,
+    chunks: list[tuple[Tensor, Divergence]],
+    target_T: Tensor | None,
+    gradients: LossGradients | None,
+) -> TokenStatistics:
+    """Fill the statistics, and the gradients if there are any, chunk by chunk."""
+    statistics = _empty_statistics(operands.student_hidden_TH, target_T is not None)
+    for rows_T, divergence in chunks:
+        student_TV = operands.student_hidden_TH[rows_T] @ operands.student_head_VH.T
+        teacher_TV = operands.teacher_hidden_TH[rows_T] @ operands.teacher_head_VH.T
+        block_size = _CPU_BLOCK if student_TV.device.type == "cpu" else len(rows_T)
+        blocks = (torch.split(x, block_size) for x in (student_TV, teacher_TV, rows_T))
+        for student_block_TV, teacher_block_TV, block_rows_T in zip(*blocks, strict=True):
+            _consume(
+                student_block_TV, teacher_block_TV, block_rows_T, divergence, statistics, target_T, gradients
+            )
+        if gradients is not None:
+            gradients.add(operands, rows_T, student_TV)
+    return statistics
+
+
+def _consume(
+    student_logits_TV: Tensor,
+    teacher_logits_TV: Tensor,
+    rows_T: Tensor,
+    divergence: Divergence,
+    statistics: TokenStatistics,
+    target_T: Tensor | None,
+    gradients: LossGradients | None,
+) -> None:
+    """Fill some tokens' statistics; with gradients, overwrite the student's logits by the loss's gradient."""
+    student_TV, teacher_TV = log_probabilities(student_logits_TV), log_probabilities(teacher_logits_TV)
+    statistics.student_entropy_T[rows_T] = -expectation(student_TV.exp(), student_TV)
+    statistics.teacher_entropy_T[rows_T] = -expectation(teacher_TV.exp(), teacher_TV)
+    statistics.teacher_top1_T[rows_T] = teacher_TV.argmax(-1)
+    if statistics.student_logprob_T is not None and target_T is not None:
+        target_T1 = target_T[rows_T].unsqueeze(-1)
+        statistics.student_logprob_T[rows_T] = student_TV.gather(-1, target_T1).squeeze(-1)
+    if gradients is None:
+        statistics.divergence_T[rows_T] = divergence_of(student_TV, teacher_TV, divergence)
+        return
+    value_T, gradient_TV = value_and_logit_gradient(student_TV, teacher_TV, divergence)
+    statistics.divergence_T[rows_T] = value_T
+    weight_T1 = gradients.relative_weight_T[rows_T].unsqueeze(-1)
+    student_logits_TV.copy_(gradient_TV.mul_(weight_T1).masked_fill_(weight_T1 == 0, 0.0))
+
+
+def _empty_statistics(hidden_TH: Tensor, with_targets: bool) -> TokenStatistics:
+    dtype = torch.promote_types(hidden_TH.dtype, torch.float32)
+    value_T = torch.zeros(len(hidden_TH), dtype=dtype, device=hidden_TH.device)
+    return TokenStatistics(
+        divergence_T=value_T,
+        student_entropy_T=value_T.clone(),
+        teacher_entropy_T=value_T.clone(),
+        teacher_top1_T=value_T.long(),
+        student_logprob_T=value_T.clone() if with_targets else None,
+    )
+
+
+def _matmul_operand(x: Tensor) -> Tensor:
+    """Return a tensor as autocast would hand it to a matrix product, cut off from its history."""
+    x, kind = x.detach(), x.device.type
+    if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+        return x.to(torch.get_autocast_dtype(kind))
+    return x
+
+
+def _check_vocabularies(student_head_VH: Tensor, teacher_head_VH: Tensor) -> None:
+    if student_head_VH.shape[0] != teacher_head_VH.shape[0]:
+        raise ConfigError(
+            "Expected student and teacher to share one vocabulary, but the student's head has "
+            f"{student_head_VH.shape[0]} rows and the teacher's {teacher_head_VH.shape[0]}. Use a teacher "
+            "with the student's tokenizer, and cut rows that only pad the larger head."
+        )
+
+
+def _check_token_counts(student_hidden_TH: Tensor, *others: Tensor | None) -> None:
+    counts = [other.shape[0] for other in others if other is not None]
+    if any(count != student_hidden_TH.shape[0] for count in counts):
+        raise ConfigError(
+            "Expected as many teacher states, weights, mask entries and targets as the student has tokens, "
+            f"{student_hidden_TH.shape[0]}, but got {counts}."
+        )
+
+
+def _chunks(
+    confidence_mask_T: Tensor, reasoning: Divergence, confidence: Divergence, chunk_size: int
+) -> list[tuple[Tensor, Divergence]]:
+    """Split the tokens into chunks of one divergence each."""
+    if chunk_size < 1:
+        raise ConfigError(f"Expected `chunk_size` to be an integer larger than 0, but got {chunk_size}.")
+    if reasoning == confidence:
+        segments = [(torch.ones_like(confidence_mask_T), reasoning)]
+    else:
+        segments = [(~confidence_mask_T, reasoning), (confidence_mask_T, confidence)]
+    return [
+        (rows_T, divergence)
+        for mask_T, divergence in segments
+        for rows_T in torch.split(mask_T.nonzero().squeeze(-1), chunk_size)
+        if len(rows_T)
+    ]

@@ -1,0 +1,8 @@
+"""Training methods; each turns a verified group into training samples."""
+
+from caopd.methods.base import Distillation, Method
+from caopd.methods.caopd import CaOPD
+from caopd.methods.sdft import SDFT
+from caopd.methods.sdpo import SDPO
+
+__all__ = ["SDFT", "SDPO", "CaOPD", "Distillation", "Method"]

@@ -1,0 +1,67 @@
+"""What a training method is: it turns a verified group into training samples. No torch here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from caopd.types import Example, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
+
+
+class Method(ABC):
+    """Turns the G rollouts of one prompt into what is trained on."""
+
+    min_rollouts: int = 1
+    """Smallest G that the method can work with."""
+
+    @abstractmethod
+    def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
+        """Return one sample per rollout, in the order of the rollouts.
+
+        Args:
+            group: The rollouts of one prompt with verdicts, readings and mu_hat.
+        """
+
+    @abstractmethod
+    def check_example(self, example: Example) -> None:
+        """Raise if the method cannot use ``example``; called for every training row before the first rollout.
+
+        Raises:
+            DataError: The row lacks what the method needs.
+        """
+
+    @abstractmethod
+    def known_context(self, example: Example) -> TeacherContext | None:
+        """Return the context that is known before any rollout, None if it depends on rollouts.
+
+        Args:
+            example: The prompt's row.
+        """
+
+
+class Distillation(Method):
+    """On-policy distillation from a teacher with privileged context: SDFT, SDPO and what wraps them.
+
+    Subclasses choose the context; everything else is the same.
+    """
+
+    @abstractmethod
+    def teacher_context(
+        self, example: Example, rollouts: Sequence[VerifiedRollout], index: int
+    ) -> TeacherContext | None:
+        """Return what the teacher sees for ``rollouts[index]``, None if there is nothing to show.
+
+        Args:
+            example: The prompt's row.
+            rollouts: The whole group.
+            index: Which rollout is trained on.
+        """
+
+    def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
+        """Return every rollout as sampled beside its teacher context; weight 0 where there is none."""
+        samples = []
+        for index, rollout in enumerate(group.rollouts):
+            context = self.teacher_context(group.example, group.rollouts, index)
+            weight = 0.0 if context is None else 1.0
+            samples.append(TrainSample(group.example, rollout, context, weight=weight))
+        return samples

@@ -1,0 +1,36 @@
+"""Pure functions behind the metrics: tensors in, tensors out, no state."""
+
+from caopd.metrics.functional.brier import MurphyDecomposition, brier_score, murphy_decomposition
+from caopd.metrics.functional.calibration_error import (
+    adaptive_calibration_error,
+    expected_calibration_error,
+    unique_value_calibration_error,
+)
+from caopd.metrics.functional.means import accuracy, mean_confidence, overconfidence_gap
+from caopd.metrics.functional.ranking import PairCounts, auroc, strict_pairwise_ranking, tie_rate
+from caopd.metrics.functional.selective import (
+    RiskCoverageCurve,
+    area_under_risk_coverage,
+    risk_coverage_curve,
+    selective_accuracy,
+)
+
+__all__ = [
+    "MurphyDecomposition",
+    "PairCounts",
+    "RiskCoverageCurve",
+    "accuracy",
+    "adaptive_calibration_error",
+    "area_under_risk_coverage",
+    "auroc",
+    "brier_score",
+    "expected_calibration_error",
+    "mean_confidence",
+    "murphy_decomposition",
+    "overconfidence_gap",
+    "risk_coverage_curve",
+    "selective_accuracy",
+    "strict_pairwise_ranking",
+    "tie_rate",
+    "unique_value_calibration_error",
+]

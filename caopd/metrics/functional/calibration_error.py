@@ -1,0 +1,119 @@
+"""Calibration errors: equal-width (ECE), equal-mass (adaptive) and per stated value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caopd.metrics.functional.binning import calibration_error_of_sums, equal_width_sums, group_sums
+from caopd.metrics.functional.validation import check_n_bins, check_pair
+
+
+def expected_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = 10) -> Tensor:
+    r"""Expected calibration error over equal-width bins.
+
+    .. math::
+        \text{ECE} = \sum_{b=1}^{M} \frac{n_b}{N} \left| \bar q_b - \bar r_b \right|
+
+    with :math:`n_b` of the :math:`N` completions in bin :math:`b`, their mean confidence :math:`\bar q_b` and
+    their accuracy :math:`\bar r_b`. Bins are left-closed and the last one is closed: 1.0 belongs to [0.9,
+    1.0]. Values on an edge are decided by their decimal value whatever the float width; see
+    :func:`~caopd.metrics.functional.binning.equal_width_bins`.
+
+    Args:
+        confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
+        correct: Verified correctness, ``[N]`` of {0, 1}, bool, integer or float.
+        n_bins: M.
+
+    Returns:
+        float64 scalar in [0, 1]; NaN without completions.
+
+    Raises:
+        ConfigError: ``n_bins`` is not an integer larger than 0.
+        DataError: wrong shapes, NaN or out-of-range confidences, or other values of ``correct``.
+
+    Source:
+        Naeini et al. 2015; Guo et al. 2017 (arXiv 1706.04599), eq. 3.
+
+    Example:
+        The bins hold {0.25: wrong} and {0.5: right, 1.0: right}, with gaps 0.25 and 0.25.
+
+        >>> expected_calibration_error(torch.tensor([0.25, 0.5, 1.0]), torch.tensor([0, 1, 1]), n_bins=2)
+        tensor(0.2500, dtype=torch.float64)
+    """
+    check_n_bins(n_bins)
+    confidence, correct = check_pair(confidence, correct)
+    return calibration_error_of_sums(equal_width_sums(confidence, correct, n_bins))
+
+
+def adaptive_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = 10) -> Tensor:
+    r"""Calibration error over equal-mass bins (adaptive ECE).
+
+    .. math::
+        b(q) = \left\lfloor M \, \frac{\#\{q_i < q\} + \#\{q_i = q\} / 2}{N} \right\rfloor
+
+    gives the bin of a confidence :math:`q` from its mid-rank; the error is then that of
+    :func:`expected_calibration_error`. Equal confidences share a mid-rank, so a tie is never split and the
+    order of the completions is irrelevant; bins are exactly as large as each other only where ties allow it.
+
+    Args:
+        confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
+        correct: Verified correctness, ``[N]`` of {0, 1}.
+        n_bins: M.
+
+    Returns:
+        float64 scalar in [0, 1]; NaN without completions.
+
+    Raises:
+        ConfigError: ``n_bins`` is not an integer larger than 0.
+        DataError: wrong shapes, NaN or out-of-range confidences, or other values of ``correct``.
+
+    Source:
+        Nguyen and O'Connor 2015; Nixon et al. 2019 (arXiv 1904.01685). The mid-rank for ties is this
+        project's choice.
+
+    Example:
+        The halves are {0.5: right, 0.625: wrong} and {0.75: right, 0.875: right}, with gaps 0.0625 and
+        0.1875.
+
+        >>> confidence = torch.tensor([0.5, 0.625, 0.75, 0.875])
+        >>> adaptive_calibration_error(confidence, torch.tensor([1, 0, 1, 1]), n_bins=2)
+        tensor(0.1250, dtype=torch.float64)
+    """
+    check_n_bins(n_bins)
+    confidence, correct = check_pair(confidence, correct)
+    _, value, counts_V = torch.unique(confidence, return_inverse=True, return_counts=True)
+    twice_mid_rank_V = 2 * counts_V.cumsum(0) - counts_V
+    bin_V = (n_bins * twice_mid_rank_V) // max(2 * confidence.numel(), 1)
+    return calibration_error_of_sums(group_sums(confidence, correct, bin_V[value], n_bins))
+
+
+def unique_value_calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
+    r"""Calibration error with one bin per stated value: no binning error, as long as values repeat.
+
+    .. math::
+        \sum_{v} \frac{n_v}{N} \left| v - \bar r_v \right|
+
+    with :math:`n_v` completions that state :math:`v` and their accuracy :math:`\bar r_v`. It is at least as
+    large as the binned error; with mostly distinct values it is biased upward.
+
+    Args:
+        confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
+        correct: Verified correctness, ``[N]`` of {0, 1}.
+
+    Returns:
+        float64 scalar in [0, 1]; NaN without completions.
+
+    Raises:
+        DataError: wrong shapes, NaN or out-of-range confidences, or other values of ``correct``.
+
+    Example:
+        0.5 is stated twice and right once (gap 0); 1.0 is stated twice and right once (gap 0.5).
+
+        >>> confidence = torch.tensor([0.5, 0.5, 1.0, 1.0])
+        >>> unique_value_calibration_error(confidence, torch.tensor([1, 0, 1, 0]))
+        tensor(0.2500, dtype=torch.float64)
+    """
+    confidence, correct = check_pair(confidence, correct)
+    values, value = torch.unique(confidence, return_inverse=True)
+    return calibration_error_of_sums(group_sums(confidence, correct, value, values.numel()))

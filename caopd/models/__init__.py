@@ -1,0 +1,18 @@
+"""Models: where they come from, how they are wrapped, averaged and sharded."""
+
+from caopd.models.ema import make_teacher, update_teacher
+from caopd.models.language_model import LanguageModel, make_generation_config, stop_token_ids
+from caopd.models.sharding import shard
+from caopd.models.source import EMBEDDED, SMOLLM2, ModelSource
+
+__all__ = [
+    "EMBEDDED",
+    "SMOLLM2",
+    "LanguageModel",
+    "ModelSource",
+    "make_generation_config",
+    "make_teacher",
+    "shard",
+    "stop_token_ids",
+    "update_teacher",
+]

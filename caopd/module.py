@@ -1,0 +1,224 @@
+"""The LightningModule: student, EMA teacher, divergence loss. It knows no task, no prompt and no method's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+from transformers import PreTrainedTokenizerBase, get_scheduler
+
+from caopd.errors import ConfigError
+from caopd.evaluation import EvaluationBatch
+from caopd.losses import DistillationLoss, LossOutput
+from caopd.losses.distillation import segment_totals
+from caopd.methods import CaOPD, Method
+from caopd.metrics import CalibrationMetrics
+from caopd.models import LanguageModel, ModelSource, make_teacher, shard, update_teacher
+from caopd.tokens import TokenBatch
+
+OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
+
+
+class DistillationModule(LightningModule):
+    """Trains a student to match its own moving average, which sees privileged context.
+
+    Loss (CaOPD, arXiv 2604.16830, equation 7): the divergence between student(x) and teacher(z) at every completion
+    token, full vocabulary. After every optimizer step the teacher moves by ``ema_rate`` towards the student.
+
+    Args:
+        source: Which model is trained.
+        method: Makes training samples of verified groups; used by the data module.
+        loss: Divergences per segment and their reduction.
+        ema_rate: r of the teacher's update, in [0, 1]; 0 freezes the teacher, 1 makes it the student.
+        optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
+        schedule: Course of the learning rate after the warm-up.
+        warmup: Share of all optimizer steps in which the learning rate rises from 0.
+
+    Raises:
+        ConfigError: If a rate or a share is not in [0, 1].
+    """
+
+    def __init__(
+        self,
+        source: ModelSource = ModelSource(),
+        method: Method = CaOPD(),
+        loss: DistillationLoss | None = None,
+        ema_rate: float = 0.01,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
+        warmup: float = 0.1,
+    ) -> None:
+        super().__init__()
+        for name, value in {"ema_rate": ema_rate, "warmup": warmup}.items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"Expected `{name}` to be between 0 and 1, but got {value}.")
+        self.source = source
+        self.method = method
+        self.loss = loss or DistillationLoss()
+        self.ema_rate = ema_rate
+        self.schedule = schedule
+        self.warmup = warmup
+        self._optimizer = optimizer or _default_optimizer
+        self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in TRAINING_MEANS})
+        self.validation_metrics = CalibrationMetrics()
+        self.test_metrics = CalibrationMetrics()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self.source.load_tokenizer()
+
+    @cached_property
+    def max_length(self) -> int:
+        """Longest prompt plus completion, tokens."""
+        return self.source.max_length()
+
+    def configure_model(self) -> None:
+        """Load the student, copy the teacher from it, and shard both alike under a sharding strategy."""
+        if hasattr(self, "student"):
+            return
+        self.student: LanguageModel = self.source.load_model(self.tokenizer)
+        self.teacher: LanguageModel = make_teacher(self.student)
+        if self.device_mesh is not None:
+            shard(self.student, self.device_mesh["data_parallel"])
+            shard(self.teacher, self.device_mesh["data_parallel"])
+
+    def train(self, mode: bool = True) -> DistillationModule:
+        """Set the student's mode; the teacher stays in evaluation mode."""
+        super().train(mode)
+        if hasattr(self, "teacher"):
+            self.teacher.eval()
+        return self
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        """Return the micro-batch's share of its optimizer step's loss.
+
+        Args:
+            batch: Sequences as the student and as the teacher sees them.
+            batch_idx: Not used.
+        """
+        teacher_hidden_TH, teacher_head_VH = self.teacher.hidden_and_head(
+            batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL
+        )
+        weight_T = self.loss.token_weights(batch.completion_mask_BC, batch.weight_B, batch.denominators)
+        confidence_T = batch.confidence_mask_BC[batch.completion_mask_BC]
+        target_T = batch.completion_ids_BC[batch.completion_mask_BC]
+
+        def divergence(hidden_TH: Tensor, head_VH: Tensor) -> LossOutput:
+            return self.loss(
+                hidden_TH, head_VH, teacher_hidden_TH, teacher_head_VH, weight_T, confidence_T, target_T
+            )
+
+        output = self.student(
+            batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, divergence
+        )
+        # Lightning averages over processes and micro-batches, but the shares of a step add up.
+        loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True, batch_size=1)
+        self._count(batch, output, weight_T, confidence_T, target_T)
+        return loss
+
+    def _count(
+        self, batch: TokenBatch, output: LossOutput, weight_T: Tensor, confidence_T: Tensor, target_T: Tensor
+    ) -> None:
+        """Add the micro-batch to the means of its round."""
+        for name, (total, num_tokens) in segment_totals(output.statistics, weight_T, confidence_T).items():
+            if num_tokens:
+                self._training_means[name].update(total / num_tokens, weight=num_tokens)
+        copied_B = _copied(batch, output.statistics.teacher_top1_T == target_T)
+        if copied_B.numel():
+            self._training_means["teacher_copy_accuracy"].update(copied_B.float())
+
+    def on_train_epoch_end(self) -> None:
+        """Log the round's means; what no token or sequence contributed to is left out."""
+        for name, mean in self._training_means.items():
+            value = mean.compute()
+            if mean.update_called and not value.isnan():
+                self.log(f"train/{name}", value)
+            mean.reset()
+
+    def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
+        """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
+        super().optimizer_step(*arguments, **keywords)
+        update_teacher(self.teacher, self.student, self.ema_rate)
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Count completed held-out prompts.
+
+        Args:
+            batch: Completions with confidences and verdicts.
+            batch_idx: Not used.
+        """
+        self._evaluate(self.validation_metrics, batch)
+
+    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Count completed test prompts; arguments as in :meth:`validation_step`."""
+        self._evaluate(self.test_metrics, batch)
+
+    def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> EvaluationBatch:
+        """Return the completions as they are; arguments as in :meth:`validation_step`."""
+        return batch
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the previous validation."""
+        self.validation_metrics.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the previous test."""
+        self.test_metrics.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every metric of the validation split."""
+        self._log_metrics("val", self.validation_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log every metric of the test split."""
+        self._log_metrics("test", self.test_metrics)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many shapes that Lightning takes)
+        """Return the optimizer of the student and its learning-rate schedule."""
+        optimizer = self._optimizer(self.student.parameters())
+        num_steps = self._num_steps()
+        schedule = get_scheduler(self.schedule, optimizer, round(self.warmup * num_steps), num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _num_steps(self) -> int:
+        trainer = self.trainer
+        if trainer.max_steps > 0:
+            return int(trainer.max_steps)
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise ConfigError(
+                f"Expected `max_epochs` (rollout rounds) of the Trainer to be at least 1, but got {trainer.max_epochs}: "
+                "the learning-rate schedule needs an end."
+            )
+        return int(trainer.max_epochs * trainer.datamodule.steps_per_round)  # type: ignore[attr-defined]
+
+    def _evaluate(self, metrics: CalibrationMetrics, batch: EvaluationBatch) -> None:
+        if batch.completions:
+            to = self.device
+            metrics.update(batch.confidence_N.to(to), batch.correct_N.to(to), batch.answered_N.to(to))
+
+    def _log_metrics(self, prefix: str, metrics: CalibrationMetrics) -> None:
+        values = {f"{prefix}/{name}": value.float() for name, value in metrics.compute().items()}
+        self.log_dict(values, prog_bar=False, sync_dist=False, rank_zero_only=False)
+
+
+TRAINING_MEANS = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy", "teacher_copy_accuracy")
+
+
+def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
+    return torch.optim.AdamW(parameters, lr=1e-5)
+
+
+def _copied(batch: TokenBatch, predicted_T: Tensor) -> Tensor:
+    """Return, per sequence that copies its context, whether the teacher predicts the whole confidence segment."""
+    right_BC = torch.ones_like(batch.completion_mask_BC)
+    right_BC[batch.completion_mask_BC] = predicted_T
+    copied_B = (right_BC | ~batch.confidence_mask_BC).all(dim=1)
+    return copied_B[batch.copies_context_B & batch.confidence_mask_BC.any(dim=1)]

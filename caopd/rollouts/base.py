@@ -1,0 +1,97 @@
+"""What every rollout engine offers. The data module sees the model only through this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from transformers import PreTrainedTokenizerBase
+
+from caopd.errors import ConfigError
+from caopd.models.language_model import LanguageModel
+from caopd.types import Rollout
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.
+
+    Attributes:
+        temperature: Divides the logits; 0 takes the most probable token (greedy).
+        top_p: Smallest set of tokens with at least this probability is kept; 1 keeps all.
+        top_k: Number of most probable tokens kept; 0 keeps all.
+        max_new_tokens: Longest completion, tokens, the end-of-sequence token included.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ConfigError(f"Expected `temperature` to be 0 (greedy) or larger, but got {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"Expected `top_p` to be in (0, 1], but got {self.top_p}.")
+        if self.top_k < 0:
+            raise ConfigError(f"Expected `top_k` to be 0 (all tokens) or larger, but got {self.top_k}.")
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"Expected `max_new_tokens` to be at least 1, but got {self.max_new_tokens}.")
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRequest:
+    """One prompt to complete.
+
+    Attributes:
+        prompt_ids: Token ids of the rendered prompt.
+        seed: Seed of the group's random stream: the same seed gives the same completions in any batch.
+    """
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+
+
+@runtime_checkable
+class RolloutEngine(Protocol):
+    """Draws completions from the current student."""
+
+    def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Prepare for a run; called once, before anything else.
+
+        Args:
+            tokenizer: Decodes completions.
+        """
+        ...
+
+    def sync(self, policy: LanguageModel, version: int) -> None:
+        """Take over the policy's weights as they are now; later rollouts carry ``version``.
+
+        Args:
+            policy: The student.
+            version: Number of optimizer steps behind these weights.
+        """
+        ...
+
+    def generate(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """Draw ``num_rollouts`` completions for every request.
+
+        Args:
+            requests: Prompts with the seeds of their groups.
+            num_rollouts: G, completions per prompt.
+            sampling: Temperature, nucleus, length limit.
+
+        Returns:
+            One list of G rollouts per request, in the order of the requests.
+
+        Raises:
+            RolloutError: If nothing was synced yet.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back everything that ``start`` took."""
+        ...

@@ -1,0 +1,112 @@
+"""Rollouts with transformers' ``generate`` from the student in memory: no second copy, nothing to sync."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, distributed
+from transformers import LogitsProcessorList, PreTrainedTokenizerBase
+
+from caopd.errors import ConfigError, RolloutError
+from caopd.models.language_model import LanguageModel, make_generation_config
+from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.rollouts.sampler import SeededSampler
+from caopd.types import Rollout, StopReason
+
+
+class TransformersEngine:
+    """Batched, left-padded generation with a key-value cache; sampled or greedy.
+
+    Args:
+        batch_size: Most completions that are drawn at once; bounds the key-value cache.
+
+    Raises:
+        ConfigError: If ``batch_size`` is below 1.
+    """
+
+    def __init__(self, batch_size: int = 512) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"Expected `batch_size` of TransformersEngine to be at least 1, but got {batch_size}.")
+        self.batch_size = batch_size
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._policy: LanguageModel | None = None
+        self._version = -1
+
+    def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Keep the tokenizer that decodes completions."""
+        self._tokenizer = tokenizer
+
+    def sync(self, policy: LanguageModel, version: int) -> None:
+        """Generate from ``policy`` itself from now on."""
+        self._policy = policy
+        self._version = version
+
+    def close(self) -> None:
+        """Forget the policy."""
+        self._policy = None
+
+    def generate(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """Draw ``num_rollouts`` completions for every request; see :class:`caopd.rollouts.base.RolloutEngine`."""
+        if self._policy is None or self._tokenizer is None:
+            raise RolloutError("Expected `start` and `sync` before `generate`, but the engine has no policy yet.")
+        groups_at_once = max(1, self.batch_size // num_rollouts)
+        was_training = self._policy.training
+        self._policy.eval()
+        groups: list[list[Rollout]] = []
+        for start in range(0, len(requests), groups_at_once):
+            groups += self._generate_batch(requests[start : start + groups_at_once], num_rollouts, sampling)
+        self._policy.train(was_training)
+        return groups
+
+    def _generate_batch(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        policy, tokenizer = self._policy, self._tokenizer
+        assert policy is not None
+        assert tokenizer is not None
+        input_ids_BL, attention_mask_BL = _left_pad(requests, num_rollouts, policy.pad_token_id, policy.device)
+        sampler = SeededSampler([request.seed for request in requests], num_rollouts, sampling, policy.device)
+        output = policy.generate(
+            input_ids=input_ids_BL,
+            attention_mask=attention_mask_BL,
+            generation_config=make_generation_config(policy, sampling.max_new_tokens),
+            logits_processor=LogitsProcessorList([sampler]),
+            synced_gpus=distributed.is_initialized() and distributed.get_world_size() > 1,
+        )
+        completions_BT = output.sequences[:, input_ids_BL.shape[1] :].cpu()
+        logprobs_BT = sampler.logprobs_BT().cpu()
+        stops = torch.tensor(policy.stop_token_ids)
+        lengths, stop_reasons = _lengths(completions_BT, stops)
+        rows = [row[:length].tolist() for row, length in zip(completions_BT, lengths, strict=True)]
+        texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        rollouts = [
+            Rollout(tuple(row), text, stop_reason, tuple(logprobs[: len(row)].tolist()), self._version)
+            for row, text, stop_reason, logprobs in zip(rows, texts, stop_reasons, logprobs_BT, strict=True)
+        ]
+        return [rollouts[i : i + num_rollouts] for i in range(0, len(rollouts), num_rollouts)]
+
+
+def _left_pad(
+    requests: Sequence[RolloutRequest], num_rollouts: int, pad_token_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return ids and attention mask [P * G, L]: every prompt G times, padded on the left."""
+    longest = max(len(request.prompt_ids) for request in requests)
+    ids, mask = [], []
+    for request in requests:
+        padding = longest - len(request.prompt_ids)
+        ids += [[pad_token_id] * padding + list(request.prompt_ids)] * num_rollouts
+        mask += [[0] * padding + [1] * len(request.prompt_ids)] * num_rollouts
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _lengths(completions_BT: Tensor, stops: Tensor) -> tuple[list[int], list[StopReason]]:
+    """Return each row's number of sampled tokens, its stop token included, and why it ended."""
+    is_stop_BT = torch.isin(completions_BT, stops)
+    ended_B = is_stop_BT.any(1)
+    first_stop_B = is_stop_BT.int().argmax(1)
+    lengths_B = torch.where(ended_B, first_stop_B + 1, completions_BT.shape[1])
+    reasons = [StopReason.EOS if ended else StopReason.LENGTH for ended in ended_B.tolist()]
+    return lengths_B.tolist(), reasons

@@ -1,0 +1,100 @@
+"""The size of a rollout round, and what it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from caopd.errors import ConfigError
+from caopd.methods import Method
+from caopd.types import (
+    AnswerOutcome,
+    ConfidenceOutcome,
+    Example,
+    StopReason,
+    TeacherContext,
+    TrainSample,
+    VerifiedGroup,
+    VerifiedRollout,
+)
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """Size of a rollout round.
+
+    Attributes:
+        num_prompts_per_round: Prompts whose rollouts make one epoch's data.
+        num_rollouts: G, completions per prompt; all of them estimate mu_hat.
+        num_trained_rollouts: How many of them are trained on; None trains on all.
+    """
+
+    num_prompts_per_round: int = 32
+    num_rollouts: int = 8
+    num_trained_rollouts: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_prompts_per_round < 1:
+            raise ConfigError(
+                f"Expected `num_prompts_per_round` to be at least 1, but got {self.num_prompts_per_round}."
+            )
+        if self.num_rollouts < 1:
+            raise ConfigError(
+                f"Expected `num_rollouts` (G) to be at least 1, but got {self.num_rollouts}: set "
+                "`data.round.num_rollouts`; the paper uses 8."
+            )
+        if self.num_trained_rollouts is not None and not 1 <= self.num_trained_rollouts <= self.num_rollouts:
+            raise ConfigError(
+                f"Expected `num_trained_rollouts` to be between 1 and num_rollouts = {self.num_rollouts}, or null for "
+                f"all, but got {self.num_trained_rollouts}."
+            )
+
+    @property
+    def num_samples(self) -> int:
+        """Training samples in a round."""
+        return self.num_prompts_per_round * (self.num_trained_rollouts or self.num_rollouts)
+
+
+def known_teacher_context(
+    method: Method, example: Example, rollouts: Sequence[VerifiedRollout]
+) -> TeacherContext | None:
+    """Return what the teacher of this group sees before mu_hat is known; None if the group offers nothing.
+
+    Args:
+        method: Chooses the context.
+        example: The row.
+        rollouts: The whole group.
+    """
+    samples = method.train_samples(VerifiedGroup(example, tuple(rollouts), mu_hat=None))
+    return next((sample.context for sample in samples if sample.context is not None), None)
+
+
+def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
+    """Return what a round is judged by; a mean confidence is absent where no rollout states one.
+
+    Args:
+        groups: All groups of the round.
+        samples: What is trained on.
+    """
+    rollouts = [verified for group in groups for verified in group.rollouts]
+    estimates = [group.mu_hat for group in groups if group.mu_hat is not None]
+    stated = [verified.reading.value for verified in rollouts if verified.reading.value is not None]
+    outcomes = [verified.reading.outcome for verified in rollouts]
+    statistics = {
+        "accuracy": fmean(verified.verdict.correct for verified in rollouts),
+        "format_adherence": len(stated) / len(rollouts),
+        "decimal_format": fmean(outcome is ConfidenceOutcome.DECIMAL for outcome in outcomes),
+        "missing_segment": fmean(outcome is ConfidenceOutcome.MISSING for outcome in outcomes),
+        "answer_parse_rate": fmean(v.verdict.outcome is AnswerOutcome.PARSED for v in rollouts),
+        "truncated": fmean(v.rollout.stop_reason is StopReason.LENGTH for v in rollouts),
+        "num_tokens": float(sum(len(verified.rollout.token_ids) for verified in rollouts)),
+        "num_tokens_mean": fmean(len(verified.rollout.token_ids) for verified in rollouts),
+        "without_weight": fmean(sample.weight == 0 for sample in samples),
+    }
+    if stated:
+        statistics["mean_confidence"] = fmean(stated)
+    if estimates:
+        statistics["mu_hat"] = fmean(estimates)
+    return statistics
+

@@ -1,0 +1,9 @@
+"""Tasks: rows -> examples, each task with its prompt, its splits and its verifier."""
+
+from caopd.tasks.base import SPLITS, Task, check_split
+from caopd.tasks.draw import DrawTask
+from caopd.tasks.loading import DataSource
+from caopd.tasks.science_qa import ScienceQA
+from caopd.tasks.tool_use import ToolUse
+
+__all__ = ["SPLITS", "DataSource", "DrawTask", "ScienceQA", "Task", "ToolUse", "check_split"]

@@ -1,0 +1,54 @@
+"""What a task is: rows as examples, and the verifier of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from caopd.errors import ConfigError
+from caopd.types import Example
+from caopd.verifiers import Verifier
+
+SPLITS = ("train", "validation", "test")
+"""The splits of every task."""
+
+
+class Task(Protocol):
+    """A source of examples with one verifier.
+
+    A task of your own is one small class: its constructor's typed arguments become its configuration.
+
+    Examples:
+        >>> from caopd.verifiers import ExactMatch
+        >>> class Sums:
+        ...     verifier = ExactMatch()
+        ...
+        ...     def examples(self, split: str) -> Sequence[Example]:
+        ...         check_split(split)
+        ...         return [Example(id="1", question="1 + 1 = ?", target="2", demonstration="2")]
+        >>> Sums().examples("train")[0].target
+        '2'
+    """
+
+    @property
+    def verifier(self) -> Verifier:
+        """Judges the completions of this task, in training and in evaluation."""
+        ...
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """The examples of a split, in a fixed order, with unique ids.
+
+        Args:
+            split: One of :data:`SPLITS`.
+
+        Raises:
+            ConfigError: ``split`` is not one of them.
+            DataError: The data cannot be used as it is.
+        """
+        ...
+
+
+def check_split(split: str) -> None:
+    """Raise ``ConfigError`` unless ``split`` is one of :data:`SPLITS`."""
+    if split not in SPLITS:
+        raise ConfigError(f"Expected `split` to be one of {', '.join(SPLITS)}, but got {split!r}.")

@@ -1,0 +1,126 @@
+"""The embedded task: a question whose answer only the privileged context reveals.
+
+"Which even digit was drawn from 38526?" lists five or six distinct digits; ``e`` of them are even and one of those,
+at random, was drawn. From the question alone nobody can do better than 1/e, so 1/e is the right confidence: the
+paper's information asymmetry in the small. Analytic optimum with P(e=1..4) = .4/.3/.2/.1: accuracy .642, Brier .138.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from caopd.errors import ConfigError
+from caopd.tasks.base import check_split
+from caopd.types import Example
+from caopd.verifiers import ExactMatch, Verifier
+
+KINDS: dict[str, Callable[[int], bool]] = {
+    "even": lambda digit: digit % 2 == 0,
+    "odd": lambda digit: digit % 2 == 1,
+    "low": lambda digit: digit < 5,
+    "high": lambda digit: digit >= 5,
+}
+"""The four kinds of digits; each holds five of the ten."""
+NUM_FITTING_WEIGHTS = {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}
+"""Probability of ``e``, the number of listed digits that fit the kind."""
+HELD_OUT_PERCENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One question of the task, as fields."""
+
+    kind: str
+    digits: tuple[int, ...]
+    drawn: int
+
+    @property
+    def num_fitting(self) -> int:
+        """``e``: how many listed digits could have been drawn; 1/e is the best possible accuracy."""
+        return sum(KINDS[self.kind](digit) for digit in self.digits)
+
+    @property
+    def listed(self) -> str:
+        """The listed digits as they stand in the question."""
+        return "".join(map(str, self.digits))
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the question belongs to the 10 % that training and warm start never see."""
+        digest = hashlib.blake2b(f"{self.kind}:{self.listed}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % 100 < HELD_OUT_PERCENT
+
+    def example(self) -> Example:
+        """Render the question as a task row; the drawn digit is the demonstration."""
+        return Example(
+            id=f"{self.kind}-{self.listed}",
+            question=f"Which {self.kind} digit was drawn from {self.listed}?",
+            target=str(self.drawn),
+            demonstration=str(self.drawn),
+            group=f"e={self.num_fitting}",
+        )
+
+
+def sample_draw(rng: random.Random) -> Draw:
+    """Draw one question: a kind, ``e`` fitting and some other digits in random order, one of the fitting drawn."""
+    kind = rng.choice(list(KINDS))
+    fitting = [digit for digit in range(10) if KINDS[kind](digit)]
+    others = [digit for digit in range(10) if not KINDS[kind](digit)]
+    (num_fitting,) = rng.choices(list(NUM_FITTING_WEIGHTS), weights=list(NUM_FITTING_WEIGHTS.values()))
+    chosen = rng.sample(fitting, num_fitting)
+    digits = chosen + rng.sample(others, rng.choice((5, 6)) - num_fitting)
+    rng.shuffle(digits)
+    return Draw(kind, tuple(digits), rng.choice(chosen))
+
+
+@dataclass(frozen=True)
+class DrawTask:
+    """The embedded draw task. Questions are generated, unique, and split by a hash of their text.
+
+    Args:
+        num_train: Training questions.
+        num_validation: Held-out questions for validation.
+        num_test: Further held-out questions for testing.
+        seed: Seed of the question generator.
+    """
+
+    num_train: int = 20_000
+    num_validation: int = 2_000
+    num_test: int = 2_000
+    seed: int = 0
+    verifier: Verifier = field(default_factory=ExactMatch, init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_validation", "num_test"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"Expected `{name}` of DrawTask to be at least 1, but got {getattr(self, name)}.")
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Return the questions of ``train``, ``validation`` or ``test``; the same ones for the same seed.
+
+        Raises:
+            ConfigError: If the split has another name, or the task has no further unique questions.
+        """
+        check_split(split)
+        held_out = split != "train"
+        skip = self.num_validation if split == "test" else 0
+        count = {"train": self.num_train, "validation": self.num_validation, "test": self.num_test}[split]
+        return self._unique(held_out, skip + count)[skip:]
+
+    def _unique(self, held_out: bool, count: int) -> list[Example]:
+        rng = random.Random(f"{self.seed}:{held_out}")
+        unique: dict[str, Example] = {}
+        for _ in range(100 * count + 10_000):
+            if len(unique) == count:
+                return list(unique.values())
+            draw = sample_draw(rng)
+            if draw.held_out == held_out:
+                example = draw.example()
+                unique.setdefault(example.id, example)
+        raise ConfigError(
+            f"DrawTask found only {len(unique)} unique {'held-out' if held_out else 'training'} questions, but "
+            f"{count} are asked for: lower `num_train`, or `num_validation` and `num_test`."
+        )

@@ -1,0 +1,175 @@
+"""One row of a data set, and the readers of files, saved data sets and the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from caopd.confidence import InlineConfidence, TagConfidence
+from caopd.errors import ConfigError, DataError
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+"""Files that can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, and where it came from.
+
+    Attributes:
+        values: Field -> value.
+        where: File and line, or data set and row, for error messages.
+        number: Position within the source's split, from 0.
+        file: The file's name without folder, empty for a hub data set.
+    """
+
+    values: Mapping[str, object]
+    where: str
+    number: int
+    file: str = ""
+
+    def text(self, name: str) -> str:
+        """The text of a field.
+
+        Raises:
+            DataError: The field is missing, is no text, or is empty.
+        """
+        value = self.values.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(f"Expected a non-empty text in column {name!r}, but got {shortened(value)}.")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """The text of a field, None where the row has none or an empty one.
+
+        Raises:
+            DataError: The field holds something else than text.
+        """
+        value = self.values.get(name)
+        return None if value is None or value == "" else self.text(name)
+
+    def error(
+        self, problem: str, advice: str = "Correct the row, or map the column in `columns`."
+    ) -> DataError:
+        """A ``DataError`` that says where, what, which columns there are, and what to do."""
+        return DataError(f"{self.where}: {problem} Columns: {', '.join(map(str, self.values))}. {advice}")
+
+
+def given_demonstration(row: Row) -> str | None:
+    """The row's own demonstration, if it has one, without a confidence segment at its end.
+
+    Contexts state their confidence themselves, so one in the data (as in published CaOPD data) is taken off.
+    """
+    text = row.optional_text("demonstration")
+    if text is None:
+        return None
+    for confidence_format in (InlineConfidence(), TagConfidence()):
+        span = confidence_format.parse(text).span
+        if span is not None and not text[span[1] :].strip():
+            text = text[: span[0]].rstrip()
+    return text
+
+
+def row_id(row: Row, group: str) -> str:
+    """The row's id: ``id`` or ``idx``, or else its number, behind the group that it is unique within."""
+    given = row.values.get("id", row.values.get("idx"))
+    identity = str(row.number if given is None else given)
+    return f"{group}-{identity}" if group else identity
+
+
+def shortened(value: object) -> str:
+    """``repr`` of a value, cut to fit an error message."""
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def read_files(paths: Sequence[str]) -> list[Row]:
+    """Read data files, one after the other.
+
+    Raises:
+        ConfigError: A suffix that is not one of :data:`SUFFIXES`.
+        DataError: A file that is missing, empty or malformed.
+    """
+    rows: list[Row] = []
+    for name in paths:
+        path = Path(name)
+        if path.suffix not in SUFFIXES:
+            raise ConfigError(f"Expected a data file ending in {', '.join(SUFFIXES)}, but got {name}.")
+        if not path.is_file():
+            raise DataError(
+                f"Expected a data file at {name}, but there is none. Correct `source` of the task."
+            )
+        read = _read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
+        start = len(rows)
+        rows += [Row(values, where, number, path.name) for number, (where, values) in enumerate(read, start)]
+        if len(rows) == start:
+            raise DataError(f"Expected at least one row in {name}, but it is empty.")
+    return rows
+
+
+def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Read with the standard library: it keeps line numbers, and the types of every row as they are."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, but got {error}. Convert the file.") from error
+    if path.suffix == ".json" and text.lstrip().startswith("["):
+        items = _parse_json(text, str(path))
+        numbered = [
+            (f"{path}, item {n}", item) for n, item in enumerate(items if isinstance(items, list) else [], 1)
+        ]
+    else:
+        lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        numbered = [(where, _parse_json(line, where)) for where, line in lines]
+    for where, item in numbered:
+        if not isinstance(item, dict):
+            raise DataError(f"{where}: expected a JSON object, but got {shortened(item)}. Correct the row.")
+        yield where, item
+
+
+def _parse_json(text: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where}: expected a JSON object per line, or one list of them in a .json file, but got "
+            f"{shortened(text[:80])} ({error}). Correct the file."
+        ) from error
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    from datasets import Dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        data = Dataset.from_parquet(str(path), keep_in_memory=True)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a parquet file, but got {shortened(str(error))}.") from error
+    return ((f"{path}, row {number}", row) for number, row in enumerate(data, 1))
+
+
+def load_dataset_splits(
+    path: str, name: str | None, revision: str | None
+) -> Mapping[str, Iterable[Mapping[str, object]]]:
+    """Load a saved data set, a directory of data files or a hub data set: split -> rows.
+
+    Raises:
+        DataError: There is none, or it cannot be loaded.
+    """
+    from datasets import Dataset, load_dataset, load_from_disk
+    from datasets.exceptions import DatasetsError
+
+    saved = any((Path(path) / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    try:
+        data = load_from_disk(path) if saved else load_dataset(path, name, revision=revision)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise DataError(
+            f"Expected {path} to be a hub data set, a directory of `save_to_disk`, a directory of data "
+            f"files, or a file, but loading failed: {shortened(str(error))}. Check `source`."
+        ) from error
+    result: Mapping[str, Iterable[Mapping[str, object]]] = (
+        {"train": data} if isinstance(data, Dataset) else data
+    )
+    return result

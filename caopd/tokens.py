@@ -1,0 +1,249 @@
+"""Token ids: encoding prompts, splicing confidences into completions, collating batches.
+
+The only room that handles the ids of prompts and completions. Sampled ids are never decoded, edited and encoded
+again: a revision replaces the tokens of the confidence segment and leaves every other sampled id as it was.
+
+Shape suffixes: B sequences, L padded length, C padded completion length, T completion tokens of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from caopd.confidence import ConfidenceFormat
+from caopd.errors import ModelError
+from caopd.losses import Denominators
+from caopd.types import Message, StopReason, VerifiedRollout
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A completion to train on.
+
+    Attributes:
+        token_ids: Its ids, the end-of-sequence id included.
+        confidence_mask: True at the tokens of the confidence segment and at the end of sequence behind it.
+    """
+
+    token_ids: tuple[int, ...]
+    confidence_mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedSample:
+    """One training sequence, twice: as the student and as the teacher sees it.
+
+    Attributes:
+        student_prompt_ids: The question.
+        teacher_prompt_ids: The question with its privileged context.
+        completion: Follows either prompt.
+        weight: Weight in the loss.
+        copies_context: Whether the completion states the confidence that stands in the teacher's context.
+    """
+
+    student_prompt_ids: tuple[int, ...]
+    teacher_prompt_ids: tuple[int, ...]
+    completion: Completion
+    weight: float
+    copies_context: bool
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A micro-batch of training sequences, right-padded. A predictor is a position whose next token is completion.
+
+    Attributes:
+        student_ids_BL: Question and completion, long.
+        student_mask_BL: 1 at tokens.
+        student_predictors_BL: True at predictors.
+        teacher_ids_BL: Question, context and completion, long.
+        teacher_mask_BL: 1 at tokens.
+        teacher_predictors_BL: True at predictors.
+        completion_ids_BC: Completion ids, long.
+        completion_mask_BC: True at completion tokens.
+        confidence_mask_BC: True at tokens of the confidence segment.
+        weight_B: Weight in the loss, float32.
+        copies_context_B: Whether the completion states its context's confidence.
+        denominators: Totals over the whole optimizer step: all micro-batches, all processes.
+    """
+
+    student_ids_BL: Tensor
+    student_mask_BL: Tensor
+    student_predictors_BL: Tensor
+    teacher_ids_BL: Tensor
+    teacher_mask_BL: Tensor
+    teacher_predictors_BL: Tensor
+    completion_ids_BC: Tensor
+    completion_mask_BC: Tensor
+    confidence_mask_BC: Tensor
+    weight_B: Tensor
+    copies_context_B: Tensor
+    denominators: Denominators
+
+    def to(self, device: torch.device | str, **arguments: Any) -> TokenBatch:  # noqa: ANN401 (Tensor.to's own)
+        """Return the batch on ``device``."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "denominators"}
+        return replace(self, **{name: tensor.to(device, **arguments) for name, tensor in tensors.items()})
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    template_arguments: Mapping[str, object],
+) -> tuple[int, ...]:
+    """Render messages with the tokenizer's chat template and return the ids of the prompt.
+
+    Args:
+        tokenizer: With a chat template.
+        messages: What was said so far.
+        template_arguments: Passed to the template, for example ``{"enable_thinking": False}``.
+
+    Raises:
+        ModelError: If the tokenizer has no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"Expected a tokenizer with a chat template, but {tokenizer.name_or_path!r} has none: use an instruct "
+            "model, or put a `chat_template.jinja` beside its tokenizer files."
+        )
+    text = tokenizer.apply_chat_template(
+        [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **template_arguments
+    )
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def sampled_completion(verified: VerifiedRollout, decode: Callable[[Sequence[int]], str]) -> Completion:
+    """Return the completion as sampled, its confidence segment marked.
+
+    Args:
+        verified: The rollout and the span of its confidence segment.
+        decode: Decodes ids without special tokens.
+    """
+    ids, span = verified.rollout.token_ids, verified.reading.span
+    if span is None:
+        return Completion(ids, (False,) * len(ids))
+    first, last = _token_range(verified, span, decode)
+    if not verified.rollout.text[span[1] :].strip():
+        last = len(ids)
+    return Completion(ids, tuple(first <= index < last for index in range(len(ids))))
+
+
+def revised_completion(
+    verified: VerifiedRollout,
+    confidence: float,
+    confidence_format: ConfidenceFormat,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Completion:
+    """Overwrite the confidence segment; append one where there is none. Every other sampled id stays.
+
+    White space behind the segment goes, text behind it stays. A sampled token that reaches into the segment from
+    outside is replaced by the encoding of its outside part.
+
+    Args:
+        verified: The rollout and the span of its confidence segment.
+        confidence: What the segment states afterwards.
+        confidence_format: Renders the segment.
+        tokenizer: Encodes it.
+    """
+
+    def decode(ids: Sequence[int]) -> str:
+        return decode_ids(tokenizer, ids)
+
+    ids, text, span = verified.rollout.token_ids, verified.rollout.text, verified.reading.span
+    ended = verified.rollout.stop_reason is StopReason.EOS
+    segment = confidence_format.render(confidence)
+    if span is None:
+        before = len(ids) - 1 if ended else len(ids)
+        segment = ("\n" if text and not text.endswith("\n") else "") + segment
+        rest: tuple[int, ...] = ()
+    else:
+        before, after = _token_range(verified, span, decode)
+        segment = text[len(decode(ids[:before])) : span[0]] + segment
+        rest = ids[after:] if text[span[1] :].strip() else ()
+        if rest:
+            segment += text[span[1] : len(decode(ids[:after]))]
+    segment_ids = tuple(tokenizer(segment, add_special_tokens=False)["input_ids"])
+    if not rest:
+        segment_ids += ids[-1:] if ended else (tokenizer.eos_token_id,)
+    mask = (False,) * before + (True,) * len(segment_ids) + (False,) * len(rest)
+    return Completion((*ids[:before], *segment_ids, *rest), mask)
+
+
+def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """Decode ids exactly as the rollout engines do: without special tokens, without cleaning up spaces."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _token_range(
+    verified: VerifiedRollout, span: tuple[int, int], decode: Callable[[Sequence[int]], str]
+) -> tuple[int, int]:
+    """Return the tokens [first, last) that overlap the characters ``span``."""
+    ids, text = verified.rollout.token_ids, verified.rollout.text
+    first = _longest_prefix(ids, text, span[0], decode)
+    last = _longest_prefix(ids, text, span[1], decode)
+    while last < len(ids) and len(decode(ids[:last])) < span[1]:
+        last += 1
+    return first, last
+
+
+def _longest_prefix(ids: Sequence[int], text: str, limit: int, decode: Callable[[Sequence[int]], str]) -> int:
+    """Return the largest number of leading ids whose text is a prefix of ``text[:limit]``."""
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(decode(ids[:middle])) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    # A prefix that ends inside a character decodes to replacement characters: step back to a whole one.
+    while not text[:limit].startswith(decode(ids[:low])):
+        low -= 1
+    return low
+
+
+def collate(samples: Sequence[TokenizedSample], denominators: Denominators, pad_token_id: int) -> TokenBatch:
+    """Pad samples to one batch.
+
+    Args:
+        samples: At least one.
+        denominators: Totals over the whole optimizer step.
+        pad_token_id: Fills the right of shorter sequences.
+    """
+    student = _pad_side([s.student_prompt_ids for s in samples], samples, pad_token_id)
+    teacher = _pad_side([s.teacher_prompt_ids for s in samples], samples, pad_token_id)
+    completions = [torch.tensor(s.completion.token_ids) for s in samples]
+    return TokenBatch(
+        *student,
+        *teacher,
+        completion_ids_BC=pad_sequence(completions, batch_first=True, padding_value=pad_token_id),
+        completion_mask_BC=pad_sequence([torch.ones_like(c, dtype=torch.bool) for c in completions], True),
+        confidence_mask_BC=pad_sequence([torch.tensor(s.completion.confidence_mask) for s in samples], True),
+        weight_B=torch.tensor([s.weight for s in samples], dtype=torch.float32),
+        copies_context_B=torch.tensor([s.copies_context for s in samples]),
+        denominators=denominators,
+    )
+
+
+def _pad_side(
+    prompts: Sequence[tuple[int, ...]], samples: Sequence[TokenizedSample], pad_token_id: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, attention mask and predictor mask [B, L] of prompts followed by their completions."""
+    ids, masks, predictors = [], [], []
+    for prompt, sample in zip(prompts, samples, strict=True):
+        row = torch.tensor((*prompt, *sample.completion.token_ids))
+        position = torch.arange(len(row))
+        ids.append(row)
+        masks.append(torch.ones_like(row))
+        predictors.append((position >= len(prompt) - 1) & (position < len(row) - 1))
+    return (
+        pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
+        pad_sequence(masks, batch_first=True),
+        pad_sequence(predictors, batch_first=True),
+    )

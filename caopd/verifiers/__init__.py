@@ -1,0 +1,8 @@
+"""Verifiers: (completion, target) -> verdict. One per task, for training and evaluation alike."""
+
+from caopd.verifiers.base import Verifier
+from caopd.verifiers.exact_match import ExactMatch
+from caopd.verifiers.multiple_choice import MultipleChoice
+from caopd.verifiers.tool_calls import ToolCalls
+
+__all__ = ["ExactMatch", "MultipleChoice", "ToolCalls", "Verifier"]

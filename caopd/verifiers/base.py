@@ -1,0 +1,23 @@
+"""What a verifier is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from caopd.types import Verdict
+
+
+class Verifier(Protocol):
+    """Judges completions of one task: the same object serves training and evaluation."""
+
+    def verify(self, text: str, target: str) -> Verdict:
+        """Compare the answer in ``text`` with ``target``.
+
+        Args:
+            text: A completion without its confidence segment. Any text is judged; none raises.
+            target: The example's target.
+
+        Raises:
+            DataError: ``target`` is not what this verifier compares with.
+        """
+        ...

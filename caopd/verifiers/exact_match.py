@@ -1,0 +1,24 @@
+"""Verifier of short answers: the whole completion is the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caopd.types import AnswerOutcome, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ExactMatch:
+    """The text equals the target, white space around both aside. An empty text is a MISSING answer.
+
+    Examples:
+        >>> ExactMatch().verify(" 6 ", target="6")
+        Verdict(correct=True, answer='6', outcome=<AnswerOutcome.PARSED: 'parsed'>)
+    """
+
+    def verify(self, text: str, target: str) -> Verdict:
+        """Compare ``text`` with ``target``, character by character."""
+        answer = text.strip()
+        if not answer:
+            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
+        return Verdict(correct=answer == target.strip(), answer=answer, outcome=AnswerOutcome.PARSED)

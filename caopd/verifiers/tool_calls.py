@@ -1,0 +1,176 @@
+"""Verifier of tool calls in ToolAlpaca's ``Action`` / ``Action Input`` form (arXiv 2306.05301)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from caopd.errors import DataError
+from caopd.types import AnswerOutcome, Verdict
+
+OPTIONAL_PREFIX = "[Optional]"
+"""ToolAlpaca marks a call of a target that may be left out with this prefix of its name."""
+
+_ACTION = re.compile(r"^[ \t]*\**Action\**:\**[ \t]*([^\r\n]*)", re.MULTILINE)
+_ACTION_INPUT = re.compile(r"\s*\**Action Input\**:\**\s*(?:```(?:json)?\s*)?")
+_REST_OF_LINE = re.compile(r"[ \t]*(?:`{3})?[ \t]*(?=[\r\n]|\Z)")
+_AFTER_THINKING = "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call.
+
+    Attributes:
+        name: The tool.
+        arguments: Its input as canonical JSON (sorted keys, ``1.0`` written ``1``).
+        optional: Whether a completion may leave the call out.
+    """
+
+    name: str
+    arguments: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    r"""All calls of the completion equal all calls of the target, in order.
+
+    A call is a line ``Action: name`` followed by ``Action Input:`` and a JSON object, which may span lines;
+    nothing but white space may follow the object on its line. Inputs are compared as JSON: the order of keys
+    does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``. One call that cannot be read makes
+    the whole answer MALFORMED; without a call it is MISSING. What precedes ``</think>`` is no part of it.
+
+    The target is a JSON list of objects with ``Action`` and ``Action_Input``, the latter an object or an
+    object as a JSON string. A call named ``[Optional]name`` may be left out.
+
+    Attributes:
+        first_call_only: Compare the first call alone, for single-step evaluation.
+
+    Examples:
+        >>> text = 'Thought: look it up\nAction: search\nAction Input: {"page": 1, "size": "small"}'
+        >>> target = '[{"Action": "search", "Action_Input": {"size": "small", "page": 1.0}}]'
+        >>> ToolCalls().verify(text, target).correct
+        True
+        >>> ToolCalls().verify("Action: search", target).outcome
+        <AnswerOutcome.MALFORMED: 'malformed'>
+    """
+
+    first_call_only: bool = False
+
+    def verify(self, text: str, target: str) -> Verdict:
+        """Compare the calls in ``text`` with those of ``target``.
+
+        Raises:
+            DataError: ``target`` is not a list of calls.
+        """
+        wanted = parse_target(target)
+        try:
+            calls = list(_calls(text.rpartition(_AFTER_THINKING)[2]))
+        except (ValueError, RecursionError):
+            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED)
+        if not calls:
+            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
+        if self.first_call_only:
+            calls = calls[:1]
+        return Verdict(self._matches(calls, wanted), _canonical_answer(calls), AnswerOutcome.PARSED)
+
+    def _matches(self, calls: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> bool:
+        reached = {0}  # numbers of calls that the target's calls so far can account for
+        for target in wanted:
+            step = {n + 1 for n in reached if n < len(calls) and _same(calls[n], target)}
+            reached = step | (reached if target.optional else set())
+            if self.first_call_only and 1 in reached:
+                return True
+        return len(calls) in reached
+
+
+def parse_target(target: str) -> tuple[ToolCall, ...]:
+    r"""Read a target.
+
+    Args:
+        target: JSON list of objects with ``Action`` and ``Action_Input``.
+
+    Raises:
+        DataError: It is not, it is empty, or an ``Action_Input`` is not a JSON object.
+
+    Examples:
+        >>> parse_target('[{"Action": "search", "Action_Input": "{\\"page\\": 1}"}]')
+        (ToolCall(name='search', arguments='{"page": 1}', optional=False),)
+    """
+    try:
+        calls = json.loads(target)
+        if not isinstance(calls, list) or not calls:
+            raise ValueError("not a list with at least one call")
+        return tuple(_target_call(call) for call in calls)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            'Expected the target of a tool-use task to be a JSON list of {"Action": name, "Action_Input": '
+            f"JSON object}}, but got {_shortened(target)} ({error}). Correct the answer, or exclude the row."
+        ) from error
+
+
+def _target_call(call: object) -> ToolCall:
+    if not isinstance(call, dict) or not isinstance(call.get("Action"), str) or "Action_Input" not in call:
+        raise ValueError("a call without Action or Action_Input")
+    name, arguments = call["Action"].strip(), call["Action_Input"]
+    if isinstance(arguments, str):
+        arguments = _DECODER.decode(arguments)
+    optional = name.startswith(OPTIONAL_PREFIX)
+    return ToolCall(name.removeprefix(OPTIONAL_PREFIX).strip(), _canonical(arguments), optional)
+
+
+def _calls(text: str) -> Iterator[ToolCall]:
+    """Yield the calls of ``text``; raise ValueError or RecursionError at the first that cannot be read."""
+    position = 0
+    while action := _ACTION.search(text, position):
+        name = action[1].strip(" \t*`")
+        marker = _ACTION_INPUT.match(text, action.end())
+        if not name or marker is None:
+            raise ValueError("an action without its input")
+        arguments, position = _DECODER.raw_decode(text, marker.end())
+        if _REST_OF_LINE.match(text, position) is None:
+            raise ValueError("text behind the input")
+        yield ToolCall(name, _canonical(arguments))
+
+
+def _canonical(arguments: object) -> str:
+    if not isinstance(arguments, dict):
+        raise ValueError("an input that is not a JSON object")
+    return json.dumps(_normalised(arguments), sort_keys=True)
+
+
+def _normalised(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _normalised(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_normalised(item) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a number beyond the range of floats")
+        return int(value) if value.is_integer() else value
+    return value
+
+
+def _canonical_answer(calls: Sequence[ToolCall]) -> str:
+    rendered = [f'{{"Action": {json.dumps(c.name)}, "Action_Input": {c.arguments}}}' for c in calls]
+    return f"[{', '.join(rendered)}]"
+
+
+def _same(call: ToolCall, target: ToolCall) -> bool:
+    return (call.name, call.arguments) == (target.name, target.arguments)
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:200] + "...")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)

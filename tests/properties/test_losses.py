@@ -1,0 +1,91 @@
+"""Laws that the divergences obey for all logits, weights and chunk sizes."""
+
+import math
+
+import torch
+from caopd.losses import DistillationLoss, Divergence, chunked_divergence, token_divergence
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+LAWFUL = settings(derandomize=True, deadline=None, max_examples=60)
+divergences = st.builds(
+    Divergence,
+    st.sampled_from(["reverse_kl", "forward_kl", "jsd"]),
+    st.floats(0.05, 0.95),
+)
+seeds = st.integers(0, 2**31)
+logits = st.lists(st.floats(-30, 30), min_size=3, max_size=3)
+
+
+def row(values):
+    return torch.tensor([values], dtype=torch.float64)
+
+
+@LAWFUL
+@given(logits, logits, divergences)
+def test_never_negative_and_zero_only_for_equal_distributions(student, teacher, divergence):
+    value = token_divergence(row(student), row(teacher), divergence).item()
+    assert value >= -1e-12
+    distance = (row(student).softmax(-1) - row(teacher).softmax(-1)).abs().sum().item()
+    w = divergence.teacher_weight
+    # Pinsker: KL(P||Q) >= |P-Q|^2 / 2, and T - M = (1-w)(T-S), S - M = w(S-T)
+    floor = 0.5 * distance**2 * (w * (1 - w) if divergence.name == "jsd" else 1.0)
+    assert value >= floor - 1e-12
+
+
+@LAWFUL
+@given(logits, st.floats(-20, 20), divergences)
+def test_equal_distributions_have_none(student, shift, divergence):
+    assert abs(token_divergence(row(student), row(student) + shift, divergence).item()) < 1e-12
+
+
+@LAWFUL
+@given(logits, logits, st.floats(0.05, 0.95))
+def test_jsd_is_bounded_and_symmetric_under_exchange(student, teacher, w):
+    value = token_divergence(row(student), row(teacher), Divergence("jsd", w)).item()
+    swapped = token_divergence(row(teacher), row(student), Divergence("jsd", 1 - w)).item()
+    assert math.isclose(value, swapped, rel_tol=1e-9, abs_tol=1e-12)
+    assert value <= -w * math.log(w) - (1 - w) * math.log(1 - w) + 1e-12
+
+
+@LAWFUL
+@given(seeds, st.integers(0, 9), st.integers(1, 12), divergences, divergences)
+def test_chunked_is_dense(seed, tokens, chunk_size, reasoning, confidence):
+    g = torch.Generator().manual_seed(seed)
+    hidden, teacher_hidden = torch.randn(2, tokens, 4, dtype=torch.float64, generator=g)
+    head, teacher_head = torch.randn(2, 9, 4, dtype=torch.float64, generator=g)
+    weight, mask = (
+        torch.randn(tokens, dtype=torch.float64, generator=g),
+        torch.rand(tokens, generator=g) < 0.5,
+    )
+    leaves = hidden.requires_grad_(), head.requires_grad_()
+    loss, _ = chunked_divergence(
+        hidden, head, teacher_hidden, teacher_head, weight, mask, reasoning, confidence, chunk_size=chunk_size
+    )
+    pair = hidden @ head.T, teacher_hidden @ teacher_head.T
+    value = torch.where(mask, token_divergence(*pair, confidence), token_divergence(*pair, reasoning))
+    expected = (value * weight).sum()
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves), rtol=1e-8, atol=1e-11
+    )
+
+
+@LAWFUL
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.floats(0, 3)), min_size=1, max_size=6),
+    st.integers(0, 4),
+    st.sampled_from(["sequence_mean", "token_mean"]),
+)
+def test_a_constant_divergence_is_its_own_mean(sequences, skip, reduction):
+    """Weights of a whole step sum to 1, or to 0 where nothing is counted."""
+    lengths, weights = zip(*sequences, strict=True)
+    loss = DistillationLoss(reduction=reduction, skip_first_tokens=skip)
+    mask_BC = torch.arange(8) < torch.tensor(lengths).unsqueeze(1)
+    weight_T = loss.token_weights(mask_BC, torch.tensor(weights), loss.denominators(lengths, weights))
+    counted = any(length > skip and weight > 1e-30 for length, weight in sequences)
+    assert len(weight_T) == sum(lengths)
+    if counted:
+        assert math.isclose(weight_T.sum().item(), 1.0, rel_tol=1e-5)
+    elif not any(weight for _, weight in sequences):
+        assert not weight_T.any()

@@ -1,0 +1,144 @@
+"""DistillationLoss: reductions against loops, global denominators, settings and logged means."""
+
+import pytest
+import torch
+from caopd.errors import ConfigError
+from caopd.losses import (
+    Denominators,
+    DistillationLoss,
+    TokenStatistics,
+    segment_means,
+    segment_totals,
+    token_divergence,
+)
+
+LENGTHS = [4, 1, 0, 6, 2]
+WEIGHTS = [1.0, 2.0, 1.0, 0.0, 0.5]
+
+
+def completion_mask(lengths, offset=2, width=9):
+    """Completions start somewhere in the row; what surrounds them is prompt and padding."""
+    mask = torch.zeros(len(lengths), width, dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        mask[row, offset : offset + length] = True
+    return mask
+
+
+def loop_loss(value_BC, lengths, weights, reduction, skip, offset=2):
+    total, sequences, tokens = 0.0, 0.0, 0.0
+    for row, (length, weight) in enumerate(zip(lengths, weights, strict=True)):
+        counted = value_BC[row, offset + skip : offset + length].tolist()
+        if not counted:
+            continue
+        sequences += weight
+        tokens += weight * len(counted)
+        total += weight * (sum(counted) / len(counted) if reduction == "sequence_mean" else sum(counted))
+    return total / (sequences if reduction == "sequence_mean" else tokens)
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3])
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
+def test_weights_against_a_loop_and_micro_batches_add_up(reduction, skip):
+    loss = DistillationLoss(reduction=reduction, skip_first_tokens=skip)
+    denominators = loss.denominators(LENGTHS, WEIGHTS)
+    value_BC = torch.rand(5, 9, generator=torch.Generator().manual_seed(0))
+    mask_BC, weight_B = completion_mask(LENGTHS), torch.tensor(WEIGHTS)
+
+    def share(rows):
+        weight_T = loss.token_weights(mask_BC[rows], weight_B[rows], denominators)
+        return (weight_T * value_BC[rows][mask_BC[rows]]).sum().item()
+
+    expected = loop_loss(value_BC, LENGTHS, WEIGHTS, reduction, skip)
+    assert share(slice(0, 5)) == pytest.approx(expected)
+    assert share([0]) + share([1, 2]) + share([3, 4]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
+def test_nothing_counted_is_zero_not_nan(reduction):
+    loss = DistillationLoss(reduction=reduction, skip_first_tokens=3)
+    denominators = loss.denominators([2, 3], [1.0, 1.0])
+    assert denominators == Denominators(0.0, 0.0)
+    assert loss.token_weights(completion_mask([2, 3]), torch.ones(2), denominators).tolist() == [0.0] * 5
+
+
+def test_denominators_of_sequences_without_counted_tokens():
+    assert DistillationLoss(skip_first_tokens=1).denominators(LENGTHS, WEIGHTS) == Denominators(1.5, 3.5)
+    assert DistillationLoss().denominators(LENGTHS, WEIGHTS) == Denominators(3.5, 7.0)
+    with pytest.raises(ValueError, match="argument 2"):
+        DistillationLoss().denominators([1, 2], [1.0])
+
+
+def test_left_padded_rows_give_the_same_weights():
+    loss = DistillationLoss(skip_first_tokens=1)
+    arguments = torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS)
+    torch.testing.assert_close(
+        loss.token_weights(completion_mask(LENGTHS, offset=0), *arguments),
+        loss.token_weights(completion_mask(LENGTHS, offset=3, width=20), *arguments),
+    )
+
+
+def test_loss_of_two_segments_against_the_dense_divergence():
+    g = torch.Generator().manual_seed(1)
+    mask_BC = completion_mask(LENGTHS)
+    tokens = int(mask_BC.sum())
+    hidden, teacher_hidden = torch.randn(2, tokens, 6, dtype=torch.float64, generator=g)
+    head, teacher_head = torch.randn(2, 17, 6, dtype=torch.float64, generator=g)
+    confidence_T = torch.rand(tokens, generator=g) < 0.5
+    loss = DistillationLoss("reverse_kl", confidence="jsd", jsd_teacher_weight=0.3, chunk_size=4)
+    weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
+    target_T = torch.randint(17, (tokens,), generator=g)
+    output = loss(hidden, head, teacher_hidden, teacher_head, weight_T, confidence_T, target_T)
+
+    logits = hidden @ head.T, teacher_hidden @ teacher_head.T
+    value_T = torch.where(
+        confidence_T, token_divergence(*logits, loss.confidence), token_divergence(*logits, loss.reasoning)
+    )
+    value_BC = torch.zeros(5, 9, dtype=torch.float64)
+    value_BC[mask_BC] = value_T
+    expected = loop_loss(value_BC, LENGTHS, WEIGHTS, "sequence_mean", 0)
+    assert output.loss.item() == pytest.approx(expected, rel=1e-6)
+
+    means = segment_means(output.statistics, weight_T, confidence_T)
+    counted_T = weight_T != 0
+    for name, mask_T in (("kl_reasoning", ~confidence_T), ("kl_confidence", confidence_T)):
+        values = value_T[mask_T & counted_T].tolist()
+        assert means[name].item() == pytest.approx(sum(values) / len(values))
+    teacher = torch.distributions.Categorical(logits=logits[1][counted_T])
+    assert means["teacher_entropy"].item() == pytest.approx(teacher.entropy().mean().item())
+
+
+def test_segment_means_leave_out_what_has_no_tokens():
+    one = torch.ones(3)
+    statistics = TokenStatistics(torch.tensor([1.0, torch.inf, 3.0]), one, 2 * one, one.long(), None)
+    confidence_T = torch.tensor([False, False, True])
+    means = segment_means(statistics, torch.tensor([0.5, 0.0, 0.0]), confidence_T)
+    assert {name: value.item() for name, value in means.items()} == {
+        "kl_reasoning": 1.0,
+        "student_entropy": 1.0,
+        "teacher_entropy": 2.0,
+    }
+    assert segment_means(statistics, torch.zeros(3), confidence_T) == {}
+    total, num_tokens = segment_totals(statistics, torch.ones(3), confidence_T)["kl_confidence"]
+    assert (total.item(), num_tokens.item()) == (3.0, 1)
+
+
+def test_confidence_defaults_to_reasoning():
+    loss = DistillationLoss("forward_kl")
+    assert loss.confidence == loss.reasoning
+    assert loss.confidence.name == "forward_kl"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reasoning": "reverse"}, "'reverse_kl', 'forward_kl', 'jsd'.*'reverse'"),
+        ({"confidence": "js"}, "'reverse_kl', 'forward_kl', 'jsd'.*'js'"),
+        ({"jsd_teacher_weight": 1.5}, "strictly between 0 and 1.*1.5"),
+        ({"reduction": "mean"}, "'sequence_mean', 'token_mean'.*'mean'"),
+        ({"skip_first_tokens": -1}, "skip_first_tokens.*-1"),
+        ({"chunk_size": 0}, "chunk_size.*larger than 0.*0"),
+    ],
+)
+def test_bad_settings_fail_at_construction(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        DistillationLoss(**settings)

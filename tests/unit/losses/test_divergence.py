@@ -1,0 +1,152 @@
+"""token_divergence against closed forms, loops in float64, torch.distributions and finite differences."""
+
+import math
+
+import pytest
+import torch
+from caopd.errors import ConfigError
+from caopd.losses import Divergence, token_divergence
+from caopd.losses.divergence import log_probabilities, value_and_logit_gradient
+from torch.distributions import Categorical, kl_divergence
+
+ALL = [
+    Divergence("reverse_kl"),
+    Divergence("forward_kl"),
+    Divergence("jsd"),
+    Divergence("jsd", teacher_weight=0.2),
+]
+
+
+def loop_divergence(student_logits, teacher_logits, divergence):
+    """One token's divergence by the definition, with Python floats."""
+
+    def softmax(logits):
+        top = max(logits)
+        exps = [math.exp(x - top) for x in logits]
+        return [x / sum(exps) for x in exps]
+
+    def kl(p, q):
+        return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+    s, t = softmax(student_logits), softmax(teacher_logits)
+    w = divergence.teacher_weight
+    m = [w * b + (1 - w) * a for a, b in zip(s, t, strict=True)]
+    return {"reverse_kl": kl(s, t), "forward_kl": kl(t, s), "jsd": w * kl(t, m) + (1 - w) * kl(s, m)}[
+        divergence.name
+    ]
+
+
+@pytest.mark.parametrize("divergence", ALL, ids=str)
+def test_equals_the_loop(divergence):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = 3 * torch.randn(2, 5, 11, dtype=torch.float64, generator=generator)
+    expected = [
+        loop_divergence(s.tolist(), t.tolist(), divergence) for s, t in zip(student, teacher, strict=True)
+    ]
+    actual = token_divergence(student, teacher, divergence)
+    assert actual.dtype == torch.float64
+    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-14)
+
+
+def test_kl_equals_torch_distributions():
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = 3 * torch.randn(2, 6, 13, generator=generator)
+    s, t = Categorical(logits=student), Categorical(logits=teacher)
+    torch.testing.assert_close(
+        token_divergence(student, teacher, Divergence("reverse_kl")), kl_divergence(s, t)
+    )
+    torch.testing.assert_close(
+        token_divergence(student, teacher, Divergence("forward_kl")), kl_divergence(t, s)
+    )
+
+
+def test_direction_on_an_asymmetric_pair():
+    """The student puts 0.01 where the teacher has 1/2: forward KL punishes that more than reverse."""
+    student = torch.tensor([[0.99, 0.01]], dtype=torch.float64).log()
+    teacher = torch.tensor([[0.5, 0.5]], dtype=torch.float64).log()
+    reverse = token_divergence(student, teacher, Divergence("reverse_kl")).item()
+    forward = token_divergence(student, teacher, Divergence("forward_kl")).item()
+    assert reverse == pytest.approx(0.99 * math.log(1.98) + 0.01 * math.log(0.02))
+    assert forward == pytest.approx(0.5 * math.log(0.5 / 0.99) + 0.5 * math.log(50))
+    assert forward > 2 * reverse
+
+
+def test_jsd_weight_belongs_to_the_teacher():
+    """Disjoint one-hot distributions: KL(T||M) = -log w, KL(S||M) = -log(1-w)."""
+    student, teacher = torch.tensor([[0.0, -torch.inf]]), torch.tensor([[-torch.inf, 0.0]])
+    w = 0.2
+    expected = -w * math.log(w) - (1 - w) * math.log(1 - w)
+    assert token_divergence(student, teacher, Divergence("jsd", w)).item() == pytest.approx(expected)
+    # M is 0.2 T + 0.8 S, so a student of mass 1 next to a uniform teacher has M = (0.9, 0.1)
+    uniform = torch.zeros(1, 2)
+    expected = w * (0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)) + (1 - w) * math.log(1 / 0.9)
+    assert token_divergence(student, uniform, Divergence("jsd", w)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("divergence", ALL, ids=str)
+def test_gradients_pass_gradcheck_and_the_closed_form_agrees(divergence):
+    generator = torch.Generator().manual_seed(2)
+    student, teacher = torch.randn(2, 4, 7, dtype=torch.float64, generator=generator)
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: token_divergence(s, teacher, divergence), (student,))
+    value = token_divergence(student, teacher, divergence)
+    (expected,) = torch.autograd.grad(value.sum(), student)
+    with torch.no_grad():
+        actual_value, actual = value_and_logit_gradient(
+            log_probabilities(student), log_probabilities(teacher), divergence
+        )
+    torch.testing.assert_close(actual_value, value.detach(), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-14)
+
+
+EXTREME = torch.tensor(
+    [
+        [1e4, -1e4, 0.0, 3.0],
+        [-1e4, 1e4, 0.0, 3.0],
+        [0.0, -torch.inf, 1.0, -torch.inf],
+        [1e4, -torch.inf, -1e4, -torch.inf],
+        [0.0, -torch.inf, -torch.inf, -torch.inf],
+        [1.0, 2.0, 3.0, 4.0],
+    ]
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("divergence", ALL, ids=str)
+def test_extreme_logits(divergence, dtype):
+    """No NaN where the divergence is finite; inf exactly where one has mass that the other lacks."""
+    size = len(EXTREME)
+    student = EXTREME.to(dtype).repeat_interleave(size, 0).requires_grad_()
+    teacher = EXTREME.to(dtype).repeat(size, 1)
+    value = token_divergence(student, teacher, divergence)
+    s, t = student.detach().softmax(-1), teacher.softmax(-1)
+    lacking = {
+        "reverse_kl": (s > 0) & (teacher == -torch.inf),
+        "forward_kl": (t > 0) & (student.detach() == -torch.inf),
+        "jsd": torch.zeros_like(s, dtype=torch.bool),
+    }[divergence.name].any(-1)
+    assert not value.isnan().any()
+    torch.testing.assert_close(value.isinf(), lacking)
+    (gradient,) = torch.autograd.grad(value[~lacking].sum(), student)
+    assert gradient[~lacking].isfinite().all()
+    closed_value, closed = value_and_logit_gradient(
+        log_probabilities(student.detach()), log_probabilities(teacher), divergence
+    )
+    torch.testing.assert_close(closed_value, value.detach())
+    torch.testing.assert_close(closed[~lacking], gradient[~lacking], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_read_as_float32(dtype):
+    student, teacher = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(3)).to(dtype)
+    value = token_divergence(student, teacher, Divergence())
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, token_divergence(student.float(), teacher.float(), Divergence()))
+
+
+def test_bad_settings_name_what_is_allowed():
+    with pytest.raises(ConfigError, match=r"'reverse_kl', 'forward_kl', 'jsd'.*'reverse_kld'"):
+        Divergence("reverse_kld")
+    for weight in (0.0, 1.0, 1.5, -0.1, math.nan):
+        with pytest.raises(ConfigError, match=r"strictly between 0 and 1"):
+            Divergence("jsd", teacher_weight=weight)

@@ -1,0 +1,25 @@
+import pytest
+from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers import ExactMatch
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "correct", "answer"),
+    [
+        ("6", "6", True, "6"),
+        (" 6\n", "6", True, "6"),
+        ("6", " 6 ", True, "6"),
+        ("06", "6", False, "06"),
+        ("6 7", "6", False, "6 7"),
+        ("a", "A", False, "a"),
+        ("\0", "6", False, "\0"),
+    ],
+)
+def test_the_whole_stripped_text_is_the_answer(text, target, correct, answer):
+    assert ExactMatch().verify(text, target) == Verdict(correct, answer, AnswerOutcome.PARSED)
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "\u2003"])
+@pytest.mark.parametrize("target", ["6", ""])
+def test_an_empty_text_is_a_missing_answer_and_never_correct(text, target):
+    assert ExactMatch().verify(text, target) == Verdict(False, None, AnswerOutcome.MISSING)

@@ -1,0 +1,199 @@
+import json
+import time
+
+import pytest
+from caopd.errors import DataError
+from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers import ToolCalls
+
+
+def calls_text(*calls):
+    return "\n".join(f"Thought: next\nAction: {name}\nAction Input: {arguments}" for name, arguments in calls)
+
+
+def target_of(*calls):
+    return json.dumps([{"Action": name, "Action_Input": arguments} for name, arguments in calls])
+
+
+ONE = target_of(("search", '{"page": 1, "exact": true, "size": "small"}'))
+TWO = target_of(("search", {"page": 1}), ("open", {"id": "7"}))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"page": 1, "exact": true, "size": "small"}',
+        '{"size":"small","exact":true,"page":1}',
+        '{"size": "small", "exact": true, "page": 1.0}',
+        '{"size": "small", "exact": true, "page": 10e-1}',
+        '{"size": "sm\\u0061ll", "exact": true, "page": 1}',
+        '\n{\n  "size": "small",\n  "exact": true,\n  "page": 1\n}\n',
+        '```json\n{"size": "small", "exact": true, "page": 1}\n```',
+        '```{"size": "small", "exact": true, "page": 1}```',
+    ],
+)
+def test_equal_inputs_in_any_spelling_are_correct_and_one_answer(arguments):
+    verdict = ToolCalls().verify(calls_text(("search", arguments)), ONE)
+    answer = '[{"Action": "search", "Action_Input": {"exact": true, "page": 1, "size": "small"}}]'
+    assert verdict == Verdict(True, answer, AnswerOutcome.PARSED)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Search", '{"page": 1, "exact": true, "size": "small"}'),
+        ("search", '{"page": 2, "exact": true, "size": "small"}'),
+        ("search", '{"page": "1", "exact": true, "size": "small"}'),
+        ("search", '{"page": true, "exact": true, "size": "small"}'),
+        ("search", '{"page": 1, "exact": 1, "size": "small"}'),
+        ("search", '{"page": 1, "exact": true}'),
+        ("search", '{"page": 1, "exact": true, "size": "small", "more": null}'),
+        ("search", "{}"),
+    ],
+)
+def test_other_calls_are_parsed_and_wrong(name, arguments):
+    verdict = ToolCalls().verify(calls_text((name, arguments)), ONE)
+    assert not verdict.correct
+    assert verdict.outcome == AnswerOutcome.PARSED
+
+
+@pytest.mark.parametrize(
+    ("calls", "all_correct", "first_correct"),
+    [
+        ([("search", '{"page": 1}'), ("open", '{"id": "7"}')], True, True),
+        ([("open", '{"id": "7"}'), ("search", '{"page": 1}')], False, False),
+        ([("search", '{"page": 1}')], False, True),
+        ([("search", '{"page": 1}'), ("open", '{"id": "8"}')], False, True),
+        ([("search", '{"page": 1}'), ("open", '{"id": "7"}'), ("open", '{"id": "7"}')], False, True),
+        ([("search", '{"page": 2}'), ("open", '{"id": "7"}')], False, False),
+    ],
+)
+def test_all_calls_in_order_or_the_first_alone(calls, all_correct, first_correct):
+    text = calls_text(*calls)
+    assert ToolCalls().verify(text, TWO).correct is all_correct
+    verdict = ToolCalls(first_call_only=True).verify(text, TWO)
+    assert verdict.correct is first_correct
+    assert len(json.loads(verdict.answer)) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "all_correct", "first_correct"),
+    [
+        (["a", "b", "c"], True, True),
+        (["a", "c"], True, True),
+        (["b", "c"], False, False),
+        (["a", "b"], False, True),
+        (["a", "b", "b", "c"], False, True),
+    ],
+)
+def test_an_optional_call_may_be_left_out(names, all_correct, first_correct):
+    target = target_of(("a", {}), ("[Optional]b", {}), ("c", {}))
+    text = calls_text(*[(name, "{}") for name in names])
+    assert ToolCalls().verify(text, target).correct is all_correct
+    assert ToolCalls(first_call_only=True).verify(text, target).correct is first_correct
+
+
+def test_an_optional_call_that_equals_the_next_is_matched_either_way():
+    target = target_of(("[Optional]a", {}), ("a", {}), ("b", {}))
+    assert ToolCalls().verify(calls_text(("a", "{}"), ("b", "{}")), target).correct
+    assert ToolCalls().verify(calls_text(("a", "{}"), ("a", "{}"), ("b", "{}")), target).correct
+
+
+def test_braces_and_markers_within_strings_are_part_of_the_input():
+    arguments = {"code": 'if (a) { "x" }\nAction: none\nAction Input: {}', "brace": "}"}
+    text = calls_text(("run", json.dumps(arguments)), ("run", json.dumps(arguments, indent=1)))
+    assert ToolCalls().verify(text, target_of(("run", arguments), ("run", arguments))).correct
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '**Action:** search\n**Action Input:** {"page": 1}\n**Action:** open\n**Action Input:** {"id": "7"}',
+        '  Action: search\n  Action Input: {"page": 1}\n\nAction: `open`\n\nAction Input:\n{"id": "7"}',
+        'Action:search\r\nAction Input:{"page": 1}\r\nAction:open\r\nAction Input:{"id": "7"}\r\n',
+        '<think>\nAction: drop\nAction Input: {\n</think>\nAction: search\nAction Input: {"page": 1}\n'
+        'Observation: found\nAction: open\nAction Input: {"id": "7"}\nThought: done',
+    ],
+)
+def test_usual_dress_of_calls(text):
+    assert ToolCalls().verify(text, TWO).correct
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Thought: nothing to do", "Action Input: {}", "The Action: search", "Actions: x"]
+)
+def test_without_a_call_the_answer_is_missing(text):
+    assert ToolCalls().verify(text, ONE) == Verdict(False, None, AnswerOutcome.MISSING)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Action: search",
+        "Action: search Action Input: {}",
+        "Action:\nAction Input: {}",
+        "Action: search\nThought: wait\nAction Input: {}",
+        "Action: search\nAction Input: none",
+        "Action: search\nAction Input: {'page': 1}",
+        'Action: search\nAction Input: {"page": 1',
+        'Action: search\nAction Input: {"page": 1}}',
+        'Action: search\nAction Input: {"page": 1} and so on',
+        "Action: search\nAction Input: [1]",
+        'Action: search\nAction Input: "{}"',
+        'Action: search\nAction Input: {"page": NaN}',
+        'Action: search\nAction Input: {"page": -Infinity}',
+        'Action: search\nAction Input: {"page": 1e999}',
+        'Action: search\nAction Input: {"page": ' + "9" * 5000 + "}",
+        'Action: search\nAction Input: {"page": 1}\nAction: open',
+    ],
+)
+def test_one_call_that_cannot_be_read_makes_the_answer_malformed(text):
+    assert ToolCalls().verify(text, ONE) == Verdict(False, None, AnswerOutcome.MALFORMED)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "search",
+        "{}",
+        "[]",
+        "[1]",
+        '[{"Action": "search"}]',
+        '[{"Action": 1, "Action_Input": {}}]',
+        '[{"Action": "search", "Action_Input": "{\\"page\\": }"}]',
+        '[{"Action": "search", "Action_Input": 1}]',
+        "[" * 100_000,
+    ],
+)
+def test_a_target_that_cannot_be_read_is_an_error(target):
+    with pytest.raises(DataError, match="JSON list of"):
+        ToolCalls().verify("Action: search\nAction Input: {}", target)
+
+
+HOSTILE = {
+    "nested lists": 'Action: a\nAction Input: {"a": ' + "[" * 1_000_000,
+    "nested objects": "Action: a\nAction Input: " + '{"a":' * 300_000 + "1" + "}" * 300_000,
+    "closed nesting": 'Action: a\nAction Input: {"a": ' + "[" * 50_000 + "]" * 50_000 + "}",
+    "actions": "Action: a\n" * 200_000,
+    "inputs": "Action Input: {\n" * 100_000,
+    "spaces": "Action: a\n" + " " * 2_000_000,
+    "stars": "*" * 2_000_000 + "Action: a",
+    "open string": 'Action: a\nAction Input: {"' + "\\\\" * 1_000_000,
+    "NUL": "Action: \0\nAction Input: \0" + "\0" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_neither_crashes_nor_stalls(name):
+    begun = time.perf_counter()
+    assert ToolCalls().verify(HOSTILE[name], ONE).answer is None
+    assert time.perf_counter() - begun < 3.0  # seconds
+
+
+def test_many_calls_take_linear_time():
+    calls = [("a", {"n": n}) for n in range(10_000)]
+    text = calls_text(*[(name, json.dumps(arguments)) for name, arguments in calls])
+    begun = time.perf_counter()
+    assert ToolCalls().verify(text, target_of(*calls)).correct
+    assert time.perf_counter() - begun < 3.0  # seconds
