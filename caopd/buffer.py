@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def save_groups(path: Path, groups: Sequence[VerifiedGroup]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    unfinished.write_text("".join(json.dumps(asdict(group)) + "\n" for group in groups), encoding="utf-8")
+    unfinished.write_text("".join(json.dumps(group, default=_fields) + "\n" for group in groups), encoding="utf-8")
     unfinished.replace(path)
 
 
@@ -47,6 +47,10 @@ def load_groups(path: Path) -> list[VerifiedGroup]:
             "checkpoint that was written at the end of a round instead."
         )
     return [_group(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the dataclasses in caopd.types)
+    return {field.name: getattr(carrier, field.name) for field in fields(carrier)}
 
 
 def _group(row: dict[str, Any]) -> VerifiedGroup:

@@ -32,16 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Command line without the program's name; by default that of the process.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return 0
-    if arguments[0] == "--version":
+    if given[0] == "--version":
         sys.stdout.write(f"caopd {__version__}\n")
         return 0
-    if arguments[0] not in COMMANDS:
+    if given[0] not in COMMANDS:
         sys.stderr.write(
-            f"error: expected a command of {', '.join(COMMANDS)}, but got {arguments[0]!r}. See `caopd --help`.\n"
+            f"error: expected a command of {', '.join(COMMANDS)}, but got {given[0]!r}. See `caopd --help`.\n"
         )
         return 2
     from caopd.lightning_cli import run

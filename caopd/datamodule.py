@@ -82,7 +82,8 @@ class RolloutDataModule(LightningDataModule):
         self._examples: dict[str, Sequence[Example]] = {}
         self._interrupted: dict[str, Any] | None = None
         self._num_batches = 0
-        self._completer: Completer | None = None
+        self._evaluation_clock = PhaseClock(lambda phase: None)
+        self._engine_started = False
         if round.num_rollouts < method.min_rollouts:
             raise ConfigError(
                 f"Expected `num_rollouts` (G) to be at least {method.min_rollouts} for {type(method).__name__}, but "
@@ -100,16 +101,15 @@ class RolloutDataModule(LightningDataModule):
             DataError: If a row cannot be used.
             PromptTooLongError: If a prompt or a known context does not fit the model.
         """
-        if self._completer is None:
-            self._completer = self._make_completer(self.engine)
+        if not self._engine_started:
+            self.engine.start(self._model.tokenizer)
+            self._engine_started = True
         if stage == "fit":
             self._setup_training()
         for split in {"fit": ["validation"], "validate": ["validation"], "test": ["test"], "predict": ["test"]}[stage]:
             examples = self.task.examples(split)
             self._examples[split] = examples[: self.evaluation.num_examples]
-            encoder = self._encoder(self.evaluation.sampling)
-            for example in self._examples[split]:
-                encoder.student_prompt(example)
+            self._encoder(self.evaluation.sampling).student_prompts(self._examples[split])
 
     def _setup_training(self) -> None:
         trainer = self._trainer
@@ -156,8 +156,7 @@ class RolloutDataModule(LightningDataModule):
         samples = self._train_samples(groups)
         self.statistics = round_statistics(groups, samples)
         with self.clock("verify"):
-            encoder = self._encoder(self.sampling)
-            tokenized = [encoder.encode(sample) for sample in samples]
+            tokenized = self._encoder(self.sampling).encode(samples)
         model = self._model
         batches = self._plan.micro_batches(
             tokenized, self._trainer.global_rank, model.loss, model.student.pad_token_id
@@ -198,7 +197,7 @@ class RolloutDataModule(LightningDataModule):
     def teardown(self, stage: str) -> None:
         """Close the engine."""
         self.engine.close()
-        self._completer = None
+        self._engine_started = False
 
     def _run_round(self, number: int) -> list[VerifiedGroup]:
         """Draw this process's share of the round, gather all groups in order, and keep them on disk."""
@@ -209,8 +208,8 @@ class RolloutDataModule(LightningDataModule):
         mine = slice(self._trainer.global_rank * share, (self._trainer.global_rank + 1) * share)
         examples = [self._examples["train"][index] for index in indices[mine]]
         seeds = [derive_seed(self.seed, "rollout", position) for position in positions[mine]]
-        prompts = [self._encoder(self.sampling).student_prompt(example) for example in examples]
-        rollouts = self._complete(examples, prompts, seeds, self.round.num_rollouts, self.sampling)
+        prompts = self._encoder(self.sampling).student_prompts(examples)
+        rollouts = self._complete(examples, prompts, seeds, self.round.num_rollouts, self.sampling, self.clock)
         teacher_answers = self._teacher_answers(examples, rollouts, seeds)
         groups = gather_in_order(
             [
@@ -236,10 +235,12 @@ class RolloutDataModule(LightningDataModule):
         contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
         # Without a context the teacher still completes the question, and is not listened to: generation is collective.
         prompts = [
-            encoder.student_prompt(example) if context is None else encoder.teacher_prompt(example, context)
+            encoder.student_prompts([example])[0] if context is None else encoder.teacher_prompts([(example, context)])[0]
             for example, context in zip(examples, contexts, strict=True)
         ]
-        completer = self._make_completer(TransformersEngine())
+        engine = TransformersEngine()
+        engine.start(self._model.tokenizer)
+        completer = self._completer(engine, self.clock)
         completer.sync(self._model.teacher, self._trainer.global_step)
         requests = [RolloutRequest(p, derive_seed(s, "teacher")) for p, s in zip(prompts, seeds, strict=True)]
         groups = completer.complete(examples, requests, num_rollouts, self.sampling)
@@ -259,9 +260,10 @@ class RolloutDataModule(LightningDataModule):
         encoder = self._encoder(config.sampling)
 
         def complete(examples: Sequence[Example]) -> list[VerifiedRollout]:
-            prompts = [encoder.student_prompt(example) for example in examples]
+            prompts = encoder.student_prompts(examples)
             seeds = [derive_seed(self.seed, split, example.id) for example in examples]
-            return [group[0] for group in self._complete(examples, prompts, seeds, 1, config.sampling)]
+            clock = self._evaluation_clock
+            return [group[0] for group in self._complete(examples, prompts, seeds, 1, config.sampling, clock)]
 
         trainer = self._trainer
         return EvaluationBatches(
@@ -275,17 +277,17 @@ class RolloutDataModule(LightningDataModule):
         seeds: Sequence[int],
         num_rollouts: int,
         sampling: Sampling,
+        clock: PhaseClock,
     ) -> list[tuple[VerifiedRollout, ...]]:
         """Draw and verify completions of the student as it is now."""
-        assert self._completer is not None
-        self._completer.sync(self._model.student, self._trainer.global_step)
+        completer = self._completer(self.engine, clock)
+        completer.sync(self._model.student, self._trainer.global_step)
         requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        return self._completer.complete(examples, requests, num_rollouts, sampling)
+        return completer.complete(examples, requests, num_rollouts, sampling)
 
-    def _make_completer(self, engine: RolloutEngine) -> Completer:
-        engine.start(self._model.tokenizer)
+    def _completer(self, engine: RolloutEngine, clock: PhaseClock) -> Completer:
         verification = Verification(self.task.verifier, self.confidence)
-        return Completer(engine, verification, self.clock, self._trainer.precision_plugin.forward_context)
+        return Completer(engine, verification, clock, self._trainer.precision_plugin.forward_context)
 
     def _encoder(self, sampling: Sampling) -> SampleEncoder:
         model = self._model

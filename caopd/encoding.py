@@ -14,7 +14,7 @@ from caopd.tokens import (
     Completion,
     TokenizedSample,
     decode_ids,
-    encode_prompt,
+    encode_prompts,
     revised_completion,
     sampled_completion,
 )
@@ -46,49 +46,57 @@ class SampleEncoder:
         self.max_length = max_length
         self.max_new_tokens = max_new_tokens
 
-    def student_prompt(self, example: Example) -> tuple[int, ...]:
-        """Return the ids of the student's prompt.
+    def student_prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        """Return the ids of the student's prompts.
 
         Raises:
-            PromptTooLongError: If prompt plus completion might not fit the model.
+            PromptTooLongError: If a prompt plus the longest completion does not fit the model.
         """
-        messages = student_messages(example, self.confidence_format)
-        ids = encode_prompt(self.tokenizer, messages, self.template_arguments)
-        self._check_length(len(ids), self.max_new_tokens, f"The prompt of example {example.id!r}")
-        return ids
+        conversations = [student_messages(example, self.confidence_format) for example in examples]
+        prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
+        for example, ids in zip(examples, prompts, strict=True):
+            self._check_length(len(ids), self.max_new_tokens, f"The prompt of example {example.id!r}")
+        return prompts
 
-    def teacher_prompt(
-        self, example: Example, context: TeacherContext, num_completion_tokens: int | None = None
-    ) -> tuple[int, ...]:
-        """Return the ids of the teacher's prompt.
+    def teacher_prompts(
+        self, pairs: Sequence[tuple[Example, TeacherContext]], completion_lengths: Sequence[int] | None = None
+    ) -> list[tuple[int, ...]]:
+        """Return the ids of the teacher's prompts.
 
         Args:
-            example: The row.
-            context: What the teacher sees beyond the question.
-            num_completion_tokens: Length of the completion that follows; by default the longest possible.
-
-        Raises:
-            PromptTooLongError: If prompt plus completion do not fit the model.
-        """
-        messages = teacher_messages(example, context, self.confidence_format)
-        ids = encode_prompt(self.tokenizer, messages, self.template_arguments)
-        follows = self.max_new_tokens if num_completion_tokens is None else num_completion_tokens
-        self._check_length(len(ids), follows, f"The teacher's prompt ({context.kind}) of example {example.id!r}")
-        return ids
-
-    def encode(self, sample: TrainSample) -> TokenizedSample:
-        """Encode one training sample; its completion is revised if the sample states a confidence.
+            pairs: Rows, and what the teacher sees beyond their questions.
+            completion_lengths: Tokens of the completions that follow; by default the longest possible.
 
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
         """
-        completion = self._completion(sample)
-        student = self.student_prompt(sample.example)
-        if sample.context is None:
-            teacher = student
-        else:
-            teacher = self.teacher_prompt(sample.example, sample.context, len(completion.token_ids))
-        return TokenizedSample(student, teacher, completion, sample.weight, self._copies_context(sample))
+        conversations = [teacher_messages(example, context, self.confidence_format) for example, context in pairs]
+        prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
+        lengths = completion_lengths or [self.max_new_tokens] * len(prompts)
+        for (example, context), ids, length in zip(pairs, prompts, lengths, strict=True):
+            self._check_length(len(ids), length, f"The teacher's prompt ({context.kind}) of example {example.id!r}")
+        return prompts
+
+    def encode(self, samples: Sequence[TrainSample]) -> list[TokenizedSample]:
+        """Encode training samples; a completion is revised if its sample states a confidence.
+
+        Raises:
+            PromptTooLongError: If a prompt with its completion does not fit the model.
+        """
+        completions = [self._completion(sample) for sample in samples]
+        students = self.student_prompts([sample.example for sample in samples])
+        taught = [index for index, sample in enumerate(samples) if sample.context is not None]
+        teachers = list(students)
+        prompts = self.teacher_prompts(
+            [(samples[index].example, context) for index in taught if (context := samples[index].context)],
+            [len(completions[index].token_ids) for index in taught],
+        )
+        for index, prompt in zip(taught, prompts, strict=True):
+            teachers[index] = prompt
+        return [
+            TokenizedSample(student, teacher, completion, sample.weight, self._copies_context(sample))
+            for student, teacher, completion, sample in zip(students, teachers, completions, samples, strict=True)
+        ]
 
     def check(self, examples: Sequence[Example], method: Method) -> None:
         """Check every row before the first rollout: usable by the method, prompt and known context fit the model.
@@ -99,10 +107,9 @@ class SampleEncoder:
         """
         for example in examples:
             method.check_example(example)
-            self.student_prompt(example)
-            context = method.known_context(example)
-            if context is not None:
-                self.teacher_prompt(example, context)
+        self.student_prompts(examples)
+        contexts = [(example, method.known_context(example)) for example in examples]
+        self.teacher_prompts([(example, context) for example, context in contexts if context is not None])
 
     def _completion(self, sample: TrainSample) -> Completion:
         if sample.confidence is None:

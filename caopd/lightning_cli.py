@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from transformers.utils import logging as transformers_logging
 
 # Names that may be given without their module, as in `--model.method=SDFT`, are those that are imported here.
 import caopd.confidence
@@ -65,11 +66,11 @@ class CaopdCLI(LightningCLI):
         report.finish(self.trainer)
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run a Lightning subcommand and return the exit status.
 
     Args:
-        arguments: Command line without the program's name.
+        arguments: Command line without the program's name; by default that of the process.
     """
     quiet = {"exit_on_error": False}
     try:
@@ -77,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         CaopdCLI(
             DistillationModule,
             RolloutDataModule,
-            args=list(arguments),
+            args=None if arguments is None else list(arguments),
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
             parser_kwargs={**quiet, **{command: quiet for command in ("fit", "validate", "test", "predict")}},
@@ -102,5 +103,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _ignore_idle_warnings() -> None:
-    """Silence advice that does not apply: rounds are made in this process, there are no workers to add."""
+    """Silence what does not apply: there are no workers to add, and the teacher is in evaluation mode on purpose."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    transformers_logging.disable_progress_bar()

@@ -83,7 +83,7 @@ class DistillationModule(LightningModule):
         """Load the student, copy the teacher from it, and shard both alike under a sharding strategy."""
         if hasattr(self, "student"):
             return
-        self.student: LanguageModel = self.source.load_model(self.tokenizer)
+        self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
         self.teacher: LanguageModel = make_teacher(self.student)
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh["data_parallel"])

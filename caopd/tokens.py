@@ -18,7 +18,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
-from caopd.errors import ModelError
 from caopd.losses import Denominators
 from caopd.types import Message, StopReason, VerifiedRollout
 
@@ -93,30 +92,27 @@ class TokenBatch:
         return replace(self, **{name: tensor.to(device, **arguments) for name, tensor in tensors.items()})
 
 
-def encode_prompt(
+def encode_prompts(
     tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Message],
+    conversations: Sequence[Sequence[Message]],
     template_arguments: Mapping[str, object],
-) -> tuple[int, ...]:
-    """Render messages with the tokenizer's chat template and return the ids of the prompt.
+) -> list[tuple[int, ...]]:
+    """Render conversations with the tokenizer's chat template and return the ids of the prompts.
 
     Args:
         tokenizer: With a chat template.
-        messages: What was said so far.
+        conversations: What was said so far, per prompt.
         template_arguments: Passed to the template, for example ``{"enable_thinking": False}``.
-
-    Raises:
-        ModelError: If the tokenizer has no chat template.
     """
-    if tokenizer.chat_template is None:
-        raise ModelError(
-            f"Expected a tokenizer with a chat template, but {tokenizer.name_or_path!r} has none: use an instruct "
-            "model, or put a `chat_template.jinja` beside its tokenizer files."
-        )
-    text = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **template_arguments
+    if not conversations:
+        return []
+    texts = tokenizer.apply_chat_template(
+        [[dict(message) for message in messages] for messages in conversations],
+        tokenize=False,
+        add_generation_prompt=True,
+        **template_arguments,
     )
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return [tuple(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
 def sampled_completion(verified: VerifiedRollout, decode: Callable[[Sequence[int]], str]) -> Completion:

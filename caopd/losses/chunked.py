@@ -25,8 +25,9 @@ from caopd.losses.divergence import (
 )
 from caopd.losses.gradients import LossGradients, MatmulOperands, with_gradients
 
-_CPU_BLOCK = 8
-"""Tokens whose softmax is taken at a time on a CPU: a few MB, which the allocator hands out again."""
+_CPU_BLOCK = 2**21
+"""Elements of the logits that the softmax takes at a time on a CPU: temporaries of 8 MB stay in its cache and
+come from the allocator's pool, where those of a whole chunk would be fresh pages each time."""
 
 
 class TokenStatistics(NamedTuple):
@@ -129,7 +130,8 @@ def _run(
     for rows_T, divergence in chunks:
         student_TV = operands.student_hidden_TH[rows_T] @ operands.student_head_VH.T
         teacher_TV = operands.teacher_hidden_TH[rows_T] @ operands.teacher_head_VH.T
-        block_size = _CPU_BLOCK if student_TV.device.type == "cpu" else len(rows_T)
+        on_cpu = student_TV.device.type == "cpu"
+        block_size = max(1, _CPU_BLOCK // student_TV.shape[1]) if on_cpu else len(rows_T)
         blocks = (torch.split(x, block_size) for x in (student_TV, teacher_TV, rows_T))
         for student_block_TV, teacher_block_TV, block_rows_T in zip(*blocks, strict=True):
             _consume(

@@ -1,7 +1,7 @@
 """Models: where they come from, how they are wrapped, averaged and sharded."""
 
 from caopd.models.ema import make_teacher, update_teacher
-from caopd.models.language_model import LanguageModel, make_generation_config, stop_token_ids
+from caopd.models.language_model import LanguageModel, stop_token_ids
 from caopd.models.sharding import shard
 from caopd.models.source import EMBEDDED, SMOLLM2, ModelSource
 
@@ -10,7 +10,6 @@ __all__ = [
     "SMOLLM2",
     "LanguageModel",
     "ModelSource",
-    "make_generation_config",
     "make_teacher",
     "shard",
     "stop_token_ids",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from caopd.errors import ModelError
 
@@ -81,9 +88,60 @@ class LanguageModel(nn.Module):
         return hidden_TH, head_VH.full_tensor() if isinstance(head_VH, DTensor) else head_VH.detach()
 
     @torch.no_grad()
-    def generate(self, **arguments: Any) -> Any:  # noqa: ANN401 (transformers' own signature)
-        """Call the wrapped model's ``generate``."""
-        return self.hf.generate(**arguments)
+    def generate(
+        self,
+        input_ids_PL: Tensor,
+        attention_mask_PL: Tensor,
+        num_rollouts: int,
+        max_new_tokens: int,
+        processor: LogitsProcessor,
+    ) -> Tensor:
+        """Complete every prompt ``num_rollouts`` times with transformers' ``generate``; prompts are read once.
+
+        Nothing is taken from the hub's generation defaults but the special tokens.
+
+        Args:
+            input_ids_PL: Left-padded prompts, long [P, L].
+            attention_mask_PL: 1 at tokens, 0 at padding [P, L].
+            num_rollouts: G, completions per prompt.
+            max_new_tokens: Longest completion, tokens.
+            processor: Chooses the tokens: it leaves one finite score per row.
+
+        Returns:
+            Completions [P * G, C], those of a prompt in a row, padded behind their stop tokens.
+        """
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=list(self.stop_token_ids),
+            pad_token_id=self.pad_token_id,
+        )
+        sequences_BL = self.hf.generate(
+            input_ids=input_ids_PL.repeat_interleave(num_rollouts, dim=0),
+            attention_mask=attention_mask_PL.repeat_interleave(num_rollouts, dim=0),
+            past_key_values=self._read_prompts(input_ids_PL, attention_mask_PL, num_rollouts),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([processor]),
+            synced_gpus=distributed.is_initialized() and distributed.get_world_size() > 1,
+        )
+        completions_BC: Tensor = sequences_BL[:, input_ids_PL.shape[1] :]
+        return completions_BC
+
+    def _read_prompts(self, input_ids_PL: Tensor, attention_mask_PL: Tensor, num_rollouts: int) -> DynamicCache | None:
+        """Return the key-value cache of all prompt tokens but the last, repeated for each of the rollouts."""
+        if num_rollouts == 1 or input_ids_PL.shape[1] == 1:
+            return None
+        mask_PL = attention_mask_PL[:, :-1]
+        cache = DynamicCache(config=self.hf.config)
+        self.hf.base_model(
+            input_ids=input_ids_PL[:, :-1],
+            attention_mask=mask_PL,
+            position_ids=(mask_PL.cumsum(dim=1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache.batch_repeat_interleave(num_rollouts)
+        return cache
 
     @torch.no_grad()
     def check_head(self) -> None:
@@ -121,19 +179,3 @@ def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         )
     return tuple(dict.fromkeys(ids))
 
-
-def make_generation_config(model: LanguageModel, max_new_tokens: int) -> GenerationConfig:
-    """Return a greedy generation config that takes nothing from the hub's defaults but the special tokens.
-
-    Args:
-        model: Gives the stop and padding ids.
-        max_new_tokens: Longest completion, tokens.
-    """
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=list(model.stop_token_ids),
-        pad_token_id=model.pad_token_id,
-        use_cache=True,
-        return_dict_in_generate=True,
-    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, distributed
-from transformers import LogitsProcessorList, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from caopd.errors import ConfigError, RolloutError
-from caopd.models.language_model import LanguageModel, make_generation_config
+from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.sampler import SeededSampler
 from caopd.types import Rollout, StopReason
@@ -67,16 +67,11 @@ class TransformersEngine:
         policy, tokenizer = self._policy, self._tokenizer
         assert policy is not None
         assert tokenizer is not None
-        input_ids_BL, attention_mask_BL = _left_pad(requests, num_rollouts, policy.pad_token_id, policy.device)
+        input_ids_PL, attention_mask_PL = _left_pad(requests, policy.pad_token_id, policy.device)
         sampler = SeededSampler([request.seed for request in requests], num_rollouts, sampling, policy.device)
-        output = policy.generate(
-            input_ids=input_ids_BL,
-            attention_mask=attention_mask_BL,
-            generation_config=make_generation_config(policy, sampling.max_new_tokens),
-            logits_processor=LogitsProcessorList([sampler]),
-            synced_gpus=distributed.is_initialized() and distributed.get_world_size() > 1,
-        )
-        completions_BT = output.sequences[:, input_ids_BL.shape[1] :].cpu()
+        completions_BT = policy.generate(
+            input_ids_PL, attention_mask_PL, num_rollouts, sampling.max_new_tokens, sampler
+        ).cpu()
         logprobs_BT = sampler.logprobs_BT().cpu()
         stops = torch.tensor(policy.stop_token_ids)
         lengths, stop_reasons = _lengths(completions_BT, stops)
@@ -90,15 +85,15 @@ class TransformersEngine:
 
 
 def _left_pad(
-    requests: Sequence[RolloutRequest], num_rollouts: int, pad_token_id: int, device: torch.device
+    requests: Sequence[RolloutRequest], pad_token_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return ids and attention mask [P * G, L]: every prompt G times, padded on the left."""
+    """Return ids and attention mask [P, L], padded on the left."""
     longest = max(len(request.prompt_ids) for request in requests)
     ids, mask = [], []
     for request in requests:
         padding = longest - len(request.prompt_ids)
-        ids += [[pad_token_id] * padding + list(request.prompt_ids)] * num_rollouts
-        mask += [[0] * padding + [1] * len(request.prompt_ids)] * num_rollouts
+        ids.append([pad_token_id] * padding + list(request.prompt_ids))
+        mask.append([0] * padding + [1] * len(request.prompt_ids))
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 

@@ -27,6 +27,8 @@ KINDS: dict[str, Callable[[int], bool]] = {
 NUM_FITTING_WEIGHTS = {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}
 """Probability of ``e``, the number of listed digits that fit the kind."""
 HELD_OUT_PERCENT = 10
+_FITTING = {kind: [digit for digit in range(10) if fits(digit)] for kind, fits in KINDS.items()}
+_OTHERS = {kind: [digit for digit in range(10) if not fits(digit)] for kind, fits in KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,9 @@ class Draw:
 
 def sample_draw(rng: random.Random) -> Draw:
     """Draw one question: a kind, ``e`` fitting and some other digits in random order, one of the fitting drawn."""
-    kind = rng.choice(list(KINDS))
-    fitting = [digit for digit in range(10) if KINDS[kind](digit)]
-    others = [digit for digit in range(10) if not KINDS[kind](digit)]
-    (num_fitting,) = rng.choices(list(NUM_FITTING_WEIGHTS), weights=list(NUM_FITTING_WEIGHTS.values()))
+    kind = rng.choice(tuple(KINDS))
+    fitting, others = _FITTING[kind], _OTHERS[kind]
+    (num_fitting,) = rng.choices(tuple(NUM_FITTING_WEIGHTS), weights=tuple(NUM_FITTING_WEIGHTS.values()))
     chosen = rng.sample(fitting, num_fitting)
     digits = chosen + rng.sample(others, rng.choice((5, 6)) - num_fitting)
     rng.shuffle(digits)
@@ -87,7 +88,7 @@ class DrawTask:
         seed: Seed of the question generator.
     """
 
-    num_train: int = 20_000
+    num_train: int = 12_800
     num_validation: int = 2_000
     num_test: int = 2_000
     seed: int = 0

@@ -11,8 +11,6 @@ from caopd.types import AnswerOutcome, Verdict
 
 _LAST_OPENING = re.compile(r"(?s:.*)(?ai:<answer>)")
 _CLOSING = re.compile(r"(?ai:</answer>)")
-_LONGEST_ANSWER = 4096
-"""Characters within which the closing tag must come: a letter, or a letter and a restated option."""
 _LETTER_ALONE = re.compile(r"[\s*_`(\[]*([A-Za-z])[\s*_`)\].:]*")
 _LETTER_AND_TEXT = re.compile(r"[\s*_`(\[]*([A-Za-z])[*_`]*(?:[):\]]|\.(?=[\s*_`])).*", re.DOTALL)
 
@@ -54,7 +52,7 @@ class MultipleChoice:
         opening = _LAST_OPENING.match(text)
         if opening is None:
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
-        closing = _CLOSING.search(text, opening.end(), opening.end() + _LONGEST_ANSWER)
+        closing = _CLOSING.search(text, opening.end())
         letter = None if closing is None else self._letter(text[opening.end() : closing.start()])
         if letter is None:
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED)

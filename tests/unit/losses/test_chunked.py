@@ -82,6 +82,16 @@ def test_equals_dense_in_value_and_gradients(pair, chunk_size):
     assert not any(x.requires_grad for x in statistics)
 
 
+def test_blocks_within_a_chunk_change_nothing(monkeypatch):
+    case = make_case()
+    expected_loss, expected = case.chunked(JSD, FORWARD)
+    expected_gradients = gradients(expected_loss, case)
+    monkeypatch.setattr("caopd.losses.chunked._CPU_BLOCK", 2 * 23 + 1)
+    loss, statistics = case.chunked(JSD, FORWARD)
+    torch.testing.assert_close((loss, *statistics), (expected_loss, *expected))
+    torch.testing.assert_close(gradients(loss, case), expected_gradients)
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(d.name for d in pair))
 def test_gradients_are_finite_differences(pair):
     case = make_case(tokens=3, vocabulary=4)

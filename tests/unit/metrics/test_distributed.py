@@ -55,7 +55,7 @@ def work(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
-    # Forked, since a fresh interpreter spends ten seconds importing torchmetrics.
+    # Forked, since a fresh interpreter spends several seconds importing torchmetrics.
     context = mp.start_processes(work, args=(folder,), nprocs=2, join=False, start_method="fork")
     if not context.join(timeout=60) and not context.join(timeout=60):
         for process in context.processes:

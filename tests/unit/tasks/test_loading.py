@@ -74,8 +74,7 @@ def test_a_saved_data_set_and_a_saved_dictionary_of_them(tmp_path):
         load_rows(two, "test")
 
 
-def test_a_directory_of_data_files(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+def test_a_directory_of_data_files(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     write_lines(folder / "train.jsonl", ROWS)
@@ -123,8 +122,7 @@ def test_a_broken_parquet_file_is_an_error_with_its_name(tmp_path):
         load_rows(DataSource(files={"train": str(tmp_path / "a.parquet")}), "train")
 
 
-def test_a_missing_file_and_a_missing_directory(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+def test_a_missing_file_and_a_missing_directory(tmp_path):
     with pytest.raises(DataError, match=r"none\.jsonl, but there is none"):
         load_rows(DataSource(files={"train": str(tmp_path / "none.jsonl")}), "train")
     with pytest.raises(DataError, match="save_to_disk"):

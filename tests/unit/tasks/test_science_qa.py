@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def test_a_demonstration_of_the_data_is_used(tmp_path):
     [
         ("Pick.\nA: a\nB: b: c\n", "B: b: c"),
         ("A: is this text\nPick.\n\nA: a\n\nB: last one\n\nC: c\n", "B: last one"),
+        ("A: of this\nB: or that?\n\nA: a\nB: last one", "B: last one"),
         ("Pick one of two.", "B."),
         ("Pick.\nA: a\nC: c", "B."),
     ],
@@ -147,7 +149,7 @@ def test_one_split_of_the_hub_makes_three(tmp_path):
         shares={"train": 0.8, "validation": 0.1, "test": 0.1},
     )
     questions = [[e.question for e in ScienceQA(source).examples(split)] for split in SPLITS]
-    assert sorted(sum(questions, [])) == sorted(
+    assert sorted(itertools.chain(*questions)) == sorted(
         f"{row['question']}\n\nA: sulfur\nB: iron\nC: argon\nD: iodine\nPlease reason step by step."
         for row in rows
     )
@@ -171,7 +173,7 @@ def test_every_real_demonstration_is_correct_and_restates_its_option(subject, sp
     for example in examples:
         assert task.verifier.verify(example.demonstration, example.target).correct
         restated = example.demonstration.split("\n")[1].removeprefix("The correct option is ")
-        assert f"\n{restated}" in example.question.replace(": \n", ":\n")
+        assert f"\n{restated}" in example.question
         assert example.system == system_message("ABCD")
 
 

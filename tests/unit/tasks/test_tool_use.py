@@ -127,7 +127,8 @@ def test_the_real_rows_that_cannot_be_judged_are_known():
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_toolalpacas_fields_give_the_real_prompts_back(split):
     pattern = re.compile(
-        r"\nName: (.*?)\nDescription: (.*?)\nDocumentation:\n(.*)\nUse the following.*\nBegin!\nQuestion: (.*)",
+        r"\nName: (.*?)\nDescription: (.*?)\nDocumentation:\n(.*)\nUse the following.*\nBegin!\n"
+        r"Question: (.*)",
         re.S,
     )
     for line in (TOOL_USE / f"{split}.jsonl").read_text(encoding="utf-8").splitlines():

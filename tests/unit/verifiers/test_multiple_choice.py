@@ -109,7 +109,7 @@ HOSTILE = {
     "half openings": "<answer" * 200_000,
     "closings": "<answer>" + "</answer" * 200_000,
     "spaces": "<answer>" + " " * 2_000_000 + "</answer>",
-    "stars": "<answer>" + "*" * 4_000 + "?</answer>",
+    "stars": "<answer>" + "*" * 2_000_000 + "?</answer>",
     "NUL": "\0" * 2_000_000,
     "bidi": "<answer>\u202eB\u202c</answer>" * 50_000,
 }
