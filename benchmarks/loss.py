@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from caopd.losses import Divergence, chunked_divergence, token_divergence
 from torch import Tensor
+
+from caopd.losses import Divergence, chunked_divergence, token_divergence
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
@@ -157,19 +158,20 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         "# The loss: chunked and dense",
         "",
-        f"{record['device']}, {settings['threads']} threads, torch {record['torch']}, {settings['dtype']}, "
+        f"{record['device']}, threads: {settings['threads']}, torch {record['torch']}, {settings['dtype']}, "
         f"{settings['divergence']}, vocabulary {settings['vocabulary']:,}, hidden size {settings['hidden']}, "
         f"chunks of {settings['chunk_size']} tokens, {record['timestamp']}.",
         "Forward and backward; growth of peak memory over the inputs, "
         f"of which the head's own gradient is {head:.0f} MiB.",
         "",
-        "| tokens | implementation | peak growth, MiB | median, s | loss |",
+        "| tokens | implementation | peak growth, MiB | median (range), s | loss |",
         "|---|---|---|---|---|",
     ]
     for row in record["rows"]:
         lines.append(
             f"| {row['tokens']} | {row['implementation']} | {row['peak_growth_mib']} "
-            f"| {row['seconds_median']:.2f} | {row['loss']:.7f} |"
+            f"| {row['seconds_median']:.2f} ({min(row['seconds']):.2f}-{max(row['seconds']):.2f}) "
+            f"| {row['loss']:.7f} |"
         )
     return "\n".join(lines) + "\n"
 

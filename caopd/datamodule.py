@@ -101,6 +101,8 @@ class RolloutDataModule(LightningDataModule):
             DataError: If a row cannot be used.
             PromptTooLongError: If a prompt or a known context does not fit the model.
         """
+        # `log_dir` is a collective operation: every process asks, here and only here.
+        self._run_directory = Path(self._trainer.log_dir or self._trainer.default_root_dir)
         if not self._engine_started:
             self.engine.start(self._model.tokenizer)
             self._engine_started = True
@@ -296,8 +298,7 @@ class RolloutDataModule(LightningDataModule):
         )
 
     def _buffer_file(self, number: int) -> Path:
-        directory = self._trainer.log_dir or self._trainer.default_root_dir
-        return Path(directory) / "rollouts" / f"round_{number:05d}.jsonl"
+        return self._run_directory / "rollouts" / f"round_{number:05d}.jsonl"
 
     def _announce(self, phase: Phase) -> None:
         for callback in self._trainer.callbacks:

@@ -139,8 +139,8 @@ class DistillationModule(LightningModule):
         """Log the round's means; what no token or sequence contributed to is left out."""
         for name, mean in self._training_means.items():
             value = mean.compute()
-            if mean.update_called and not value.isnan():
-                self.log(f"train/{name}", value)
+            if not value.isnan():
+                self.log(f"train/{name}", value, sync_dist=True)  # equal in every process already
             mean.reset()
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
@@ -206,7 +206,7 @@ class DistillationModule(LightningModule):
 
     def _log_metrics(self, prefix: str, metrics: CalibrationMetrics) -> None:
         values = {f"{prefix}/{name}": value.float() for name, value in metrics.compute().items()}
-        self.log_dict(values, prog_bar=False, sync_dist=False, rank_zero_only=False)
+        self.log_dict(values, sync_dist=True)  # equal in every process already
 
 
 TRAINING_MEANS = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy", "teacher_copy_accuracy")

@@ -26,8 +26,8 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the file in the first process."""
+        directory = Path(trainer.log_dir or trainer.default_root_dir)  # a collective operation
         if trainer.is_global_zero:
-            directory = Path(trainer.log_dir or trainer.default_root_dir)
             path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8")

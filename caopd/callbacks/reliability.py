@@ -19,7 +19,7 @@ class ReliabilityDiagrams(Callback):
         values = pl_module.validation_metrics.compute()
         bins = pl_module.validation_metrics.bins()
         for logger in trainer.loggers:
-            if trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
+            if trainer.is_global_zero and bins.n_completions and isinstance(logger, TensorBoardLogger):
                 figure = reliability_diagram(
                     bins,
                     title=f"validation, step {trainer.global_step}",

@@ -28,6 +28,12 @@ class BeforeAfterReport(Callback):
     def __init__(self) -> None:
         self.initial: dict[str, float] | None = None
         self.final: dict[str, float] | None = None
+        self._directory = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        if stage == "fit":
+            self._directory = Path(trainer.log_dir or trainer.default_root_dir)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know: how it all began."""
@@ -54,13 +60,9 @@ class BeforeAfterReport(Callback):
         """Return whether the model has been trained since the last validation."""
         return self.final is None or self.final["step"] != trainer.global_step
 
-    def write(self, trainer: Trainer) -> Path:
-        """Write ``metrics.json`` into the run directory and return its path.
-
-        Args:
-            trainer: Whose run directory it is.
-        """
-        path = Path(trainer.log_dir or trainer.default_root_dir) / "metrics.json"
+    def write(self) -> Path:
+        """Write ``metrics.json`` into the run directory and return its path."""
+        path = self._directory / "metrics.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         report = {"initial": _without_nan(self.initial), "final": _without_nan(self.final)}
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -83,7 +85,7 @@ class BeforeAfterReport(Callback):
     def finish(self, trainer: Trainer) -> None:
         """Write the file and print the table; called once, after fit and its last validation."""
         if trainer.is_global_zero:
-            path = self.write(trainer)
+            path = self.write()
             console = Console()
             console.print(self.table())
             console.print(f"metrics: {path}", soft_wrap=True)

@@ -40,4 +40,4 @@ class RoundStatistics(Callback):
         values |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
         if seconds.get("rollout"):
             values["time/rollout_tokens_per_second"] = data.statistics["num_tokens"] / seconds["rollout"]
-        pl_module.log_dict(values, sync_dist=False, rank_zero_only=False)
+        pl_module.log_dict(values, sync_dist=True)

@@ -3,9 +3,10 @@
 import math
 
 import torch
-from caopd.losses import DistillationLoss, Divergence, chunked_divergence, token_divergence
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from caopd.losses import DistillationLoss, Divergence, chunked_divergence, token_divergence
 
 LAWFUL = settings(derandomize=True, deadline=None, max_examples=60)
 divergences = st.builds(

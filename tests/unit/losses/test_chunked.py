@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from caopd.errors import ConfigError
-from caopd.losses import Divergence, chunked_divergence, token_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from caopd.errors import ConfigError
+from caopd.losses import Divergence, chunked_divergence, token_divergence
 
 REVERSE, FORWARD, JSD = Divergence("reverse_kl"), Divergence("forward_kl"), Divergence("jsd", 0.3)
 PAIRS = [(REVERSE, REVERSE), (FORWARD, FORWARD), (JSD, JSD), (REVERSE, FORWARD), (JSD, REVERSE)]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from caopd.errors import ConfigError
 from caopd.losses import (
     Denominators,

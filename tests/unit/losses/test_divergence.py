@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Categorical, kl_divergence
+
 from caopd.errors import ConfigError
 from caopd.losses import Divergence, token_divergence
 from caopd.losses.divergence import log_probabilities, value_and_logit_gradient
-from torch.distributions import Categorical, kl_divergence
 
 ALL = [
     Divergence("reverse_kl"),

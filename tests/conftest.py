@@ -1,0 +1,89 @@
+"""What several suites share: the embedded model, a byte-level tokenizer, and builders of carriers."""
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from caopd.confidence import InlineConfidence
+from caopd.models import LanguageModel, ModelSource
+from caopd.types import (
+    AnswerOutcome,
+    ConfidenceReading,
+    Example,
+    Rollout,
+    StopReason,
+    Verdict,
+    VerifiedGroup,
+    VerifiedRollout,
+)
+
+CORPUS = [
+    "The answer is B.\nConfidence: 0.90",
+    "the answer might be C\nConfidence: 0.15\n",
+    "<answer>\nD\n</answer>\nConfidence: 1.00",
+    "Café crème, naïve\n\nConfidence: 0.38\nDone",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    """The embedded model's tokenizer: ``"\\nConfidence: "`` is one token, and so is every value."""
+    return ModelSource().load_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def policy(tokenizer) -> LanguageModel:
+    """The embedded model; nobody changes its weights."""
+    return ModelSource().load_model(tokenizer)
+
+
+@pytest.fixture(scope="session", params=["words", "across_words"])
+def byte_level_tokenizer(request) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer; ``across_words`` also has tokens that reach over line ends and words."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=request.param == "words")
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=["<|end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(CORPUS * 2, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")
+
+
+@pytest.fixture(scope="session")
+def sampled():
+    """Builds a verified rollout of sampled ids, its text decoded and its confidence read as in a run."""
+
+    def build(
+        tokenizer: PreTrainedTokenizerBase,
+        ids: list[int],
+        stop_reason: StopReason = StopReason.EOS,
+        confidence_format: InlineConfidence = InlineConfidence(),  # noqa: B008 (frozen)
+    ) -> VerifiedRollout:
+        text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        rollout = Rollout(tuple(ids), text, stop_reason, (-0.5,) * len(ids), policy_version=0)
+        verdict = Verdict(False, None, AnswerOutcome.MISSING)
+        return VerifiedRollout(rollout, verdict, confidence_format.parse(text))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def group_of():
+    """Builds a group from (text, correct) pairs; a completion's answer is its first line."""
+
+    def build(
+        example: Example, completions: list[tuple[str, bool]], mu_hat: float | None = None
+    ) -> VerifiedGroup:
+        rollouts = []
+        for text, correct in completions:
+            reading: ConfidenceReading = InlineConfidence().parse(text)
+            verdict = Verdict(correct, text.split("\n")[0], AnswerOutcome.PARSED)
+            rollout = Rollout((1, 2), text, StopReason.EOS, (-0.5, -1.0), policy_version=3)
+            rollouts.append(VerifiedRollout(rollout, verdict, reading))
+        return VerifiedGroup(example, tuple(rollouts), mu_hat)
+
+    return build

@@ -1,0 +1,108 @@
+import math
+
+import pytest
+
+from caopd.errors import ConfigError
+from caopd.methods import SDFT, SDPO, CaOPD
+from caopd.rounds import RoundConfig, known_teacher_context, round_statistics
+from caopd.types import (
+    AnswerOutcome,
+    ConfidenceOutcome,
+    ConfidenceReading,
+    Example,
+    Rollout,
+    StopReason,
+    TeacherContext,
+    TrainSample,
+    Verdict,
+    VerifiedGroup,
+    VerifiedRollout,
+)
+
+EXAMPLE = Example("1", "Q", "B", demonstration="DEMONSTRATION")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"num_prompts_per_round": 0}, r"`num_prompts_per_round`.*at least 1.*0"),
+        ({"num_rollouts": 0}, r"`num_rollouts`.*at least 1.*0"),
+        ({"num_rollouts": 4, "num_trained_rollouts": 5}, r"`num_trained_rollouts`.*between 1.*4.*5"),
+        ({"num_trained_rollouts": 0}, r"`num_trained_rollouts`.*0"),
+    ],
+)
+def test_impossible_sizes_are_refused(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        RoundConfig(**arguments)
+
+
+@pytest.mark.parametrize(("trained", "expected"), [(None, 96), (1, 12), (8, 96), (3, 36)])
+def test_the_number_of_samples_counts_trained_rollouts(trained, expected):
+    assert RoundConfig(12, 8, trained).num_samples == expected
+
+
+def verified(correct, value, confidence_outcome, answer_outcome, stop_reason, num_tokens):
+    return VerifiedRollout(
+        Rollout((3,) * num_tokens, "t", stop_reason, (-1.0,) * num_tokens, 0),
+        Verdict(correct, None, answer_outcome),
+        ConfidenceReading(value, None, confidence_outcome),
+    )
+
+
+PARSED, EOS = AnswerOutcome.PARSED, StopReason.EOS
+ROLLOUTS = [
+    verified(True, 0.9, ConfidenceOutcome.DECIMAL, PARSED, EOS, 4),
+    verified(True, 0.5, ConfidenceOutcome.PERCENT, PARSED, EOS, 6),
+    verified(False, None, ConfidenceOutcome.MISSING, AnswerOutcome.MISSING, StopReason.LENGTH, 10),
+    verified(False, None, ConfidenceOutcome.MALFORMED, AnswerOutcome.MALFORMED, EOS, 4),
+]
+
+
+def statistics_of(rollouts, mu_hats, weights):
+    groups = [VerifiedGroup(EXAMPLE, tuple(rollouts), mu_hat) for mu_hat in mu_hats]
+    samples = [TrainSample(EXAMPLE, rollouts[0], None, weight=weight) for weight in weights]
+    return round_statistics(groups, samples)
+
+
+def test_a_round_is_described_by_shares_of_its_rollouts():
+    statistics = statistics_of(ROLLOUTS, [0.25, None, 0.75], [1.0, 0.0, 1.0, 1.0])
+    assert statistics == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "format_adherence": 0.5,
+            "decimal_format": 0.25,
+            "missing_segment": 0.25,
+            "answer_parse_rate": 0.5,
+            "truncated": 0.25,
+            "num_tokens": 72.0,
+            "num_tokens_mean": 6.0,
+            "without_weight": 0.25,
+            "mean_confidence": 0.7,
+            "mu_hat": 0.5,
+        }
+    )
+
+
+def test_what_nothing_is_known_of_is_absent_and_not_zero():
+    statistics = statistics_of(ROLLOUTS[2:], [None], [0.0])
+    assert "mean_confidence" not in statistics
+    assert "mu_hat" not in statistics
+    assert not any(math.isnan(value) for value in statistics.values())
+
+
+@pytest.mark.parametrize("method", [SDFT(), CaOPD(SDFT())])
+def test_the_known_context_of_a_demonstration(group_of, method):
+    rollouts = group_of(EXAMPLE, [("C", False)]).rollouts
+    context = known_teacher_context(method, EXAMPLE, rollouts)
+    assert context == TeacherContext("demonstration", "DEMONSTRATION", 1.0)
+
+
+@pytest.mark.parametrize("method", [SDPO(), CaOPD(SDPO())])
+@pytest.mark.parametrize(
+    ("correct", "shown"),
+    [((False, False), None), ((True, False), "0"), ((False, True), "1"), ((True, True), "1")],
+)
+def test_the_known_context_of_a_solution_is_one_of_the_group(group_of, method, correct, shown):
+    rollouts = group_of(EXAMPLE, [(str(n), c) for n, c in enumerate(correct)]).rollouts
+    context = known_teacher_context(method, EXAMPLE, rollouts)
+    assert (None if context is None else context.response) == shown
