@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils import logging as transformers_logging
 
 # Names that may be given without their module, as in `--model.method=SDFT`, are those that are imported here.
@@ -27,7 +28,7 @@ from caopd.callbacks import (
     SampleCompletions,
 )
 from caopd.datamodule import RolloutDataModule
-from caopd.errors import CaopdError
+from caopd.errors import CaopdError, ConfigError
 from caopd.module import DistillationModule
 
 TRAINER_DEFAULTS = {
@@ -37,6 +38,10 @@ TRAINER_DEFAULTS = {
     "gradient_clip_val": 1.0,
 }
 """One round an epoch; the whole validation split before the first step; SDFT's and SDPO's clipping."""
+
+
+MAX_LINES = 20
+"""Of an error message: one screen."""
 
 
 class CaopdCLI(LightningCLI):
@@ -50,6 +55,17 @@ class CaopdCLI(LightningCLI):
         parser.add_lightning_class_args(RoundStatistics, "statistics")
         parser.add_lightning_class_args(BeforeAfterReport, "report")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+
+    def instantiate_classes(self) -> None:
+        """Make everything that the config names; what a constructor refuses is an error in the config.
+
+        Raises:
+            ConfigError: With the constructor's message.
+        """
+        try:
+            super().instantiate_classes()
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise ConfigError(message_of(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
         """Make the trainer, with the phase bar in place of Lightning's unless bars are off."""
@@ -72,7 +88,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Command line without the program's name; by default that of the process.
     """
-    quiet = {"exit_on_error": False}
+    strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
         _ignore_idle_warnings()
         CaopdCLI(
@@ -81,19 +97,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
-            parser_kwargs={**quiet, **{command: quiet for command in ("fit", "validate", "test", "predict")}},
+            parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
         )
-    except (CaopdError, ArgumentError) as error:
+    except (CaopdError, ArgumentError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {message_of(error)}\n")
         return 2
     return 0
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of the innermost cause: where the settings are wrong, that says which one and why."""
+    """Return where a setting is wrong and why: the key from the outermost error, the reason from the innermost.
+
+    Args:
+        error: What was raised, with the chain of its causes.
+    """
     causes = list(_causes(error))
     own = [cause for cause in causes if isinstance(cause, CaopdError)]
-    return str(own[-1] if own else causes[-1])
+    if own:
+        return str(own[-1])
+    where, reason = str(error).strip().partition("\n")[0].rstrip(": "), str(causes[-1]).strip()
+    lines = (reason if where in reason else f"{where}: {reason}").splitlines()
+    return "\n".join([*lines[:MAX_LINES], "`caopd COMMAND --help` shows what every setting takes."])
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -106,5 +130,7 @@ def _ignore_idle_warnings() -> None:
     """Silence what does not apply: there are no workers to add, and the teacher is in evaluation mode on purpose."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
+    # The data module resumes a round itself, from the rollouts on disk.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     transformers_logging.disable_progress_bar()

@@ -52,6 +52,8 @@ class BeforeAfterReport(Callback):
         if not trainer.sanity_checking:
             self.final = values
             return
+        if self.initial is not None:  # a resumed run began elsewhere
+            return
         self.initial = values
         for logger in trainer.loggers:
             logger.log_metrics({f"val/{name}": value for name, value in values.items()}, step=0)

@@ -88,7 +88,7 @@ class DrawTask:
         seed: Seed of the question generator.
     """
 
-    num_train: int = 12_800
+    num_train: int = 25_600
     num_validation: int = 2_000
     num_test: int = 2_000
     seed: int = 0

@@ -1,0 +1,249 @@
+"""The arrows of the house: which room may import what. Read from the source, not from a running process."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "caopd"
+HEAVY = {"torch", "lightning", "pytorch_lightning", "transformers", "vllm", "torchmetrics"}
+LIGHT_ROOMS = ["types", "confidence", "prompts", "estimators", "verifiers", "tasks", "methods"]
+MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION = 400, 60
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def tree_of(module):
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def import_nodes(node, with_functions):
+    """Import statements that run: not under TYPE_CHECKING, and on request not those inside functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif is_type_checking(child):
+            for other in child.orelse:
+                yield from import_nodes(other, with_functions)
+        elif with_functions or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from import_nodes(child, with_functions)
+
+
+@cache
+def imported(module, with_functions=True):
+    """Names that a module imports, as ``package.module`` where that is one of ours."""
+    names = set()
+    for node in import_nodes(tree_of(module), with_functions):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        else:
+            assert node.level == 0, f"{module}: relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                names.add(full if full in MODULES else node.module)
+    return frozenset(names)
+
+
+@cache
+def own_closure(module, with_functions=False):
+    """Our modules that importing ``module`` runs, itself and parent packages included."""
+    seen, waiting = set(), [module]
+    while waiting:
+        current = waiting.pop()
+        if current in seen or current not in MODULES:
+            continue
+        seen.add(current)
+        waiting += [current.rpartition(".")[0], *imported(current, with_functions)]
+    return frozenset(seen - {""})
+
+
+def outside(module, with_functions=False):
+    """Top-level packages outside ours that importing ``module`` imports, with the module that does it."""
+    return {
+        name.partition(".")[0]: current
+        for current in own_closure(module, with_functions)
+        for name in imported(current, with_functions)
+        if not name.startswith("caopd")
+    }
+
+
+def in_room(room):
+    return [name for name in MODULES if name == f"caopd.{room}" or name.startswith(f"caopd.{room}.")]
+
+
+def test_the_reader_of_imports_sees_them():
+    """The checks below would pass on a reader that sees nothing."""
+    assert "torch" in outside("caopd.losses")
+    assert "transformers" in outside("caopd.rollouts")
+    assert "caopd.types" in own_closure("caopd.methods.caopd")
+    assert "matplotlib" not in outside("caopd.plots.reliability")
+    assert "matplotlib" in outside("caopd.plots.reliability", with_functions=True)
+    assert "caopd.lightning_cli" not in own_closure("caopd.cli")
+    assert "caopd.lightning_cli" in own_closure("caopd.cli", with_functions=True)
+
+
+@pytest.mark.parametrize("room", [*LIGHT_ROOMS, "errors", "rounds", "buffer", "seeds", "phases", "cli"])
+def test_rules_and_texts_import_nothing_heavy(room):
+    modules = in_room(room)
+    assert modules, f"no such room: {room}"
+    for module in modules:
+        found = outside(module)
+        assert not HEAVY & set(found), {name: found[name] for name in HEAVY & set(found)}
+
+
+@pytest.mark.parametrize("room", LIGHT_ROOMS)
+def test_rules_and_texts_import_nothing_heavy_later_either(room):
+    for module in in_room(room):
+        assert not HEAVY & set(outside(module, with_functions=True)), module
+
+
+ROOMS = {name.split(".")[1] for name in MODULES if name.count(".") >= 1}
+MATHS_MAY_USE = {
+    "losses": {"losses", "errors"},
+    "metrics": {"metrics", "plots", "errors"},
+    "plots": {"plots", "metrics", "errors"},
+}
+
+
+@pytest.mark.parametrize("room", MATHS_MAY_USE)
+def test_the_maths_knows_no_tokenizer_task_or_method(room):
+    for module in in_room(room):
+        closure = own_closure(module, with_functions=True)
+        used = {name.split(".")[1] for name in closure if "." in name}
+        assert used <= MATHS_MAY_USE[room], module
+        assert not {"transformers", "tokenizers", "datasets", "lightning"} & set(outside(module, True)), (
+            module
+        )
+
+
+FORBIDDEN = {
+    "types": ROOMS - {"types"},
+    "errors": ROOMS - {"errors"},
+    "seeds": ROOMS - {"seeds"},
+    "confidence": ROOMS - {"confidence", "types", "errors"},
+    "prompts": ROOMS - {"prompts", "types", "errors"},
+    "estimators": ROOMS - {"estimators", "types", "errors"},
+    "verifiers": ROOMS - {"verifiers", "types", "errors"},
+    "methods": ROOMS - {"methods", "types", "errors"},
+    "tasks": ROOMS - {"tasks", "verifiers", "confidence", "types", "errors"},
+    "tokens": {"tasks", "methods", "models", "rollouts", "module", "datamodule", "callbacks"},
+    "encoding": {"models", "rollouts", "module", "datamodule", "callbacks"},
+    "rollouts": {"tasks", "methods", "prompts", "losses", "module", "datamodule", "callbacks"},
+    "module": {"tasks", "prompts", "verifiers", "datamodule", "callbacks", "encoding"},
+    "datamodule": {"callbacks", "losses", "metrics", "prompts"},
+}
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_names_only_rooms_below_it(room):
+    for module in in_room(room):
+        used = {name.split(".")[1] for name in imported(module) if name.startswith("caopd.")}
+        assert not used & FORBIDDEN[room], f"{module} imports {used & FORBIDDEN[room]}"
+
+
+def test_only_the_vllm_engine_imports_vllm():
+    for module, path in MODULES.items():
+        if not (path.parent.name == "rollouts" and path.name.startswith("vllm")):
+            assert not any(name.split(".")[0] == "vllm" for name in imported(module)), module
+
+
+def test_vllm_and_matplotlib_are_imported_in_functions_only():
+    for module in MODULES:
+        assert not {"vllm", "matplotlib"} & {name.split(".")[0] for name in imported(module, False)}, module
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    TopologicalSorter({module: imported(module, False) & set(MODULES) for module in MODULES}).prepare()
+
+
+def test_every_exception_of_ours_has_one_root():
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+            if any(base.endswith(("Error", "Exception")) for base in bases) and node.name != "CaopdError":
+                assert "CaopdError" in bases, f"{module}.{node.name}"
+
+
+def test_nothing_is_printed_or_caught_bare():
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{module}:{node.lineno}"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "print", f"{module}:{node.lineno}"
+
+
+def documentation(module):
+    """The strings that stand as statements: docstrings of modules, classes, functions and attributes."""
+    return {id(node.value) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Expr)}
+
+
+def test_the_string_of_the_confidence_field_has_one_owner():
+    for module in MODULES.keys() - {"caopd.confidence"}:
+        prose = documentation(module)
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+                assert "Confidence:" not in node.value, f"{module}:{node.lineno}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_are_short(module):
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MAX_LINES_OF_FILE
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None
+            first = node.body[1] if documented and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < MAX_LINES_OF_FUNCTION, node.name
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+LOADED = (
+    "print(sorted({'torch', 'transformers', 'lightning', 'vllm', 'matplotlib', 'numpy'} & set(sys.modules)))"
+)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert python(f"import sys, caopd; {LOADED}") == "[]\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["--version"], ["no-such-command"]])
+def test_help_answers_without_loading_anything_heavy(arguments):
+    output = python(
+        f"import sys; from caopd.cli import main; code = main({arguments!r}); {LOADED}; print(code)"
+    )
+    assert output.splitlines()[-2:] == ["[]", "2" if arguments == ["no-such-command"] else "0"]
+
+
+def test_the_command_is_installed_and_lists_its_commands():
+    run = subprocess.run(
+        [Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("fit", "validate", "test", "predict"):
+        assert f"\n  {command} " in run.stdout
+    assert importlib.metadata.version("caopd") in run.stdout
+
+
+def test_the_module_runs_as_the_command():
+    run = subprocess.run(
+        [sys.executable, "-m", "caopd", "--version"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == f"caopd {importlib.metadata.version('caopd')}"

@@ -1,0 +1,239 @@
+"""What every rollout engine promises. An engine joins by one line in ``ENGINES``."""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from caopd.confidence import InlineConfidence
+from caopd.encoding import SampleEncoder
+from caopd.errors import RolloutError
+from caopd.models import LanguageModel, ModelSource
+from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling, TransformersEngine
+from caopd.tasks import DrawTask
+from caopd.types import StopReason
+
+ENGINES: dict[str, Callable[[int], RolloutEngine]] = {
+    "transformers": lambda batch_size: TransformersEngine(batch_size=batch_size),
+}
+"""Name -> factory that takes the most completions drawn at once."""
+
+WILD = Sampling(temperature=1.5, max_new_tokens=6)
+FILTERED = Sampling(temperature=2.0, top_k=20, top_p=0.95, max_new_tokens=6)
+GREEDY = Sampling(temperature=0.0, max_new_tokens=8)
+BATCH_SIZE = 64
+
+
+@pytest.fixture(params=ENGINES)
+def make_engine(request, tokenizer):
+    """Starts engines, and closes them when the test is over."""
+    started = []
+
+    def make(policy: LanguageModel | None = None, batch_size: int = BATCH_SIZE, version: int = 0):
+        engine = ENGINES[request.param](batch_size)
+        engine.start(tokenizer)
+        started.append(engine)
+        if policy is not None:
+            engine.sync(policy, version)
+        return engine
+
+    yield make
+    for engine in started:
+        engine.close()
+
+
+@pytest.fixture
+def engine(make_engine, policy):
+    return make_engine(policy)
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer):
+    """Prompts of different lengths, one of them a single token."""
+    examples = DrawTask(num_train=5).examples("train")
+    encoded = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).student_prompts(examples)
+    long = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).student_prompts(examples[:1])[0] * 4
+    return [*encoded, long, tuple(tokenizer("ab c", add_special_tokens=False)["input_ids"]), encoded[0][-1:]]
+
+
+def requests_of(prompts, seed=0):
+    return [RolloutRequest(prompt, 1_000 * seed + n) for n, prompt in enumerate(prompts)]
+
+
+def tokens(groups):
+    return [[rollout.token_ids for rollout in group] for group in groups]
+
+
+def forced_logprobs(policy, prompt, completion):
+    """Log-probabilities of a completion by one forward pass of the plain model, without cache or padding."""
+    with torch.no_grad():
+        logits_LV = policy.hf(torch.tensor([[*prompt, *completion]])).logits[0].double()
+    predicting_TV = logits_LV[len(prompt) - 1 : -1].log_softmax(-1)
+    return predicting_TV[torch.arange(len(completion)), list(completion)]
+
+
+def check_logprobs(policy, requests, groups):
+    for request, group in zip(requests, groups, strict=True):
+        for rollout in group:
+            assert len(rollout.logprobs) == len(rollout.token_ids)
+            expected = forced_logprobs(policy, request.prompt_ids, rollout.token_ids)
+            actual = torch.tensor(rollout.logprobs, dtype=torch.float64)
+            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+def greedy_by_hand(policy, prompt, max_new_tokens):
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(max_new_tokens):
+            ids.append(policy.hf(torch.tensor([ids])).logits[0, -1].argmax().item())
+            if ids[-1] in policy.stop_token_ids:
+                break
+    return tuple(ids[len(prompt) :])
+
+
+@pytest.mark.parametrize("num_rollouts", [1, 3])
+def test_every_request_gets_its_rollouts_in_order(engine, policy, prompts, num_rollouts):
+    requests = requests_of(prompts)
+    groups = engine.generate(requests, num_rollouts, WILD)
+    assert [len(group) for group in groups] == [num_rollouts] * len(requests)
+    # Only the right prompt explains the recorded log-probabilities.
+    check_logprobs(policy, requests, groups)
+
+
+def test_no_request_gets_no_rollouts(engine):
+    assert engine.generate([], 2, WILD) == []
+
+
+@pytest.mark.parametrize("sampling", [WILD, FILTERED, GREEDY], ids=["wild", "filtered", "greedy"])
+@pytest.mark.parametrize("num_rollouts", [1, 4])
+def test_logprobs_are_those_of_the_students_unscaled_distribution(
+    engine, policy, prompts, sampling, num_rollouts
+):
+    """With several rollouts a prompt is read once, with one it is not: both are the student's numbers."""
+    requests = requests_of(prompts, seed=1)
+    check_logprobs(policy, requests, engine.generate(requests, num_rollouts, sampling))
+
+
+def test_the_text_is_the_decoded_ids(engine, tokenizer, prompts):
+    for group in engine.generate(requests_of(prompts), 4, WILD):
+        for rollout in group:
+            assert rollout.text == tokenizer.decode(
+                list(rollout.token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+
+
+def test_greedy_rollouts_are_those_of_an_argmax_loop(engine, policy, prompts):
+    groups = engine.generate(requests_of(prompts), 2, GREEDY)
+    for prompt, group in zip(prompts, groups, strict=True):
+        expected = greedy_by_hand(policy, prompt, GREEDY.max_new_tokens)
+        assert [rollout.token_ids for rollout in group] == [expected, expected]
+    assert tokens(engine.generate(requests_of(prompts, seed=3), 2, GREEDY)) == tokens(groups)
+
+
+@pytest.mark.parametrize("num_rollouts", [1, 4])
+def test_a_seed_gives_the_same_rollouts_whatever_else_is_drawn(engine, prompts, num_rollouts):
+    requests = requests_of(prompts)
+    together = tokens(engine.generate(requests, num_rollouts, WILD))
+    assert tokens(engine.generate(requests, num_rollouts, WILD)) == together
+    assert tokens(engine.generate(requests[::-1], num_rollouts, WILD)) == together[::-1]
+    alone = [tokens(engine.generate([request], num_rollouts, WILD))[0] for request in requests]
+    assert alone == together
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 8, 1_000])
+def test_the_batch_size_changes_no_rollout(make_engine, policy, prompts, batch_size):
+    requests = requests_of(prompts)
+    expected = tokens(make_engine(policy).generate(requests, 4, WILD))
+    assert tokens(make_engine(policy, batch_size).generate(requests, 4, WILD)) == expected
+
+
+def test_rollouts_of_other_seeds_and_of_the_same_group_differ(engine, prompts):
+    request, other = RolloutRequest(prompts[0], 1), RolloutRequest(prompts[0], 2)
+    (first,), (second,) = engine.generate([request], 8, WILD), engine.generate([other], 8, WILD)
+    assert tokens([first]) != tokens([second])
+    assert len(set(tokens([first])[0])) > 4
+
+
+def test_left_padding_changes_nothing(engine, prompts):
+    short, long = prompts[0], prompts[5]
+    assert len(long) > 3 * len(short)
+    for num_rollouts in (1, 3):
+        (alone,) = engine.generate([RolloutRequest(short, 5)], num_rollouts, WILD)
+        padded, _ = engine.generate([RolloutRequest(short, 5), RolloutRequest(long, 6)], num_rollouts, WILD)
+        for first, second in zip(alone, padded, strict=True):
+            assert first.token_ids == second.token_ids
+            assert first.logprobs == pytest.approx(second.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, 2, 6])
+def test_rollouts_end_with_a_stop_token_or_at_the_length_limit(engine, policy, prompts, max_new_tokens):
+    sampling = Sampling(temperature=1.5, max_new_tokens=max_new_tokens)
+    rollouts = [rollout for group in engine.generate(requests_of(prompts), 16, sampling) for rollout in group]
+    for rollout in rollouts:
+        *inner, last = rollout.token_ids
+        assert not set(inner) & set(policy.stop_token_ids)
+        if rollout.stop_reason is StopReason.EOS:
+            assert last in policy.stop_token_ids
+        else:
+            assert last not in policy.stop_token_ids
+            assert len(rollout.token_ids) == max_new_tokens
+    if max_new_tokens == 6:
+        assert {rollout.stop_reason for rollout in rollouts} == set(StopReason)
+
+
+def test_every_stop_token_of_the_generation_config_stops(make_engine, tokenizer, prompts, tmp_path):
+    directory = Path(shutil.copytree(ModelSource().location, tmp_path / "model"))
+    path = directory / "generation_config.json"
+    segment = tokenizer.convert_tokens_to_ids("\nConfidence: ")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": [2, segment]}))
+    policy = ModelSource(str(directory)).load_model(tokenizer)
+    for group in make_engine(policy).generate(requests_of(prompts[:5]), 2, GREEDY):
+        for rollout in group:
+            assert rollout.stop_reason is StopReason.EOS
+            assert rollout.token_ids[-1] == segment
+            assert len(rollout.token_ids) == 2
+
+
+def test_rollouts_carry_the_version_of_their_weights(make_engine, policy, prompts):
+    engine = make_engine(policy, version=7)
+    for version in (7, 8):
+        engine.sync(policy, version)
+        groups = engine.generate(requests_of(prompts[:2]), 2, WILD)
+        assert {rollout.policy_version for group in groups for rollout in group} == {version}
+
+
+def test_rollouts_come_from_the_weights_of_the_last_sync(engine, policy, prompts):
+    student = copy.deepcopy(policy)
+    requests = requests_of(prompts[:3])
+    for version in (1, 2):
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter *= 1.1
+        engine.sync(student, version)
+        check_logprobs(student, requests, engine.generate(requests, 2, WILD))
+
+
+def test_generating_before_a_sync_is_an_error(make_engine, prompts):
+    with pytest.raises(RolloutError, match="sync"):
+        make_engine().generate(requests_of(prompts[:1]), 1, WILD)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_policy_is_left_as_it_was(make_engine, policy, prompts, training):
+    student = copy.deepcopy(policy).train(training)
+    before = [parameter.detach().clone() for parameter in student.parameters()]
+    make_engine(student).generate(requests_of(prompts[:2]), 2, WILD)
+    assert {module.training for module in student.modules()} == {training}
+    assert all(map(torch.equal, before, student.parameters()))
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in student.parameters())
+
+
+def test_the_callers_random_state_is_left_as_it_was(engine, prompts):
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    engine.generate(requests_of(prompts[:2]), 2, WILD)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,86 @@
+"""What every estimator of mu_hat promises."""
+
+import itertools
+import json
+
+import pytest
+
+from caopd.estimators import MonteCarlo, SelfConsistency, Shrinkage
+from caopd.types import AnswerOutcome, Verdict
+
+
+def learned():
+    estimator = Shrinkage(strength=3.0)
+    estimator.end_round([[Verdict(True, "A", AnswerOutcome.PARSED)] * 9, [verdict_of("B")]])
+    return estimator
+
+
+def verdict_of(answer):
+    outcome = AnswerOutcome.MISSING if answer is None else AnswerOutcome.PARSED
+    return Verdict(answer == "A", answer, outcome)
+
+
+ESTIMATORS = {
+    "monte_carlo": MonteCarlo,
+    "shrinkage": Shrinkage,
+    "shrinkage_learned": learned,
+    "shrinkage_without_strength": lambda: Shrinkage(strength=0.0),
+    "self_consistency": SelfConsistency,
+}
+every_estimator = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
+GROUPS = [
+    list(map(verdict_of, answers))
+    for size in (1, 2, 4)
+    for answers in itertools.combinations_with_replacement(["A", "B", None], size)
+]
+TEACHER = ["A", "B", "A", None]
+
+
+def estimates(estimator, group, teacher=TEACHER):
+    return estimator.estimate(group, teacher[: max(estimator.num_teacher_rollouts, 0)])
+
+
+@every_estimator
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "".join(str(v.answer)[0] for v in group))
+def test_the_estimate_is_in_range_and_depends_on_no_order(make, group):
+    estimator = make()
+    values = {estimates(estimator, list(order)) for order in itertools.permutations(group)}
+    assert len(values) == 1
+    (value,) = values
+    assert 0 <= value <= 1
+
+
+@every_estimator
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_one_more_success_never_lowers_the_estimate(make, size):
+    estimator = make()
+    values = [
+        estimates(estimator, [verdict_of("A")] * n + [verdict_of("B")] * (size - n)) for n in range(size + 1)
+    ]
+    assert values == sorted(values)
+    assert len(set(values)) == size + 1
+
+
+@pytest.mark.parametrize("make", [MonteCarlo, SelfConsistency])
+@pytest.mark.parametrize("group", GROUPS)
+def test_shares_are_multiples_of_one_over_g(make, group):
+    scaled = estimates(make(), group) * len(group)
+    assert scaled == pytest.approx(round(scaled), abs=1e-12)
+
+
+@every_estimator
+def test_the_state_is_plain_data_that_restores_the_estimate(make):
+    estimator, restored = make(), make()
+    estimator.end_round(GROUPS)
+    restored.load_state_dict(json.loads(json.dumps(estimator.state_dict())))
+    for group in GROUPS:
+        assert estimates(restored, group) == estimates(estimator, group)
+
+
+@every_estimator
+def test_estimating_changes_nothing(make):
+    estimator = make()
+    before = estimator.state_dict()
+    first = [estimates(estimator, group) for group in GROUPS]
+    assert [estimates(estimator, group) for group in GROUPS] == first
+    assert estimator.state_dict() == before

@@ -1,0 +1,99 @@
+"""What every training method promises."""
+
+import itertools
+
+import pytest
+
+from caopd.errors import DataError
+from caopd.methods import SDFT, SDPO, CaOPD
+from caopd.prompts import CONTEXT_TEMPLATES
+from caopd.types import Example
+
+METHODS = [SDFT(), SDPO(), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
+EXAMPLE = Example("7", "Q", "B", demonstration="DEMONSTRATION")
+CORRECT = [*itertools.product([True, False], repeat=3)]
+every_method = pytest.mark.parametrize("method", METHODS, ids=repr)
+every_group = pytest.mark.parametrize("correct", CORRECT, ids=str)
+every_estimate = pytest.mark.parametrize("mu_hat", [None, 0.0, 0.4, 1.0])
+
+
+def group_with(group_of, correct, mu_hat):
+    completions = [(f"answer {n}\nConfidence: 0.{n}5", is_correct) for n, is_correct in enumerate(correct)]
+    return group_of(EXAMPLE, completions, mu_hat)
+
+
+@every_method
+@every_group
+@every_estimate
+def test_every_rollout_makes_one_sample_in_order(group_of, method, correct, mu_hat):
+    group = group_with(group_of, correct, mu_hat)
+    samples = method.train_samples(group)
+    assert [sample.rollout for sample in samples] == list(group.rollouts)
+    assert {sample.example.id for sample in samples} == {"7"}
+
+
+@every_method
+@every_group
+@every_estimate
+def test_only_samples_with_a_teacher_have_weight(group_of, method, correct, mu_hat):
+    for sample in method.train_samples(group_with(group_of, correct, mu_hat)):
+        assert sample.weight >= 0
+        if sample.weight:
+            assert sample.context is not None
+            assert sample.context.kind in CONTEXT_TEMPLATES
+            assert sample.context.response.strip()
+
+
+@every_method
+@every_group
+@every_estimate
+def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sampled(
+    group_of, method, correct, mu_hat
+):
+    for sample in method.train_samples(group_with(group_of, correct, mu_hat)):
+        if sample.weight and sample.confidence is not None:
+            assert sample.confidence == sample.context.confidence == mu_hat
+            assert sample.context.empirical
+
+
+@every_method
+@every_group
+def test_a_context_says_its_confidence_as_a_field_only(group_of, method, correct):
+    for sample in method.train_samples(group_with(group_of, correct, 0.4)):
+        if sample.context is not None:
+            assert "onfidence" not in sample.context.response
+
+
+@every_method
+@every_group
+def test_no_sample_is_taught_its_own_completion(group_of, method, correct):
+    for index, sample in enumerate(method.train_samples(group_with(group_of, correct, 0.4))):
+        if sample.context is not None:
+            assert sample.context.response != f"answer {index}"
+
+
+@every_method
+def test_a_group_of_the_smallest_size_works(group_of, method):
+    samples = method.train_samples(group_with(group_of, [True] * method.min_rollouts, 1.0))
+    assert len(samples) == method.min_rollouts
+    assert all(sample.weight for sample in samples)
+
+
+@every_method
+def test_the_known_context_is_the_one_that_samples_get(group_of, method):
+    known = method.known_context(EXAMPLE)
+    if known is not None:
+        for sample in method.train_samples(group_with(group_of, [False, False], 1.0)):
+            assert sample.context == known
+
+
+@every_method
+def test_a_row_is_refused_before_training_or_not_at_all(group_of, method):
+    row = Example("row-9", "Q", "B")
+    group = group_of(row, [("B", True), ("B", True)], 1.0)
+    try:
+        method.check_example(row)
+    except DataError as error:
+        assert "'row-9'" in str(error)  # noqa: PT017 (either outcome is right)
+    else:
+        assert all(sample.weight for sample in method.train_samples(group))

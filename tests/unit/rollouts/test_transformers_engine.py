@@ -1,0 +1,41 @@
+import pytest
+
+from caopd.errors import ConfigError
+from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
+
+
+@pytest.fixture
+def observed(policy):
+    """Rows of every forward pass of the model."""
+    rows = []
+    hook = policy.hf.base_model.register_forward_pre_hook(
+        lambda module, arguments, keywords: rows.append(len(keywords["input_ids"])), with_kwargs=True
+    )
+    yield rows
+    hook.remove()
+
+
+@pytest.mark.parametrize(("batch_size", "num_rollouts"), [(8, 2), (8, 3), (2, 8), (1, 4)])
+def test_no_more_completions_than_the_batch_size_are_drawn_at_once(
+    tokenizer, policy, observed, batch_size, num_rollouts
+):
+    engine = TransformersEngine(batch_size)
+    engine.start(tokenizer)
+    engine.sync(policy, 0)
+    requests = [RolloutRequest((4, 120, 125), seed) for seed in range(7)]
+    groups = engine.generate(requests, num_rollouts, Sampling(max_new_tokens=2))
+    assert [len(group) for group in groups] == [num_rollouts] * 7
+    assert max(observed) <= batch_size
+
+
+def test_prompts_are_read_once_for_all_their_rollouts(tokenizer, policy, observed):
+    engine = TransformersEngine()
+    engine.start(tokenizer)
+    engine.sync(policy, 0)
+    engine.generate([RolloutRequest((4, 120, 125), 0)], 16, Sampling(max_new_tokens=2))
+    assert observed == [1, 16, 16]
+
+
+def test_an_impossible_batch_size_is_refused():
+    with pytest.raises(ConfigError, match=r"`batch_size` of TransformersEngine.*at least 1.*0"):
+        TransformersEngine(0)
