@@ -81,7 +81,7 @@ class RolloutDataModule(LightningDataModule):
         self.statistics: dict[str, float] = {}
         self._examples: dict[str, Sequence[Example]] = {}
         self._interrupted: dict[str, Any] | None = None
-        self._num_batches = 0
+        self._number = -1
         self._evaluation_clock = PhaseClock(lambda phase: None)
         self._engine_started = False
         if round.num_rollouts < method.min_rollouts:
@@ -147,10 +147,10 @@ class RolloutDataModule(LightningDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, behind what it trained on.
         """
-        number = self._trainer.current_epoch
+        number = self._number = self._trainer.current_epoch
         interrupted, self._interrupted = self._interrupted, None
         num_done = 0
-        if interrupted is not None and interrupted["round"] == number:
+        if interrupted is not None and interrupted["number"] == number:
             groups = load_groups(Path(interrupted["file"]))
             num_done = interrupted["num_batches_done"]
         else:
@@ -163,7 +163,6 @@ class RolloutDataModule(LightningDataModule):
         batches = self._plan.micro_batches(
             tokenized, self._trainer.global_rank, model.loss, model.student.pad_token_id
         )
-        self._num_batches = len(batches)
         return RoundBatches(batches, num_done)
 
     def val_dataloader(self) -> EvaluationBatches:
@@ -179,14 +178,16 @@ class RolloutDataModule(LightningDataModule):
         return self._evaluation_batches("test")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the estimator's state and, within a round, where its rollouts are and how far training got."""
+        """Return the estimator's state, the round's number, where its rollouts are and how far training got.
+
+        A run that resumes behind the round, as from a checkpoint written at its end, does not need the rollouts.
+        """
         progress = self._trainer.fit_loop.epoch_loop.batch_progress.current
         state: dict[str, Any] = {"estimator": self.estimator.state_dict()}
-        if 0 < progress.ready < self._num_batches:
-            number = self._trainer.current_epoch
-            state["interrupted"] = {
-                "round": number,
-                "file": str(self._buffer_file(number).absolute()),
+        if progress.ready > 0:
+            state["round"] = {
+                "number": self._number,
+                "file": str(self._buffer_file(self._number).absolute()),
                 "num_batches_done": progress.ready,
             }
         return state
@@ -194,7 +195,7 @@ class RolloutDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
         self.estimator.load_state_dict(state_dict["estimator"])
-        self._interrupted = state_dict.get("interrupted")
+        self._interrupted = state_dict.get("round")
 
     def teardown(self, stage: str) -> None:
         """Close the engine."""

@@ -22,6 +22,7 @@ CORPUS = [
     "the answer might be C\nConfidence: 0.15\n",
     "<answer>\nD\n</answer>\nConfidence: 1.00",
     "Café crème, naïve\n\nConfidence: 0.38\nDone",
+    *["it is B.\nConfidence: 0.90\nDone", "it is C.\nConfidence: 0.90\nDone"] * 8,
 ]
 
 

@@ -19,7 +19,14 @@ PIECES = st.sampled_from(
 )
 TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=8).map("".join)
 SEGMENTS = st.sampled_from(
-    ["", "Confidence: 0.90", "\nConfidence: 0.90", "\n**Confidence:** 85%", "Confidence: "]
+    [
+        "",
+        "Confidence: 0.90",
+        "\nConfidence: 0.90",
+        "\n**Confidence:** 85%",
+        "Confidence: ",
+        ".\nConfidence: 0.90\nDone",
+    ]
 )
 CONFIDENCES = st.integers(0, 100).map(lambda n: n / 100)
 

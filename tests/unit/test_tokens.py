@@ -2,7 +2,7 @@ import importlib.util
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from caopd.confidence import InlineConfidence, TagConfidence
@@ -161,6 +161,18 @@ def test_characters_spelt_in_bytes_before_the_segment_stay(sampled, text, prepen
     start = verified.reading.span[0]
     num_kept = len(tokenizer(text[:start])["input_ids"])
     check_revision(tokenizer, verified, num_kept, text[:start] + "Confidence: 0.38")
+
+
+def test_a_token_that_reaches_out_of_the_segment_keeps_what_is_outside(sampled):
+    spelt = ["B", "\nCon", "fidence:", " 0.", "90\nDo", "ne"]
+    words = ["<end>", *spelt, *"0123456789\n:.", "Confidence", " ", "D", "o"]
+    core = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<end>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"Confidence|[\s\S]"), behavior="isolated")
+    core.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
+    verified = sampled(tokenizer, ids_of(tokenizer, *spelt, "<end>"))
+    assert verified.rollout.text == "B\nConfidence: 0.90\nDone"
+    check_revision(tokenizer, verified, 1, "B\nConfidence: 0.38\nDone", num_kept_behind=2)
 
 
 @pytest.mark.parametrize("prepend_scheme", ["never", "first"])

@@ -1,0 +1,112 @@
+"""Runs the ``caopd`` command on small settings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from caopd.cli import main
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+SMALL = {
+    "trainer.enable_progress_bar": "false",
+    "trainer.max_epochs": "2",
+    "data.task.num_train": "64",
+    "data.task.num_validation": "24",
+    "data.task.num_test": "24",
+    "data.round.num_prompts_per_round": "16",
+    "data.round.num_rollouts": "4",
+    "data.batch_size": "4",
+    "data.evaluation.batch_size": "16",
+}
+EVERY_ROUND = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {every_n_epochs: 1, save_on_train_epoch_end: true, save_top_k: -1, filename: "round{epoch}",
+                  auto_insert_metric_name: false}
+"""
+
+
+def options(settings):
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+class Run:
+    """A finished run and what it left behind."""
+
+    def __init__(self, directory):
+        (self.directory,) = (directory / "lightning_logs").glob("version_*")
+
+    def scalars(self, tag):
+        return [event.value for event in self.events.Scalars(tag)]
+
+    @property
+    def events(self):
+        events = EventAccumulator(str(self.directory))
+        events.Reload()
+        return events
+
+    def checkpoint_file(self, name):
+        return self.directory / "checkpoints" / f"{name}.ckpt"
+
+    def checkpoint(self, name):
+        return torch.load(self.checkpoint_file(name), weights_only=False, map_location="cpu")
+
+
+@pytest.fixture(scope="session")
+def every_round(tmp_path_factory):
+    """A config that keeps a checkpoint of every round."""
+    path = tmp_path_factory.mktemp("config") / "every_round.yaml"
+    path.write_text(EVERY_ROUND)
+    return path
+
+
+@pytest.fixture(scope="session")
+def fit(every_round):
+    """Fit the quickstart on small settings in this process."""
+
+    def run(directory, *configs, **settings):
+        assert main(fit_arguments(directory, (QUICKSTART, every_round, *configs), settings)) == 0
+        return Run(directory)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def spawn(every_round, command):
+    """Fit the quickstart on small settings in processes of its own."""
+
+    def run(directory, *configs, **settings):
+        result = command(*fit_arguments(directory, (QUICKSTART, every_round, *configs), settings))
+        assert result.returncode == 0, result.stderr[-4000:]
+        return Run(directory)
+
+    return run
+
+
+def fit_arguments(directory, configs, settings):
+    merged = {**SMALL, "trainer.default_root_dir": directory, **settings}
+    return ["fit", *(f"--config={path}" for path in configs), *options(merged)]
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Run the command in a process of its own, as a user would; needed where Lightning starts further processes."""
+
+    def run(*arguments):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [sys.executable, "-m", "caopd", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=600,
+        )
+
+    return run

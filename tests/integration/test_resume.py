@@ -1,0 +1,72 @@
+"""A run that was interrupted ends bit-identical to one that was not."""
+
+import pytest
+import torch
+
+from caopd.cli import main
+
+WITHIN = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {every_n_train_steps: 1, every_n_epochs: null, save_on_train_epoch_end: false, save_top_k: -1,
+                  filename: "step{step}", auto_insert_metric_name: false}
+"""
+SETTINGS = {
+    "trainer.max_epochs": 3,
+    "trainer.accumulate_grad_batches": 2,
+    # A stateful estimator: its running mean must come back too.
+    "data.estimator": "caopd.estimators.Shrinkage",
+}
+
+
+def assert_same_state(expected, found):
+    assert expected["state_dict"].keys() == found["state_dict"].keys()
+    for name, weight in expected["state_dict"].items():
+        assert torch.equal(found["state_dict"][name], weight), name
+    assert found["RolloutDataModule"]["estimator"] == expected["RolloutDataModule"]["estimator"]
+    assert found["lr_schedulers"] == expected["lr_schedulers"]
+    moments = zip(
+        expected["optimizer_states"][0]["state"].values(), found["optimizer_states"][0]["state"].values(), strict=True
+    )
+    for before, after in moments:
+        assert torch.equal(before["exp_avg"], after["exp_avg"])
+        assert torch.equal(before["exp_avg_sq"], after["exp_avg_sq"])
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "within.yaml"
+    path.write_text(WITHIN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(fit, within, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("uninterrupted"), within, **SETTINGS)
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_resumed_equals_uninterrupted(step, uninterrupted, fit, within, tmp_path):
+    """Two steps make a round: step 2 ends a round, step 3 stands in the middle of one."""
+    checkpoint = uninterrupted.checkpoint_file(f"step{step}")
+    resumed = fit(tmp_path, within, ckpt_path=checkpoint, **SETTINGS)
+    assert_same_state(uninterrupted.checkpoint("step6"), resumed.checkpoint("step6"))
+    left = 6 - step
+    assert resumed.scalars("train/loss")[-left:] == uninterrupted.scalars("train/loss")[-2 * left :][-left:]
+
+
+def test_initial_metrics_survive_a_resume(uninterrupted, fit, within, tmp_path):
+    resumed = fit(tmp_path, within, ckpt_path=uninterrupted.checkpoint_file("step4"), **SETTINGS)
+    assert (resumed.directory / "metrics.json").read_text() == (uninterrupted.directory / "metrics.json").read_text()
+
+
+def test_lost_rollouts_of_an_interrupted_round_are_an_error(fit, within, tmp_path, capsys):
+    run = fit(tmp_path / "run", within, **SETTINGS)
+    for file in (run.directory / "rollouts").glob("*.jsonl"):
+        file.unlink()
+    arguments = ["fit", f"--config={run.directory / 'config.yaml'}", f"--ckpt_path={run.checkpoint_file('step3')}"]
+    assert main([*arguments, f"--trainer.default_root_dir={tmp_path / 'resumed'}"]) == 2
+    message = capsys.readouterr().err
+    assert "rollouts of the interrupted round" in message
+    assert "end of a round" in message
