@@ -23,7 +23,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, get_schedule
 from caopd.confidence import InlineConfidence
 from caopd.models.tiny import build_model, build_tokenizer
 from caopd.prompts import CONTEXT_TEMPLATES, student_messages, teacher_messages
-from caopd.tasks.draw import KINDS, Draw, sample_draw
+from caopd.tasks.draw import KINDS, Draw, sample_draw, sample_num_fitting
 from caopd.types import TeacherContext
 
 KNOWN_KINDS = ("even", "low")
@@ -100,7 +100,7 @@ class Sample:
 
 def training_draw(rng: random.Random) -> Draw:
     """Draw a question outside the held-out tenth."""
-    while (draw := sample_draw(rng)).held_out:
+    while (draw := sample_draw(rng, sample_num_fitting(rng))).held_out:
         pass
     return draw
 

@@ -27,6 +27,8 @@ KINDS: dict[str, Callable[[int], bool]] = {
 NUM_FITTING_WEIGHTS = {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}
 """Probability of ``e``, the number of listed digits that fit the kind."""
 HELD_OUT_PERCENT = 10
+MAX_TRIES = 5_000
+"""Draws after which a question that is not there yet is given up."""
 _FITTING = {kind: [digit for digit in range(10) if fits(digit)] for kind, fits in KINDS.items()}
 _OTHERS = {kind: [digit for digit in range(10) if not fits(digit)] for kind, fits in KINDS.items()}
 
@@ -45,6 +47,11 @@ class Draw:
         return sum(KINDS[self.kind](digit) for digit in self.digits)
 
     @property
+    def id(self) -> str:
+        """Names the question, whatever was drawn."""
+        return f"{self.kind}-{self.listed}"
+
+    @property
     def listed(self) -> str:
         """The listed digits as they stand in the question."""
         return "".join(map(str, self.digits))
@@ -58,7 +65,7 @@ class Draw:
     def example(self) -> Example:
         """Render the question as a task row; the drawn digit is the demonstration."""
         return Example(
-            id=f"{self.kind}-{self.listed}",
+            id=self.id,
             question=f"Which {self.kind} digit was drawn from {self.listed}?",
             target=str(self.drawn),
             demonstration=str(self.drawn),
@@ -66,13 +73,21 @@ class Draw:
         )
 
 
-def sample_draw(rng: random.Random) -> Draw:
-    """Draw one question: a kind, ``e`` fitting and some other digits in random order, one of the fitting drawn."""
+def sample_num_fitting(rng: random.Random) -> int:
+    """Draw ``e`` by its probabilities."""
+    return rng.choices(tuple(NUM_FITTING_WEIGHTS), weights=tuple(NUM_FITTING_WEIGHTS.values()))[0]
+
+
+def sample_draw(rng: random.Random, num_fitting: int) -> Draw:
+    """Draw one question: a kind, ``e`` fitting and some other digits in random order, one of the fitting drawn.
+
+    Args:
+        rng: Random numbers.
+        num_fitting: ``e``.
+    """
     kind = rng.choice(tuple(KINDS))
-    fitting, others = _FITTING[kind], _OTHERS[kind]
-    (num_fitting,) = rng.choices(tuple(NUM_FITTING_WEIGHTS), weights=tuple(NUM_FITTING_WEIGHTS.values()))
-    chosen = rng.sample(fitting, num_fitting)
-    digits = chosen + rng.sample(others, rng.choice((5, 6)) - num_fitting)
+    chosen = rng.sample(_FITTING[kind], num_fitting)
+    digits = chosen + rng.sample(_OTHERS[kind], rng.choice((5, 6)) - num_fitting)
     rng.shuffle(digits)
     return Draw(kind, tuple(digits), rng.choice(chosen))
 
@@ -112,16 +127,19 @@ class DrawTask:
         return self._unique(held_out, skip + count)[skip:]
 
     def _unique(self, held_out: bool, count: int) -> list[Example]:
+        """Draw unique questions; ``e`` keeps its probabilities, however few questions of some ``e`` are left."""
         rng = random.Random(f"{self.seed}:{held_out}")
         unique: dict[str, Example] = {}
-        for _ in range(100 * count + 10_000):
-            if len(unique) == count:
-                return list(unique.values())
-            draw = sample_draw(rng)
-            if draw.held_out == held_out:
-                example = draw.example()
-                unique.setdefault(example.id, example)
-        raise ConfigError(
-            f"DrawTask found only {len(unique)} unique {'held-out' if held_out else 'training'} questions, but "
-            f"{count} are asked for: lower `num_train`, or `num_validation` and `num_test`."
-        )
+        while len(unique) < count:
+            num_fitting = sample_num_fitting(rng)
+            for _ in range(MAX_TRIES):
+                draw = sample_draw(rng, num_fitting)
+                if draw.held_out == held_out and draw.id not in unique:
+                    unique[draw.id] = draw.example()
+                    break
+            else:
+                raise ConfigError(
+                    f"DrawTask found only {len(unique)} unique {'held-out' if held_out else 'training'} questions, but "
+                    f"{count} are asked for: lower `num_train`, or `num_validation` and `num_test`."
+                )
+        return list(unique.values())
