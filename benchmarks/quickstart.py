@@ -1,8 +1,8 @@
 """CaOPD against SDFT on the embedded model over several seeds: ``python benchmarks/quickstart.py``.
 
-Runs ``caopd fit --config configs/quickstart.yaml`` for every method and seed (questions, order and rollouts all follow the
-seed), one process each, and records the validation before and after training. Finished runs are kept: a second call goes
-on where the first one ended.
+Runs ``caopd fit --config configs/quickstart.yaml`` for every method and seed (questions, order and rollouts all
+follow the seed), one process each, and records the validation before and after training. Finished runs are kept: a
+second call goes on where the first one ended.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def main() -> None:
     table = summary(records)
     arguments.output.with_suffix(".md").write_text(
         "# CaOPD and SDFT on the embedded model\n\n"
-        f"`python benchmarks/quickstart.py`; {environment['cpus']} CPU cores, {arguments.processes} runs at a time, one "
-        f"thread each; {environment['timestamp'][:10]}. 2,000 held-out questions, greedy completions; mean ± standard "
-        "deviation over the seeds. Nothing was tuned on these seeds.\n\n" + table + "\n"
+        f"`python benchmarks/quickstart.py`; {environment['cpus']} CPU cores, {arguments.processes} runs at a time, "
+        f"one thread each; {environment['timestamp'][:10]}. 2,000 held-out questions, greedy completions; mean ± "
+        "standard deviation over the seeds. Nothing was tuned on these seeds.\n\n" + table + "\n"
     )
     print(table)
 

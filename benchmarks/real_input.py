@@ -1,7 +1,8 @@
 """A real language model on real questions: ``python benchmarks/real_input.py --data DIR``.
 
-Trains SmolLM2-135M-Instruct on science questions and on tool-use requests for some rounds, stops, resumes from the checkpoint,
-and records times, metrics and sample completions. DIR holds ``science/`` and ``tooluse/`` in the form that docs/data.md shows.
+Trains SmolLM2-135M-Instruct on science questions and on tool-use requests for some rounds, stops, resumes from the
+checkpoint, and records times, metrics and sample completions. DIR holds ``science/`` and ``tooluse/`` in the form that
+docs/data.md shows.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def run_task(name: str, data: Path, directory: Path, rounds: int) -> dict:
         "--trainer.enable_progress_bar=false",
     ]
     first, second = root / "first", root / "resumed"
-    seconds = caopd([*arguments, f"--trainer.max_epochs={rounds - 1}", f"--trainer.default_root_dir={first}"], root / "1.log")
+    seconds = caopd(
+        [*arguments, f"--trainer.max_epochs={rounds - 1}", f"--trainer.default_root_dir={first}"], root / "1.log"
+    )
     (checkpoint,) = first.rglob("*.ckpt")
     resumed = caopd(
         [

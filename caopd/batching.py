@@ -99,8 +99,8 @@ class RoundBatches:
     """The micro-batches of a round; begins behind those that a resumed run has already trained on.
 
     Args:
-        batches: All of this process.
-        num_done: How many to pass over.
+        batches: What is left to train on in this process.
+        num_done: Micro-batches that came before.
     """
 
     def __init__(self, batches: Sequence[TokenBatch], num_done: int = 0) -> None:
@@ -109,8 +109,8 @@ class RoundBatches:
 
     def __len__(self) -> int:
         """Number of micro-batches of the whole round."""
-        return len(self._batches)
+        return self._num_done + len(self._batches)
 
     def __iter__(self) -> Iterator[TokenBatch]:
         """Yield what is left."""
-        yield from self._batches[self._num_done :]
+        yield from self._batches

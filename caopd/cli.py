@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"error: expected a command of {', '.join(COMMANDS)}, but got {given[0]!r}. See `caopd --help`.\n"
         )
         return 2
+    sys.path.append(os.getcwd())  # a class_path in a config may name a file beside it, as with `python -m`
     from caopd.lightning_cli import run
 
     return run(arguments)

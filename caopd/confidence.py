@@ -34,9 +34,7 @@ _LAST_TAG = re.compile(r"(?s:.*)(?ai:<confidence>)")
 _CLOSING_TAG = re.compile(r"(?ai:</confidence>)")
 _SEGMENT_END = re.compile(r"[\r\n]|<(?=[A-Za-z/])")
 _NUMBER = re.compile(r"[*_`\s]{0,16}([-+\u2212]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+))")
-_SCALE = re.compile(
-    r"(?ai:\s{0,4}(?:(\\?%)|(?:/|out\s{1,4}of\b)\s{0,4}(100?|1)(?:\.0{1,2})?(?![0-9]|\.[0-9])))"
-)
+_SCALE = re.compile(r"(?ai:\s{0,4}(?:(\\?%)|(?:/|out\s{1,4}of\b)\s{0,4}(100?|1)(?:\.0{1,2})?(?![0-9]|\.[0-9])))")
 _NOT_A_VALUE = re.compile(r"[^\W_]|[.,]\d|\s{0,4}(?:[-+~=^/\u00b1\u2013\u2014]|to\b)\s{0,4}[.\d]")
 
 

@@ -12,8 +12,8 @@ from caopd.batching import BatchPlan, RoundBatches, prompt_indices, prompt_posit
 from caopd.buffer import load_groups, save_groups
 from caopd.completer import Completer, Verification
 from caopd.confidence import ConfidenceFormat, InlineConfidence
-from caopd.encoding import SampleEncoder
 from caopd.distributed import gather_in_order
+from caopd.encoding import SampleEncoder
 from caopd.errors import ConfigError
 from caopd.estimators import Estimator, MonteCarlo
 from caopd.evaluation import EvaluationBatches, EvaluationConfig
@@ -82,8 +82,11 @@ class RolloutDataModule(LightningDataModule):
         self._examples: dict[str, Sequence[Example]] = {}
         self._interrupted: dict[str, Any] | None = None
         self._number = -1
+        self._num_batches = 0
         self._evaluation_clock = PhaseClock(lambda phase: None)
         self._engine_started = False
+        if keep_rounds is not None and keep_rounds < 1:
+            raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
         if round.num_rollouts < method.min_rollouts:
             raise ConfigError(
                 f"Expected `num_rollouts` (G) to be at least {method.min_rollouts} for {type(method).__name__}, but "
@@ -115,10 +118,11 @@ class RolloutDataModule(LightningDataModule):
 
     def _setup_training(self) -> None:
         trainer = self._trainer
-        if trainer.reload_dataloaders_every_n_epochs != 1:
+        reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        if reload_every != 1:
             raise ConfigError(
-                "Expected `reload_dataloaders_every_n_epochs` of the Trainer to be 1, so that every epoch trains on new "
-                f"rollouts, but got {trainer.reload_dataloaders_every_n_epochs}: pass "
+                "Expected `reload_dataloaders_every_n_epochs` of the Trainer to be 1, so that every epoch trains on "
+                f"new rollouts, but got {reload_every}: pass "
                 "`Trainer(reload_dataloaders_every_n_epochs=1)` or `--trainer.reload_dataloaders_every_n_epochs=1`."
             )
         if self.round.num_prompts_per_round % trainer.world_size:
@@ -130,8 +134,8 @@ class RolloutDataModule(LightningDataModule):
         examples = self.task.examples("train")
         if self.round.num_prompts_per_round > len(examples):
             raise ConfigError(
-                f"Expected at least `num_prompts_per_round` = {self.round.num_prompts_per_round} training examples, but "
-                f"the task has {len(examples)}: lower `data.round.num_prompts_per_round` or add data."
+                f"Expected at least `num_prompts_per_round` = {self.round.num_prompts_per_round} training examples, "
+                f"but the task has {len(examples)}: lower `data.round.num_prompts_per_round` or add data."
             )
         self._encoder(self.sampling).check(examples, self.method)
         self._examples["train"] = examples
@@ -151,19 +155,21 @@ class RolloutDataModule(LightningDataModule):
         interrupted, self._interrupted = self._interrupted, None
         num_done = 0
         if interrupted is not None and interrupted["number"] == number:
-            groups = load_groups(Path(interrupted["file"]))
             num_done = interrupted["num_batches_done"]
+            if num_done == interrupted["num_batches"]:  # nothing is left of it: its rollouts may be gone
+                return RoundBatches([], num_done)
+            groups = load_groups(Path(interrupted["file"]))
         else:
             groups = self._run_round(number)
+        self._keep(number, groups)
         samples = self._train_samples(groups)
         self.statistics = round_statistics(groups, samples)
         with self.clock("verify"):
             tokenized = self._encoder(self.sampling).encode(samples)
         model = self._model
-        batches = self._plan.micro_batches(
-            tokenized, self._trainer.global_rank, model.loss, model.student.pad_token_id
-        )
-        return RoundBatches(batches, num_done)
+        batches = self._plan.micro_batches(tokenized, self._trainer.global_rank, model.loss, model.student.pad_token_id)
+        self._num_batches = len(batches)
+        return RoundBatches(batches[num_done:], num_done)
 
     def val_dataloader(self) -> EvaluationBatches:
         """Return the validation split, completed as it is iterated over."""
@@ -188,6 +194,7 @@ class RolloutDataModule(LightningDataModule):
             state["round"] = {
                 "number": self._number,
                 "file": str(self._buffer_file(self._number).absolute()),
+                "num_batches": self._num_batches,
                 "num_batches_done": progress.ready,
             }
         return state
@@ -203,7 +210,7 @@ class RolloutDataModule(LightningDataModule):
         self._engine_started = False
 
     def _run_round(self, number: int) -> list[VerifiedGroup]:
-        """Draw this process's share of the round, gather all groups in order, and keep them on disk."""
+        """Draw this process's share of the round and gather all groups in order."""
         size = self.round.num_prompts_per_round
         positions = prompt_positions(number, size)
         indices = prompt_indices(positions, len(self._examples["train"]), self.seed)
@@ -221,16 +228,19 @@ class RolloutDataModule(LightningDataModule):
             ]
         )
         self.estimator.end_round([[verified.verdict for verified in group.rollouts] for group in groups])
+        return groups
+
+    def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
+        """Write the round's rollouts into the run directory, before anything is trained on them."""
         if self._trainer.is_global_zero:
             save_groups(self._buffer_file(number), groups)
             if self.keep_rounds is not None:
                 self._buffer_file(number - self.keep_rounds).unlink(missing_ok=True)
-        return groups
 
     def _teacher_answers(
         self, examples: Sequence[Example], rollouts: Sequence[Sequence[VerifiedRollout]], seeds: Sequence[int]
     ) -> list[list[str | None]]:
-        """Return the teacher's parsed answers per example, none where the estimator or the group has no use for them."""
+        """Return the teacher's parsed answers per example, none where nothing asks for them."""
         num_rollouts = self.estimator.num_teacher_rollouts
         if num_rollouts == 0:
             return [[] for _ in examples]
@@ -238,7 +248,9 @@ class RolloutDataModule(LightningDataModule):
         contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
         # Without a context the teacher still completes the question, and is not listened to: generation is collective.
         prompts = [
-            encoder.student_prompts([example])[0] if context is None else encoder.teacher_prompts([(example, context)])[0]
+            encoder.student_prompts([example])[0]
+            if context is None
+            else encoder.teacher_prompts([(example, context)])[0]
             for example, context in zip(examples, contexts, strict=True)
         ]
         engine = TransformersEngine()
@@ -302,7 +314,7 @@ class RolloutDataModule(LightningDataModule):
         return self._run_directory / "rollouts" / f"round_{number:05d}.jsonl"
 
     def _announce(self, phase: Phase) -> None:
-        for callback in self._trainer.callbacks:
+        for callback in self._trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PhaseListener):
                 callback.on_phase(phase)
 
@@ -313,7 +325,9 @@ class RolloutDataModule(LightningDataModule):
     @property
     def _trainer(self) -> Trainer:
         if self.trainer is None:
-            raise ConfigError("RolloutDataModule works inside a Trainer: pass it as `Trainer.fit(model, datamodule=...)`.")
+            raise ConfigError(
+                "RolloutDataModule works inside a Trainer: pass it as `Trainer.fit(model, datamodule=...)`."
+            )
         return self.trainer
 
     @property

@@ -44,18 +44,27 @@ class SampleEncoder:
         self.confidence_format = confidence_format
         self.template_arguments = template_arguments
         self.max_length = max_length
-        self.max_new_tokens = max_new_tokens
+        segment = confidence_format.render(1.0)
+        # A revision may append a confidence segment and an end of sequence to the longest completion.
+        self._longest_completion = max_new_tokens + len(tokenizer("\n" + segment)["input_ids"]) + 1
 
-    def student_prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    def student_prompts(
+        self, examples: Sequence[Example], completion_lengths: Sequence[int] | None = None
+    ) -> list[tuple[int, ...]]:
         """Return the ids of the student's prompts.
 
+        Args:
+            examples: The rows.
+            completion_lengths: Tokens of the completions that follow; by default the longest possible.
+
         Raises:
-            PromptTooLongError: If a prompt plus the longest completion does not fit the model.
+            PromptTooLongError: If a prompt with its completion does not fit the model.
         """
         conversations = [student_messages(example, self.confidence_format) for example in examples]
         prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
-        for example, ids in zip(examples, prompts, strict=True):
-            self._check_length(len(ids), self.max_new_tokens, f"The prompt of example {example.id!r}")
+        lengths = completion_lengths or [self._longest_completion] * len(prompts)
+        for example, ids, length in zip(examples, prompts, lengths, strict=True):
+            self._check_length(len(ids), length, f"The prompt of example {example.id!r}")
         return prompts
 
     def teacher_prompts(
@@ -72,7 +81,7 @@ class SampleEncoder:
         """
         conversations = [teacher_messages(example, context, self.confidence_format) for example, context in pairs]
         prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
-        lengths = completion_lengths or [self.max_new_tokens] * len(prompts)
+        lengths = completion_lengths or [self._longest_completion] * len(prompts)
         for (example, context), ids, length in zip(pairs, prompts, lengths, strict=True):
             self._check_length(len(ids), length, f"The teacher's prompt ({context.kind}) of example {example.id!r}")
         return prompts
@@ -84,12 +93,13 @@ class SampleEncoder:
             PromptTooLongError: If a prompt with its completion does not fit the model.
         """
         completions = [self._completion(sample) for sample in samples]
-        students = self.student_prompts([sample.example for sample in samples])
+        completion_lengths = [len(completion.token_ids) for completion in completions]
+        students = self.student_prompts([sample.example for sample in samples], completion_lengths)
         taught = [index for index, sample in enumerate(samples) if sample.context is not None]
         teachers = list(students)
         prompts = self.teacher_prompts(
             [(samples[index].example, context) for index in taught if (context := samples[index].context)],
-            [len(completions[index].token_ids) for index in taught],
+            [completion_lengths[index] for index in taught],
         )
         for index, prompt in zip(taught, prompts, strict=True):
             teachers[index] = prompt
@@ -128,6 +138,6 @@ class SampleEncoder:
             raise PromptTooLongError(
                 f"{what} has {num_prompt_tokens} tokens; with a completion of {num_completion_tokens} tokens that "
                 f"makes {total}, but the model takes {self.max_length}. Nothing is cut. Lower "
-                "`data.sampling.max_new_tokens`, shorten or filter such rows in the task, or choose a model with a "
-                "longer context."
+                "`max_new_tokens` (`data.sampling` for training, `data.evaluation.sampling` for validation), shorten "
+                "or leave out such rows in the task, or choose a model with a longer context."
             )

@@ -1,4 +1,4 @@
-"""The exceptions that caopd raises on purpose. Each message says what was expected, what came, where, and what to do."""
+"""The exceptions that caopd raises on purpose. A message says what was expected, what came, where, and the mend."""
 
 
 class CaopdError(Exception):

@@ -35,6 +35,7 @@ class Estimator(ABC):
         Args:
             groups: Verdicts of all groups of the round.
         """
+        return
 
     def state_dict(self) -> dict[str, float]:
         """Return what a checkpoint must hold."""
@@ -42,6 +43,7 @@ class Estimator(ABC):
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Take over what ``state_dict`` returned."""
+        return
 
 
 class MonteCarlo(Estimator):

@@ -19,7 +19,7 @@ class EvaluationConfig:
     """How held-out prompts are completed.
 
     Attributes:
-        sampling: Greedy by default (temperature 0); ``max_new_tokens`` is that of training unless set here.
+        sampling: Greedy by default (temperature 0); ``max_new_tokens`` does not follow that of training.
         num_examples: How many of a split's examples are used, the first ones; None uses all.
         batch_size: Prompts completed at once in one process.
     """
@@ -58,18 +58,18 @@ class EvaluationBatch:
         return self
 
     @property
-    def confidence_N(self) -> Tensor:  # noqa: N802 (shape suffix)
+    def confidence_N(self) -> Tensor:
         """Stated confidences, float32; NaN where none was stated."""
         values = [completion.verified.reading.value for completion in self.completions]
         return torch.tensor([torch.nan if value is None else value for value in values])
 
     @property
-    def correct_N(self) -> Tensor:  # noqa: N802 (shape suffix)
+    def correct_N(self) -> Tensor:
         """Verdicts, bool."""
         return torch.tensor([completion.verified.verdict.correct for completion in self.completions], dtype=torch.bool)
 
     @property
-    def answered_N(self) -> Tensor:  # noqa: N802 (shape suffix)
+    def answered_N(self) -> Tensor:
         """Whether an answer was parsed, bool."""
         outcomes = [completion.verified.verdict.outcome for completion in self.completions]
         return torch.tensor([outcome is AnswerOutcome.PARSED for outcome in outcomes], dtype=torch.bool)
@@ -112,6 +112,9 @@ class EvaluationBatches:
         for start in range(0, len(self._examples), step):
             first = start + self._rank * self._batch_size
             mine = self._examples[first : min(first + self._batch_size, start + step)]
-            # Without an example of its own a process completes another's: generation is collective when sharded.
-            verified = self._complete(mine or self._examples[:1])
+            # Generation is collective when the model is sharded: every process completes as many prompts as the first
+            # one, and forgets those beyond its own.
+            num_completed = min(self._batch_size, len(self._examples) - start)
+            filler = [self._examples[start]] * (num_completed - len(mine))
+            verified = self._complete([*mine, *filler])
             yield EvaluationBatch([ScoredCompletion(e, v) for e, v in zip(mine, verified, strict=False)])

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils import logging as transformers_logging
 
 # Names that may be given without their module, as in `--model.method=SDFT`, are those that are imported here.
@@ -70,13 +70,15 @@ class CaopdCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
         """Make the trainer, with the phase bar in place of Lightning's unless bars are off."""
         trainer = super().instantiate_trainer(**kwargs)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if trainer.progress_bar_callback is not None:
-            trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
+            callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         return trainer
 
     def after_fit(self) -> None:
         """Validate what the last validation has not seen, then compare before and after."""
-        report = next(c for c in self.trainer.callbacks if isinstance(c, BeforeAfterReport))
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        report = next(callback for callback in callbacks if isinstance(callback, BeforeAfterReport))
         if report.is_stale(self.trainer):
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         report.finish(self.trainer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningModule
@@ -65,6 +65,8 @@ class DistillationModule(LightningModule):
         self.schedule = schedule
         self.warmup = warmup
         self._optimizer = optimizer or _default_optimizer
+        self._step_loss = torch.zeros(())
+        self._stepped = False
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in TRAINING_MEANS})
         self.validation_metrics = CalibrationMetrics()
         self.test_metrics = CalibrationMetrics()
@@ -111,18 +113,28 @@ class DistillationModule(LightningModule):
         target_T = batch.completion_ids_BC[batch.completion_mask_BC]
 
         def divergence(hidden_TH: Tensor, head_VH: Tensor) -> LossOutput:
-            return self.loss(
-                hidden_TH, head_VH, teacher_hidden_TH, teacher_head_VH, weight_T, confidence_T, target_T
-            )
+            return self.loss(hidden_TH, head_VH, teacher_hidden_TH, teacher_head_VH, weight_T, confidence_T, target_T)
 
-        output = self.student(
-            batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, divergence
-        )
+        output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, divergence)
+        self._count(batch, output, weight_T, confidence_T, target_T)
+        self._step_loss = self._step_loss.to(self.device) + output.loss.detach()
         # Lightning averages over processes and micro-batches, but the shares of a step add up.
         loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
-        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True, batch_size=1)
-        self._count(batch, output, weight_T, confidence_T, target_T)
         return loss
+
+    def on_train_batch_end(self, outputs: object, batch: TokenBatch, batch_idx: int) -> None:
+        """Log the loss of an optimizer step when it is complete.
+
+        Args:
+            outputs: Not used.
+            batch: Not used.
+            batch_idx: Not used.
+        """
+        if self._stepped:
+            loss = self._step_loss * self.trainer.world_size  # `sync_dist` averages
+            self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True)
+            self._step_loss = torch.zeros_like(self._step_loss)
+            self._stepped = False
 
     def _count(
         self, batch: TokenBatch, output: LossOutput, weight_T: Tensor, confidence_T: Tensor, target_T: Tensor
@@ -130,14 +142,15 @@ class DistillationModule(LightningModule):
         """Add the micro-batch to the means of its round."""
         for name, (total, num_tokens) in segment_totals(output.statistics, weight_T, confidence_T).items():
             if num_tokens:
-                self._training_means[name].update(total / num_tokens, weight=num_tokens)
+                self._mean(name).update(total / num_tokens, weight=num_tokens)
         copied_B = _copied(batch, output.statistics.teacher_top1_T == target_T)
         if copied_B.numel():
-            self._training_means["teacher_copy_accuracy"].update(copied_B.float())
+            self._mean("teacher_copy_accuracy").update(copied_B.float())
 
     def on_train_epoch_end(self) -> None:
         """Log the round's means; what no token or sequence contributed to is left out."""
-        for name, mean in self._training_means.items():
+        for name in TRAINING_MEANS:
+            mean = self._mean(name)
             value = mean.compute()
             if not value.isnan():
                 self.log(f"train/{name}", value, sync_dist=True)  # equal in every process already
@@ -147,6 +160,7 @@ class DistillationModule(LightningModule):
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
         super().optimizer_step(*arguments, **keywords)
         update_teacher(self.teacher, self.student, self.ema_rate)
+        self._stepped = True
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Count completed held-out prompts.
@@ -188,14 +202,17 @@ class DistillationModule(LightningModule):
         schedule = get_scheduler(self.schedule, optimizer, round(self.warmup * num_steps), num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _mean(self, name: str) -> MeanMetric:
+        return cast("MeanMetric", self._training_means[name])
+
     def _num_steps(self) -> int:
         trainer = self.trainer
         if trainer.max_steps > 0:
             return int(trainer.max_steps)
         if trainer.max_epochs is None or trainer.max_epochs < 1:
             raise ConfigError(
-                f"Expected `max_epochs` (rollout rounds) of the Trainer to be at least 1, but got {trainer.max_epochs}: "
-                "the learning-rate schedule needs an end."
+                f"Expected `max_epochs` (rollout rounds) of the Trainer to be at least 1, but got "
+                f"{trainer.max_epochs}: the learning-rate schedule needs an end."
             )
         return int(trainer.max_epochs * trainer.datamodule.steps_per_round)  # type: ignore[attr-defined]
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Literal, Protocol, runtime_checkable
 
 Phase = Literal["sync", "rollout", "verify", "train"]
-PHASES: tuple[Phase, ...] = ("sync", "rollout", "verify", "train")
 
 
 @runtime_checkable

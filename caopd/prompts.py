@@ -64,9 +64,7 @@ def student_messages(example: Example, confidence_format: ConfidencePhrases) -> 
     return _messages(example, _question(example, confidence_format))
 
 
-def teacher_messages(
-    example: Example, context: TeacherContext, confidence_format: ConfidencePhrases
-) -> list[Message]:
+def teacher_messages(example: Example, context: TeacherContext, confidence_format: ConfidencePhrases) -> list[Message]:
     """Render the teacher's prompt: the student's, then the privileged response, a note, the closing sentence.
 
     Args:

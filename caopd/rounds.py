@@ -97,4 +97,3 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
     if estimates:
         statistics["mu_hat"] = fmean(estimates)
     return statistics
-

@@ -7,11 +7,10 @@ def derive_seed(*parts: object) -> int:
     """Return a seed in [0, 2**63) that is the same on every machine for the same parts.
 
     Args:
-        parts: What the stream belongs to, for example a run's seed, a round and a prompt's id.
+        parts: Numbers and strings that say what the stream belongs to, for example a run's seed and a prompt's id.
 
     Example:
         >>> derive_seed(0, 3, "prompt-17") == derive_seed(0, 3, "prompt-17")
         True
     """
-    text = "\x1f".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1

@@ -18,8 +18,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
+from caopd.errors import ModelError
 from caopd.losses import Denominators
 from caopd.types import Message, StopReason, VerifiedRollout
+
+_BYTES_OF_CHARACTERS = 16
+"""Tokens by which a search over decoded lengths can be off: some characters of four bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,7 @@ def revised_completion(
         rest = ids[after:] if text[span[1] :].strip() else ()
         if rest:
             segment += text[span[1] : len(decode(ids[:after]))]
-    segment_ids = tuple(tokenizer(segment, add_special_tokens=False)["input_ids"])
+    segment_ids = _encode_behind(tokenizer, ids[:before], segment)
     if not rest:
         segment_ids += ids[-1:] if ended else (tokenizer.eos_token_id,)
     mask = (False,) * before + (True,) * len(segment_ids) + (False,) * len(rest)
@@ -198,10 +202,35 @@ def _longest_prefix(ids: Sequence[int], text: str, limit: int, decode: Callable[
             low = middle
         else:
             high = middle - 1
-    # A prefix that ends inside a character decodes to replacement characters: step back to a whole one.
-    while not text[:limit].startswith(decode(ids[:low])):
-        low -= 1
-    return low
+    # Ids that end inside a character decode to replacement characters, up to one per byte: the search may have ended
+    # some characters too low, or inside one.
+    reach = range(min(low + _BYTES_OF_CHARACTERS, len(ids)), -1, -1)
+    return next(count for count in reach if text[:limit].startswith(decode(ids[:count])))
+
+
+def _encode_behind(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int], segment: str) -> tuple[int, ...]:
+    """Return ids of ``segment`` that decode to it when they stand behind ``kept``.
+
+    Some tokenizers put a space before every text that they encode: then the segment is encoded behind another text,
+    whose ids are dropped.
+
+    Raises:
+        ModelError: If neither gives the segment back.
+    """
+    expected = decode_ids(tokenizer, kept) + segment
+    candidates = [tokenizer(segment, add_special_tokens=False)["input_ids"]]
+    for anchor in ("a", "a\n"):
+        anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+        both = tokenizer(anchor + segment, add_special_tokens=False)["input_ids"]
+        if both[: len(anchor_ids)] == anchor_ids:
+            candidates.append(both[len(anchor_ids) :])
+    for candidate in candidates:
+        if decode_ids(tokenizer, [*kept, *candidate]) == expected:
+            return tuple(candidate)
+    raise ModelError(
+        f"Expected the tokenizer {tokenizer.name_or_path!r} to encode {segment!r} so that it reads the same behind a "
+        "completion, but no encoding does. Choose another confidence format (`data.confidence`) or model."
+    )
 
 
 def collate(samples: Sequence[TokenizedSample], denominators: Denominators, pad_token_id: int) -> TokenBatch:

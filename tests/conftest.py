@@ -62,7 +62,7 @@ def sampled():
         tokenizer: PreTrainedTokenizerBase,
         ids: list[int],
         stop_reason: StopReason = StopReason.EOS,
-        confidence_format: InlineConfidence = InlineConfidence(),  # noqa: B008 (frozen)
+        confidence_format: InlineConfidence = InlineConfidence(),
     ) -> VerifiedRollout:
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         rollout = Rollout(tuple(ids), text, stop_reason, (-0.5,) * len(ids), policy_version=0)
@@ -76,9 +76,7 @@ def sampled():
 def group_of():
     """Builds a group from (text, correct) pairs; a completion's answer is its first line."""
 
-    def build(
-        example: Example, completions: list[tuple[str, bool]], mu_hat: float | None = None
-    ) -> VerifiedGroup:
+    def build(example: Example, completions: list[tuple[str, bool]], mu_hat: float | None = None) -> VerifiedGroup:
         rollouts = []
         for text, correct in completions:
             reading: ConfidenceReading = InlineConfidence().parse(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
@@ -36,7 +36,7 @@ class PredictionWriter(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
+        outputs: object,
         batch: EvaluationBatch,
         batch_idx: int,
         dataloader_idx: int = 0,

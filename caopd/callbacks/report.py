@@ -21,8 +21,8 @@ class BeforeAfterReport(Callback):
     """Keeps the first and the last validation of a fit and reports both at its end.
 
     The first one is Lightning's sanity check over the whole validation split (``num_sanity_val_steps=-1``), before any
-    optimizer step. ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` that
-    it was measured at; a metric that is undefined (an empty class, no parsed confidence) is null.
+    optimizer step. ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` it
+    was measured at; a metric that is undefined (an empty class, no parsed confidence) is null.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,9 @@ class BeforeAfterReport(Callback):
         """Keep the validation's metrics; the one before training also goes to the loggers, at step 0."""
         if not isinstance(pl_module, DistillationModule):
             return
-        values = {name: float(value) for name, value in pl_module.validation_metrics.compute().items()}
-        values |= {"n": int(values["n"]), "n_parsed": int(values["n_parsed"]), "step": trainer.global_step}
+        metrics = {name: float(value) for name, value in pl_module.validation_metrics.compute().items()}
+        counts = {"n": int(metrics["n"]), "n_parsed": int(metrics["n_parsed"]), "step": trainer.global_step}
+        values = metrics | counts
         if not trainer.sanity_checking:
             self.final = values
             return
@@ -56,7 +57,7 @@ class BeforeAfterReport(Callback):
             return
         self.initial = values
         for logger in trainer.loggers:
-            logger.log_metrics({f"val/{name}": value for name, value in values.items()}, step=0)
+            logger.log_metrics({f"val/{name}": value for name, value in metrics.items()}, step=0)
 
     def is_stale(self, trainer: Trainer) -> bool:
         """Return whether the model has been trained since the last validation."""
@@ -94,7 +95,9 @@ class BeforeAfterReport(Callback):
 
 
 def _without_nan(values: dict[str, float] | None) -> dict[str, float | None] | None:
-    return values and {name: None if math.isnan(value) else value for name, value in values.items()}
+    if values is None:
+        return None
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def _number(value: float, *, sign: bool = False) -> str:

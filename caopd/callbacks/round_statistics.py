@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -18,13 +17,22 @@ class RoundStatistics(Callback):
         self._batch_start = 0.0
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Start the clock of a training step."""
         self._batch_start = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Stop it."""
         self._train_seconds += time.perf_counter() - self._batch_start
@@ -32,7 +40,7 @@ class RoundStatistics(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the round."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, RolloutDataModule):
+        if not isinstance(data, RolloutDataModule) or not data.statistics:
             return
         seconds = data.clock.take() | {"train": self._train_seconds}
         self._train_seconds = 0.0

@@ -134,9 +134,7 @@ def _run(
         block_size = max(1, _CPU_BLOCK // student_TV.shape[1]) if on_cpu else len(rows_T)
         blocks = (torch.split(x, block_size) for x in (student_TV, teacher_TV, rows_T))
         for student_block_TV, teacher_block_TV, block_rows_T in zip(*blocks, strict=True):
-            _consume(
-                student_block_TV, teacher_block_TV, block_rows_T, divergence, statistics, target_T, gradients
-            )
+            _consume(student_block_TV, teacher_block_TV, block_rows_T, divergence, statistics, target_T, gradients)
         if gradients is not None:
             gradients.add(operands, rows_T, student_TV)
     return statistics

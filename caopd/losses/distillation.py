@@ -52,9 +52,8 @@ class DistillationLoss:
     The denominators are those of the whole optimizer step, so the losses of its micro-batches *add up*. Where
     a denominator is zero, the loss is zero.
 
-    Deviation: the paper has one divergence and weighs all tokens alike; a divergence of its own for the
-        confidence
-    segment and the skipped tokens (SDFT, arXiv 2601.19897, skips 3) are options, off by default.
+    Deviation from the paper, which has one divergence and weighs all tokens alike: a divergence of its own for the
+    confidence segment, and skipped tokens (SDFT, arXiv 2601.19897, skips 3). Both are off by default.
 
     Args:
         reasoning: Divergence outside the confidence segment: ``reverse_kl`` is KL(student||teacher),
@@ -100,9 +99,7 @@ class DistillationLoss:
         self.skip_first_tokens = skip_first_tokens
         self.chunk_size = chunk_size
 
-    def denominators(
-        self, completion_lengths: Sequence[int], sample_weights: Sequence[float]
-    ) -> Denominators:
+    def denominators(self, completion_lengths: Sequence[int], sample_weights: Sequence[float]) -> Denominators:
         """Return the totals that one optimizer step divides by.
 
         Args:
@@ -118,9 +115,7 @@ class DistillationLoss:
             num_tokens=float(sum(weight * tokens for weight, tokens in pairs)),
         )
 
-    def token_weights(
-        self, completion_mask_BC: Tensor, sample_weight_B: Tensor, denominators: Denominators
-    ) -> Tensor:
+    def token_weights(self, completion_mask_BC: Tensor, sample_weight_B: Tensor, denominators: Denominators) -> Tensor:
         """Return every completion token's weight: sum_t weight_t D_t is this batch's share of the loss.
 
         Args:
@@ -175,9 +170,7 @@ class SegmentTotal(NamedTuple):
     num_tokens: Tensor
 
 
-def segment_totals(
-    statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor
-) -> dict[str, SegmentTotal]:
+def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor) -> dict[str, SegmentTotal]:
     """Return sums over the counted tokens (weight not 0) for logging, in nats.
 
     Args:
@@ -202,9 +195,7 @@ def segment_totals(
     }
 
 
-def segment_means(
-    statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor
-) -> dict[str, Tensor]:
+def segment_means(statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor) -> dict[str, Tensor]:
     """Return the means of :func:`segment_totals`; a name is absent where there is no counted token.
 
     Example:

@@ -82,9 +82,7 @@ def token_divergence(student_logits_TV: Tensor, teacher_logits_TV: Tensor, diver
         >>> token_divergence(student, teacher, Divergence("forward_kl"))  # 3/4 log 3/2 + 1/4 log 1/2
         tensor([0.1308])
     """
-    return divergence_of(
-        log_probabilities(student_logits_TV), log_probabilities(teacher_logits_TV), divergence
-    )
+    return divergence_of(log_probabilities(student_logits_TV), log_probabilities(teacher_logits_TV), divergence)
 
 
 def divergence_of(student_TV: Tensor, teacher_TV: Tensor, divergence: Divergence) -> Tensor:
@@ -127,9 +125,7 @@ def log_mixture(student_TV: Tensor, teacher_TV: Tensor, teacher_weight: float) -
     )
 
 
-def value_and_logit_gradient(
-    student_TV: Tensor, teacher_TV: Tensor, divergence: Divergence
-) -> tuple[Tensor, Tensor]:
+def value_and_logit_gradient(student_TV: Tensor, teacher_TV: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
     """Return the divergence [T] and its gradient with respect to the student's logits [T, V], in closed form.
 
     With w the teacher's weight and M = w T + (1-w) S:

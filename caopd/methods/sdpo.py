@@ -20,7 +20,8 @@ class SDPO(Distillation):
     that it was sampled with.
 
     Args:
-        remove_thinking: Leave out ``<think>...</think>`` of the solution, as the paper does.
+        remove_thinking: Leave out ``<think>...</think>`` of the solution, as the paper does; where the chat template
+            opens the thinking in the prompt, what stands before ``</think>``.
     """
 
     remove_thinking: bool = True
@@ -32,7 +33,9 @@ class SDPO(Distillation):
         """Return the first correct rollout other than ``index``; None when the group has no other success."""
         for other, verified in enumerate(rollouts):
             if other != index and verified.verdict.correct:
-                body = _THINKING.sub("", verified.body) if self.remove_thinking else verified.body
+                body = verified.body
+                if self.remove_thinking:
+                    body = _THINKING.sub("", body).rpartition("</think>")[2]
                 return TeacherContext("solution", body.strip(), verified.reading.value)
         return None
 

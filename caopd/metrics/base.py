@@ -32,8 +32,11 @@ class ConfidenceMetric(Metric):
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        # A process without data joins the gathering of list states with an empty tensor of this dtype.
-        self.set_dtype(torch.float64)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the states, on any device: a process without data joins a gathering with an empty tensor of it."""
+        return torch.float64
 
     def add_count(self, name: str, size: int | None = None) -> None:
         """Register an integer state that is summed over processes.
@@ -42,9 +45,7 @@ class ConfidenceMetric(Metric):
             name: Attribute that holds the state.
             size: Length of the vector, or None for a scalar.
         """
-        self.add_state(
-            name, torch.zeros(() if size is None else size, dtype=torch.int64), dist_reduce_fx="sum"
-        )
+        self.add_state(name, torch.zeros(() if size is None else size, dtype=torch.int64), dist_reduce_fx="sum")
 
     def add_sum(self, name: str, size: int | None = None) -> None:
         """Register a float64 state that is summed over processes.
@@ -53,13 +54,9 @@ class ConfidenceMetric(Metric):
             name: Attribute that holds the state.
             size: Length of the vector, or None for a scalar.
         """
-        self.add_state(
-            name, torch.zeros(() if size is None else size, dtype=torch.float64), dist_reduce_fx="sum"
-        )
+        self.add_state(name, torch.zeros(() if size is None else size, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def plot(
-        self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None
-    ) -> tuple[Figure, Axes]:
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Plot one value, or several over the steps that gave them.
 
         Args:

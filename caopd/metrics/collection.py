@@ -126,9 +126,7 @@ class CalibrationMetrics(ConfidenceMetric):
     def compute(self) -> dict[str, Tensor]:
         """Return every metric of all completions so far, over all processes; the keys are listed above."""
         sums, strict = self._sums(), self._strict_sums()
-        pairs = count_pairs(
-            concatenated(self.of_correct, self.device), concatenated(self.of_wrong, self.device)
-        )
+        pairs = count_pairs(concatenated(self.of_correct, self.device), concatenated(self.of_wrong, self.device))
         # A quotient of integers would come out in float32.
         n, n_parsed = self.n.to(torch.float64), sums.counts.sum().to(torch.float64)
         # A missing confidence of 0.0 costs (0 - 1)^2 where the completion is correct.
@@ -180,9 +178,7 @@ class CalibrationMetrics(ConfidenceMetric):
             ModuleNotFoundError: matplotlib is not installed.
         """
         chosen = self.compute() if val is None else val
-        shown = (
-            _without_counts(chosen) if isinstance(chosen, dict) else [_without_counts(one) for one in chosen]
-        )
+        shown = _without_counts(chosen) if isinstance(chosen, dict) else [_without_counts(one) for one in chosen]
         return cast("tuple[Figure, Axes]", self._plot(shown, ax))
 
     def _update_parsed(self, confidence: Tensor, correct: Tensor) -> None:
@@ -204,9 +200,7 @@ class CalibrationMetrics(ConfidenceMetric):
         first[0] = 1
         missing = self.n - self.counts.sum()
         missing_correct = self.n_correct - self.correct_sums.sum()
-        return BinSums(
-            self.counts + first * missing, self.confidence_sums, self.correct_sums + first * missing_correct
-        )
+        return BinSums(self.counts + first * missing, self.confidence_sums, self.correct_sums + first * missing_correct)
 
 
 def _without_counts(values: dict[str, Tensor]) -> dict[str, Tensor]:

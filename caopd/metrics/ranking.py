@@ -68,7 +68,5 @@ class StrictPairwiseRanking(ConfidenceMetric):
 
     def compute(self) -> Tensor:
         """Return the SPR over all pairs so far, over all processes."""
-        pairs = count_pairs(
-            concatenated(self.of_correct, self.device), concatenated(self.of_wrong, self.device)
-        )
+        pairs = count_pairs(concatenated(self.of_correct, self.device), concatenated(self.of_wrong, self.device))
         return pairs.strict_pairwise_ranking

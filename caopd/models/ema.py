@@ -29,7 +29,7 @@ def update_teacher(teacher: nn.Module, student: nn.Module, rate: float) -> None:
         student: Whose parameters are averaged in; the same architecture, sharded alike.
         rate: Share of the student, in [0, 1].
     """
-    average = get_ema_multi_avg_fn(decay=1.0 - rate)
+    average = get_ema_multi_avg_fn(decay=1.0 - rate)  # type: ignore[no-untyped-call]
     average(_local(teacher.parameters()), _local(student.parameters()), 1)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import (
     DynamicCache,
@@ -39,18 +39,15 @@ class LanguageModel(nn.Module):
     def __init__(self, hf: PreTrainedModel, stop_token_ids: tuple[int, ...], pad_token_id: int) -> None:
         super().__init__()
         self.hf = hf
+        self.training = hf.training
         self.stop_token_ids = stop_token_ids
         self.pad_token_id = pad_token_id
 
     @property
-    def max_length(self) -> int:
-        """Longest prompt plus completion, tokens."""
-        return int(self.hf.config.get_text_config().max_position_embeddings)
-
-    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return next(self.hf.parameters()).device
+        parameter: nn.Parameter = next(self.parameters())
+        return parameter.device
 
     def forward(
         self,
@@ -122,7 +119,8 @@ class LanguageModel(nn.Module):
             past_key_values=self._read_prompts(input_ids_PL, attention_mask_PL, num_rollouts),
             generation_config=config,
             logits_processor=LogitsProcessorList([processor]),
-            synced_gpus=distributed.is_initialized() and distributed.get_world_size() > 1,
+            # Sharded processes must run equally many forward passes: the last to finish decides.
+            synced_gpus=any(isinstance(parameter, DTensor) for parameter in self.parameters()),
         )
         completions_BC: Tensor = sequences_BL[:, input_ids_PL.shape[1] :]
         return completions_BC
@@ -178,4 +176,3 @@ def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
             "set `eos_token` in the tokenizer's files."
         )
     return tuple(dict.fromkeys(ids))
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,10 +114,10 @@ class ModelSource:
             extra["revision"] = self.revision
         try:
             return from_pretrained(location, trust_remote_code=self.trust_remote_code, **extra)
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ModelError(
                 f"Expected `model.source.name_or_path` = {self.name_or_path!r} to be a hub name, a directory with a "
-                f"model, `{EMBEDDED}` or `{SMOLLM2}`, but transformers could not load it: {error}"
+                f"model, `{EMBEDDED}` or `{SMOLLM2}`, but transformers could not load it: {str(error).strip()[:600]}"
             ) from error
 
 

@@ -33,9 +33,7 @@ def phrases() -> list[str]:
     segment_start = "\n" + confidence.render(0.5).removesuffix("0.50")
     note_end = NOTE_CLOSING.format(field=confidence.field_name) + "\n"
     contexts = [
-        text
-        for template in CONTEXT_TEMPLATES.values()
-        for text in (f"\n\n{template.introduction}\n", template.closing)
+        text for template in CONTEXT_TEMPLATES.values() for text in (f"\n\n{template.introduction}\n", template.closing)
     ]
     kinds = [f"Which {kind} digit was drawn from " for kind in KINDS]
     return [*kinds, f"\n\n{confidence.instruction}", *contexts, segment_start, "\n\n", NOTE_OPENING, note_end]

@@ -24,7 +24,7 @@ from caopd.confidence import InlineConfidence
 from caopd.models.tiny import build_model, build_tokenizer
 from caopd.prompts import CONTEXT_TEMPLATES, student_messages, teacher_messages
 from caopd.tasks.draw import KINDS, Draw, sample_draw, sample_num_fitting
-from caopd.types import TeacherContext
+from caopd.types import Message, TeacherContext
 
 KNOWN_KINDS = ("even", "low")
 CERTAIN_SHARE = 0.97
@@ -79,7 +79,7 @@ def warm_start(config: WarmStartConfig) -> tuple[LlamaForCausalLM, PreTrainedTok
         input_ids, labels = encode(tokenizer, samples)
         logits = model(input_ids=input_ids, attention_mask=input_ids != tokenizer.pad_token_id).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -93,7 +93,7 @@ def warm_start(config: WarmStartConfig) -> tuple[LlamaForCausalLM, PreTrainedTok
 class Sample:
     """Rendered prompt and completion; ``num_unlearned`` leading completion tokens carry no loss."""
 
-    messages: list[dict[str, str]]
+    messages: list[Message]
     completion: str
     num_unlearned: int = 0
 
@@ -113,7 +113,7 @@ def plain_sample(rng: random.Random) -> Sample:
     confidence = 1.0 if rng.random() < CERTAIN_SHARE else rng.randrange(101) / 100
     confidence_format = InlineConfidence()
     messages = student_messages(draw.example(), confidence_format)
-    return Sample(list(map(dict, messages)), f"{answer}\n{confidence_format.render(confidence)}")
+    return Sample(messages, f"{answer}\n{confidence_format.render(confidence)}")
 
 
 def context_sample(rng: random.Random) -> Sample:
@@ -131,14 +131,13 @@ def context_sample(rng: random.Random) -> Sample:
     other_answer = rng.random() < OTHER_ANSWER_SHARE
     answer = rng.randrange(10) if other_answer else draw.drawn
     completion = f"{answer}\n{confidence_format.render(confidence)}"
-    return Sample(list(map(dict, messages)), completion, num_unlearned=int(other_answer))
+    return Sample(messages, completion, num_unlearned=int(other_answer))
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return right-padded token ids and labels, both [B, L]; the prompt and the padding carry no loss."""
     prompts = [
-        tokenizer.apply_chat_template(sample.messages, tokenize=False, add_generation_prompt=True)
-        for sample in samples
+        tokenizer.apply_chat_template(sample.messages, tokenize=False, add_generation_prompt=True) for sample in samples
     ]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     completion_ids = tokenizer([sample.completion for sample in samples], add_special_tokens=False)["input_ids"]

@@ -161,9 +161,7 @@ def _draw_counts(axes: Axes, bins: ReliabilityBins) -> None:
 
 def _rows(bins: ReliabilityBins) -> list[tuple[float, float, int, float, float]]:
     """Left edge, right edge, completions, mean confidence and accuracy of every bin."""
-    return list(
-        zip(bins.edges[:-1], bins.edges[1:], bins.counts, bins.mean_confidence, bins.accuracy, strict=True)
-    )
+    return list(zip(bins.edges[:-1], bins.edges[1:], bins.counts, bins.mean_confidence, bins.accuracy, strict=True))
 
 
 def _tidy(axes: Axes) -> None:

@@ -17,7 +17,7 @@ from transformers import (
 from caopd.rollouts.base import Sampling
 
 
-class SeededSampler(LogitsProcessor):
+class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not typed
     """Chooses every next token itself and records its log-probability.
 
     ``generate`` runs greedily; this processor leaves one token per row standing. The token is found by inversion: the
@@ -38,10 +38,7 @@ class SeededSampler(LogitsProcessor):
         self.logprobs: list[Tensor] = []
         shape = (num_rollouts, sampling.max_new_tokens)
         self.uniforms_BT = torch.cat(
-            [
-                torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-                for seed in seeds
-            ]
+            [torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
         ).to(device)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ class TransformersEngine:
     """Batched, left-padded generation with a key-value cache; sampled or greedy.
 
     Args:
-        batch_size: Most completions that are drawn at once; bounds the key-value cache.
+        batch_size: Most completions that are drawn at once; bounds the key-value cache. A group is never split: with
+            more rollouts than this, one group at a time.
 
     Raises:
         ConfigError: If ``batch_size`` is below 1.
@@ -56,9 +57,11 @@ class TransformersEngine:
         was_training = self._policy.training
         self._policy.eval()
         groups: list[list[Rollout]] = []
-        for start in range(0, len(requests), groups_at_once):
-            groups += self._generate_batch(requests[start : start + groups_at_once], num_rollouts, sampling)
-        self._policy.train(was_training)
+        try:
+            for start in range(0, len(requests), groups_at_once):
+                groups += self._generate_batch(requests[start : start + groups_at_once], num_rollouts, sampling)
+        finally:
+            self._policy.train(was_training)
         return groups
 
     def _generate_batch(
@@ -84,9 +87,7 @@ class TransformersEngine:
         return [rollouts[i : i + num_rollouts] for i in range(0, len(rollouts), num_rollouts)]
 
 
-def _left_pad(
-    requests: Sequence[RolloutRequest], pad_token_id: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _left_pad(requests: Sequence[RolloutRequest], pad_token_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return ids and attention mask [P, L], padded on the left."""
     longest = max(len(request.prompt_ids) for request in requests)
     ids, mask = [], []

@@ -50,9 +50,7 @@ class DataSource:
         if (self.path is None) == (self.files is None):
             raise ConfigError("Expected exactly one of `path` and `files` in a data source.")
         if self.files is not None and (not self.files or not all(self.files.values())):
-            raise ConfigError(
-                "Expected at least one split in `files`, and at least one file for every split."
-            )
+            raise ConfigError("Expected at least one split in `files`, and at least one file for every split.")
         for key in ("splits", "shares"):
             for split in getattr(self, key):
                 if split not in SPLITS:
@@ -114,9 +112,7 @@ def load_rows(source: DataSource, split: str) -> list[Row]:
     else:
         rows = _read_path(source, str(source.path), source_split, split)
     if not rows:
-        raise DataError(
-            f"Expected at least one row in split {source_split!r} of {source.path}, but it is empty."
-        )
+        raise DataError(f"Expected at least one row in split {source_split!r} of {source.path}, but it is empty.")
     return [_renamed(row, source.columns) for row in rows]
 
 
@@ -188,8 +184,6 @@ def _renamed(row: Row, columns: Mapping[str, str]) -> Row:
     values = dict(row.values)
     for name, column in columns.items():
         if column not in row.values:
-            raise row.error(
-                f"Expected a column {column!r} (`columns` names it for {name!r}).", "Correct `columns`."
-            )
+            raise row.error(f"Expected a column {column!r} (`columns` names it for {name!r}).", "Correct `columns`.")
         values[name] = row.values[column]
     return Row(values, row.where, row.number, row.file)

@@ -50,9 +50,7 @@ class Row:
         value = self.values.get(name)
         return None if value is None or value == "" else self.text(name)
 
-    def error(
-        self, problem: str, advice: str = "Correct the row, or map the column in `columns`."
-    ) -> DataError:
+    def error(self, problem: str, advice: str = "Correct the row, or map the column in `columns`.") -> DataError:
         """A ``DataError`` that says where, what, which columns there are, and what to do."""
         return DataError(f"{self.where}: {problem} Columns: {', '.join(map(str, self.values))}. {advice}")
 
@@ -98,9 +96,7 @@ def read_files(paths: Sequence[str]) -> list[Row]:
         if path.suffix not in SUFFIXES:
             raise ConfigError(f"Expected a data file ending in {', '.join(SUFFIXES)}, but got {name}.")
         if not path.is_file():
-            raise DataError(
-                f"Expected a data file at {name}, but there is none. Correct `source` of the task."
-            )
+            raise DataError(f"Expected a data file at {name}, but there is none. Correct `source` of the task.")
         read = _read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
         start = len(rows)
         rows += [Row(values, where, number, path.name) for number, (where, values) in enumerate(read, start)]
@@ -117,9 +113,7 @@ def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
         raise DataError(f"{path}: expected UTF-8 text, but got {error}. Convert the file.") from error
     if path.suffix == ".json" and text.lstrip().startswith("["):
         items = _parse_json(text, str(path))
-        numbered = [
-            (f"{path}, item {n}", item) for n, item in enumerate(items if isinstance(items, list) else [], 1)
-        ]
+        numbered = [(f"{path}, item {n}", item) for n, item in enumerate(items if isinstance(items, list) else [], 1)]
     else:
         lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         numbered = [(where, _parse_json(line, where)) for where, line in lines]
@@ -169,7 +163,5 @@ def load_dataset_splits(
             f"Expected {path} to be a hub data set, a directory of `save_to_disk`, a directory of data "
             f"files, or a file, but loading failed: {shortened(str(error))}. Check `source`."
         ) from error
-    result: Mapping[str, Iterable[Mapping[str, object]]] = (
-        {"train": data} if isinstance(data, Dataset) else data
-    )
+    result: Mapping[str, Iterable[Mapping[str, object]]] = {"train": data} if isinstance(data, Dataset) else data
     return result

@@ -96,9 +96,7 @@ def _level(row: Row) -> str:
     details = row.values.get("details")
     level = details.get("level") if isinstance(details, Mapping) else row.values.get("level")
     if not isinstance(level, str):
-        raise row.error(
-            "Expected a text in `details.level`, by which `levels` filters.", "Set `levels` to null."
-        )
+        raise row.error("Expected a text in `details.level`, by which `levels` filters.", "Set `levels` to null.")
     return level
 
 
@@ -126,9 +124,7 @@ def _example(row: Row) -> Example:
 def _hub_fields(row: Row) -> tuple[str, dict[str, str], str]:
     """Question with its options, the options, the answer."""
     choices = row.values["choices"]
-    texts, labels = (
-        (choices.get("text"), choices.get("label")) if isinstance(choices, Mapping) else (None, None)
-    )
+    texts, labels = (choices.get("text"), choices.get("label")) if isinstance(choices, Mapping) else (None, None)
     if not isinstance(texts, list) or not isinstance(labels, list) or not texts or len(texts) != len(labels):
         raise row.error(
             "Expected `choices` to hold two lists of equal length, `text` and `label`.",

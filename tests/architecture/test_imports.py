@@ -128,9 +128,7 @@ def test_the_maths_knows_no_tokenizer_task_or_method(room):
         closure = own_closure(module, with_functions=True)
         used = {name.split(".")[1] for name in closure if "." in name}
         assert used <= MATHS_MAY_USE[room], module
-        assert not {"transformers", "tokenizers", "datasets", "lightning"} & set(outside(module, True)), (
-            module
-        )
+        assert not {"transformers", "tokenizers", "datasets", "lightning"} & set(outside(module, True)), module
 
 
 FORBIDDEN = {
@@ -216,9 +214,7 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-LOADED = (
-    "print(sorted({'torch', 'transformers', 'lightning', 'vllm', 'matplotlib', 'numpy'} & set(sys.modules)))"
-)
+LOADED = "print(sorted({'torch', 'transformers', 'lightning', 'vllm', 'matplotlib', 'numpy'} & set(sys.modules)))"
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -227,23 +223,17 @@ def test_importing_the_package_loads_nothing_heavy():
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["--version"], ["no-such-command"]])
 def test_help_answers_without_loading_anything_heavy(arguments):
-    output = python(
-        f"import sys; from caopd.cli import main; code = main({arguments!r}); {LOADED}; print(code)"
-    )
+    output = python(f"import sys; from caopd.cli import main; code = main({arguments!r}); {LOADED}; print(code)")
     assert output.splitlines()[-2:] == ["[]", "2" if arguments == ["no-such-command"] else "0"]
 
 
 def test_the_command_is_installed_and_lists_its_commands():
-    run = subprocess.run(
-        [Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True)
     for command in ("fit", "validate", "test", "predict"):
         assert f"\n  {command} " in run.stdout
     assert importlib.metadata.version("caopd") in run.stdout
 
 
 def test_the_module_runs_as_the_command():
-    run = subprocess.run(
-        [sys.executable, "-m", "caopd", "--version"], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-m", "caopd", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == f"caopd {importlib.metadata.version('caopd')}"

@@ -110,9 +110,7 @@ def test_no_request_gets_no_rollouts(engine):
 
 @pytest.mark.parametrize("sampling", [WILD, FILTERED, GREEDY], ids=["wild", "filtered", "greedy"])
 @pytest.mark.parametrize("num_rollouts", [1, 4])
-def test_logprobs_are_those_of_the_students_unscaled_distribution(
-    engine, policy, prompts, sampling, num_rollouts
-):
+def test_logprobs_are_those_of_the_students_unscaled_distribution(engine, policy, prompts, sampling, num_rollouts):
     """With several rollouts a prompt is read once, with one it is not: both are the student's numbers."""
     requests = requests_of(prompts, seed=1)
     check_logprobs(policy, requests, engine.generate(requests, num_rollouts, sampling))

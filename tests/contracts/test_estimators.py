@@ -54,9 +54,7 @@ def test_the_estimate_is_in_range_and_depends_on_no_order(make, group):
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_one_more_success_never_lowers_the_estimate(make, size):
     estimator = make()
-    values = [
-        estimates(estimator, [verdict_of("A")] * n + [verdict_of("B")] * (size - n)) for n in range(size + 1)
-    ]
+    values = [estimates(estimator, [verdict_of("A")] * n + [verdict_of("B")] * (size - n)) for n in range(size + 1)]
     assert values == sorted(values)
     assert len(set(values)) == size + 1
 

@@ -47,9 +47,7 @@ def test_only_samples_with_a_teacher_have_weight(group_of, method, correct, mu_h
 @every_method
 @every_group
 @every_estimate
-def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sampled(
-    group_of, method, correct, mu_hat
-):
+def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sampled(group_of, method, correct, mu_hat):
     for sample in method.train_samples(group_with(group_of, correct, mu_hat)):
         if sample.weight and sample.confidence is not None:
             assert sample.confidence == sample.context.confidence == mu_hat

@@ -26,8 +26,7 @@ TOOLS = [
         "NLDocumentation": 'setColour: Set the colour.\nParameters: {"colour": "string"}\n',
         "Instructions": ["Make it red.", "Make it green."],
         "Golden_Answers": [
-            [{"Action": "setColour", "Action_Input": json.dumps({"colour": colour})}]
-            for colour in ("red", "green")
+            [{"Action": "setColour", "Action_Input": json.dumps({"colour": colour})}] for colour in ("red", "green")
         ],
     }
     for n in range(10)

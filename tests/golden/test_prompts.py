@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.prompts import student_messages, teacher_messages
 from caopd.tasks import DataSource, ScienceQA, ToolUse
@@ -68,6 +69,4 @@ def test_prompt_is_as_recorded(form, task, context, tmp_path):
 
 
 def test_every_recorded_file_has_a_case():
-    assert {path.name for path in GOLDEN.iterdir()} == {
-        f"{task}.{context}.{form}.txt" for form, task, context in CASES
-    }
+    assert {path.name for path in GOLDEN.iterdir()} == {f"{task}.{context}.{form}.txt" for form, task, context in CASES}

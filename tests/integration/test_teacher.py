@@ -1,7 +1,7 @@
 """The teacher in a real Trainer: one update per optimizer step, from the student in memory."""
 
 import torch
-from lightning import Callback
+from lightning import Callback, Trainer
 
 from caopd.datamodule import RolloutDataModule
 from caopd.evaluation import EvaluationConfig
@@ -9,7 +9,6 @@ from caopd.module import DistillationModule
 from caopd.rollouts import Sampling
 from caopd.rounds import RoundConfig
 from caopd.tasks import DrawTask
-from lightning import Trainer
 
 NAME = "hf.model.layers.1.self_attn.q_proj.weight"
 

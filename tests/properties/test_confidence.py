@@ -1,10 +1,11 @@
 from decimal import Decimal
 
 import pytest
-from caopd.confidence import InlineConfidence, TagConfidence
-from caopd.types import ConfidenceOutcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from caopd.confidence import InlineConfidence, TagConfidence
+from caopd.types import ConfidenceOutcome
 
 SETTINGS = settings(derandomize=True, deadline=None, max_examples=100)
 FORMS = pytest.mark.parametrize("form", [InlineConfidence(), TagConfidence()])

@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from caopd.metrics import (
     CalibrationMetrics,
     ExpectedCalibrationError,
@@ -21,8 +24,6 @@ from caopd.metrics.functional import (
     tie_rate,
     unique_value_calibration_error,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 quick = settings(derandomize=True, deadline=None, max_examples=60, database=None)
 
@@ -98,9 +99,7 @@ def test_bin_weighted_gap_is_the_ece(rows, n_bins):
     confidence, correct = tensors(rows)
     found = reliability_bins(confidence, correct, n_bins)
     weighted = sum(
-        c * abs(q - r)
-        for c, q, r in zip(found.counts, found.mean_confidence, found.accuracy, strict=True)
-        if c
+        c * abs(q - r) for c, q, r in zip(found.counts, found.mean_confidence, found.accuracy, strict=True) if c
     )
     assert close(expected_calibration_error(confidence, correct, n_bins), weighted / len(rows))
     assert close(found.ece, weighted / len(rows))

@@ -77,9 +77,7 @@ def test_a_stale_engine_is_noticed(tokenizer, policy):
     engine = Stale()
     engine.start(tokenizer)
     clock = PhaseClock(lambda phase: None)
-    completer = Completer(
-        engine, Verification(ExactMatch(), InlineConfidence()), clock, contextlib.nullcontext
-    )
+    completer = Completer(engine, Verification(ExactMatch(), InlineConfidence()), clock, contextlib.nullcontext)
     completer.sync(policy, version=4)
     request = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0)
     with pytest.raises(RolloutError, match="stale"):

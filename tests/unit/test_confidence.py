@@ -2,6 +2,7 @@ import math
 import time
 
 import pytest
+
 from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.errors import ConfigError
 from caopd.types import ConfidenceOutcome, strip_segment

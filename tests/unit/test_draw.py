@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 
 from caopd.errors import ConfigError
-from caopd.tasks.draw import KINDS, NUM_FITTING_WEIGHTS, Draw, DrawTask, sample_draw
+from caopd.tasks.draw import KINDS, NUM_FITTING_WEIGHTS, Draw, DrawTask, sample_draw, sample_num_fitting
 
 TASK = DrawTask(num_train=600, num_validation=100, num_test=80)
 QUESTION = re.compile(r"Which (even|odd|low|high) digit was drawn from (\d{5,6})\?")
@@ -55,9 +55,7 @@ def test_about_a_tenth_of_all_questions_is_held_out():
 
 
 def test_the_same_seed_gives_the_same_questions_and_a_prefix_of_more():
-    assert TASK.examples("train") == DrawTask(num_train=600, num_validation=100, num_test=80).examples(
-        "train"
-    )
+    assert TASK.examples("train") == DrawTask(num_train=600, num_validation=100, num_test=80).examples("train")
     assert ids("train", DrawTask(num_train=50)) == ids("train")[:50]
 
 
@@ -67,7 +65,7 @@ def test_the_drawn_digit_is_uniform_over_the_fitting_ones():
     by_position, by_size = Counter(), Counter()
     totals = Counter()
     for _ in range(20_000):
-        draw = sample_draw(rng)
+        draw = sample_draw(rng, sample_num_fitting(rng))
         fitting = [digit for digit in draw.digits if KINDS[draw.kind](digit)]
         totals[len(fitting)] += 1
         by_position[len(fitting), fitting.index(draw.drawn)] += 1
@@ -82,7 +80,7 @@ def test_the_drawn_digit_is_uniform_over_the_fitting_ones():
 
 def test_kinds_are_equally_frequent():
     rng = random.Random(1)
-    counts = Counter(sample_draw(rng).kind for _ in range(8_000))
+    counts = Counter(sample_draw(rng, sample_num_fitting(rng)).kind for _ in range(8_000))
     assert set(counts) == set(FITTING)
     for count in counts.values():
         assert count == pytest.approx(2_000, abs=200)

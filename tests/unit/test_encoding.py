@@ -108,11 +108,12 @@ def test_copies_are_recognised_by_what_is_written(
 
 def test_a_prompt_that_just_fits_is_taken_and_one_token_more_is_not(encoder, tokenizer):
     length = len(encoder.student_prompts([SYSTEM])[0])
-    limited(tokenizer, length + 8).student_prompts([SYSTEM])
+    # Eight sampled tokens, and a revision that appends "\nConfidence: ", a value and an end of sequence.
+    limited(tokenizer, length + 11).student_prompts([SYSTEM])
     with pytest.raises(PromptTooLongError) as caught:
-        limited(tokenizer, length + 7).student_prompts([SYSTEM])
+        limited(tokenizer, length + 10).student_prompts([SYSTEM])
     message = str(caught.value)
-    for said in ("'long'", f"{length} tokens", "8 tokens", f"takes {length + 7}", "max_new_tokens"):
+    for said in ("'long'", f"{length} tokens", "11 tokens", f"takes {length + 10}", "max_new_tokens"):
         assert said in message
 
 

@@ -52,9 +52,7 @@ def test_every_example_is_completed_once_in_equally_many_batches(world_size, bat
     assert len({len(batches) for batches in ranks}) == 1
     assert calls == [len(batches) for batches in ranks], "generation is collective: all take part every time"
     # Batch by batch, process by process is the order of the data: what writers rely on.
-    in_order = [
-        c for batch_of_ranks in zip(*ranks, strict=True) for b in batch_of_ranks for c in b.completions
-    ]
+    in_order = [c for batch_of_ranks in zip(*ranks, strict=True) for b in batch_of_ranks for c in b.completions]
     assert [completion.example.id for completion in in_order] == [str(n) for n in range(number)]
     for completion in in_order:
         assert completion.verified.rollout.text == f"completion of {completion.example.id}"

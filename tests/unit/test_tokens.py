@@ -45,14 +45,10 @@ def byte_fallback_tokenizer(prepend_scheme):
     With ``prepend_scheme="first"`` a space is put before every text, and taken off again by the decoder.
     """
     words = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *map(chr, range(33, 127)), "▁"]
-    core = Tokenizer(
-        models.BPE({word: n for n, word in enumerate(words)}, [], unk_token="<unk>", byte_fallback=True)
-    )
+    core = Tokenizer(models.BPE({word: n for n, word in enumerate(words)}, [], unk_token="<unk>", byte_fallback=True))
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
     strip = [decoders.Strip(" ", 1, 0)] if prepend_scheme == "first" else []
-    core.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
-    )
+    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>")
 
 
@@ -136,17 +132,13 @@ def test_the_tag_format_is_spliced_too(tokenizer, sampled):
 
 @pytest.mark.parametrize("text", UNICODE_TEXTS)
 @pytest.mark.parametrize("stop_reason", list(StopReason))
-def test_characters_of_several_tokens_before_the_segment_stay(
-    byte_level_tokenizer, sampled, text, stop_reason
-):
+def test_characters_of_several_tokens_before_the_segment_stay(byte_level_tokenizer, sampled, text, stop_reason):
     ids = byte_level_tokenizer(text)["input_ids"]
     if stop_reason is StopReason.EOS:
         ids.append(byte_level_tokenizer.eos_token_id)
     verified = sampled(byte_level_tokenizer, ids, stop_reason)
     start = verified.reading.span[0]
-    num_kept = max(
-        n for n in range(len(ids)) if text[:start].startswith(decoded(byte_level_tokenizer, ids[:n]))
-    )
+    num_kept = max(n for n in range(len(ids)) if text[:start].startswith(decoded(byte_level_tokenizer, ids[:n])))
     revised = check_revision(byte_level_tokenizer, verified, num_kept, text[:start] + "Confidence: 0.38")
     assert revised.token_ids[-1] == byte_level_tokenizer.eos_token_id
 
@@ -210,9 +202,7 @@ def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled
         verified = sampled(tokenizer, ids_of(tokenizer, *pieces))
         completion = sampled_completion(verified, lambda ids: decoded(tokenizer, ids))
         assert completion.token_ids == verified.rollout.token_ids
-        return [
-            piece for piece, is_marked in zip(pieces, completion.confidence_mask, strict=True) if is_marked
-        ]
+        return [piece for piece, is_marked in zip(pieces, completion.confidence_mask, strict=True) if is_marked]
 
     start = "\nConfidence: "
     assert marked("6", start, "1.00", "<|end|>") == [start, "1.00", "<|end|>"]
@@ -282,9 +272,7 @@ def test_to_moves_every_tensor_and_keeps_the_denominators():
 def test_prompts_are_encoded_as_their_template_renders_them(byte_level_tokenizer):
     core = Tokenizer.from_str(byte_level_tokenizer.backend_tokenizer.to_str())
     end = byte_level_tokenizer.eos_token_id
-    core.post_processor = processors.TemplateProcessing(
-        single="<|end|> $A", special_tokens=[("<|end|>", end)]
-    )
+    core.post_processor = processors.TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", end)])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token="<|end|>",

@@ -29,9 +29,7 @@ class Case:
         return self.student_hidden, self.student_head, self.teacher_hidden, self.teacher_head
 
     def chunked(self, reasoning=REVERSE, confidence=REVERSE, **options):
-        return chunked_divergence(
-            *self.inputs, self.weight, self.mask, reasoning, confidence, self.target, **options
-        )
+        return chunked_divergence(*self.inputs, self.weight, self.mask, reasoning, confidence, self.target, **options)
 
     def dense(self, reasoning=REVERSE, confidence=REVERSE):
         student, teacher = (

@@ -32,18 +32,14 @@ def loop_divergence(student_logits, teacher_logits, divergence):
     s, t = softmax(student_logits), softmax(teacher_logits)
     w = divergence.teacher_weight
     m = [w * b + (1 - w) * a for a, b in zip(s, t, strict=True)]
-    return {"reverse_kl": kl(s, t), "forward_kl": kl(t, s), "jsd": w * kl(t, m) + (1 - w) * kl(s, m)}[
-        divergence.name
-    ]
+    return {"reverse_kl": kl(s, t), "forward_kl": kl(t, s), "jsd": w * kl(t, m) + (1 - w) * kl(s, m)}[divergence.name]
 
 
 @pytest.mark.parametrize("divergence", ALL, ids=str)
 def test_equals_the_loop(divergence):
     generator = torch.Generator().manual_seed(0)
     student, teacher = 3 * torch.randn(2, 5, 11, dtype=torch.float64, generator=generator)
-    expected = [
-        loop_divergence(s.tolist(), t.tolist(), divergence) for s, t in zip(student, teacher, strict=True)
-    ]
+    expected = [loop_divergence(s.tolist(), t.tolist(), divergence) for s, t in zip(student, teacher, strict=True)]
     actual = token_divergence(student, teacher, divergence)
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-14)
@@ -53,12 +49,8 @@ def test_kl_equals_torch_distributions():
     generator = torch.Generator().manual_seed(1)
     student, teacher = 3 * torch.randn(2, 6, 13, generator=generator)
     s, t = Categorical(logits=student), Categorical(logits=teacher)
-    torch.testing.assert_close(
-        token_divergence(student, teacher, Divergence("reverse_kl")), kl_divergence(s, t)
-    )
-    torch.testing.assert_close(
-        token_divergence(student, teacher, Divergence("forward_kl")), kl_divergence(t, s)
-    )
+    torch.testing.assert_close(token_divergence(student, teacher, Divergence("reverse_kl")), kl_divergence(s, t))
+    torch.testing.assert_close(token_divergence(student, teacher, Divergence("forward_kl")), kl_divergence(t, s))
 
 
 def test_direction_on_an_asymmetric_pair():

@@ -44,9 +44,7 @@ def test_the_paper_default_is_on_sdft():
 
 
 def test_the_known_context_has_the_note():
-    assert CaOPD(SDFT()).known_context(EXAMPLE) == TeacherContext(
-        "demonstration", "DEMONSTRATION", 1.0, empirical=True
-    )
+    assert CaOPD(SDFT()).known_context(EXAMPLE) == TeacherContext("demonstration", "DEMONSTRATION", 1.0, empirical=True)
     assert CaOPD(SDPO()).known_context(EXAMPLE) is None
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from caopd.errors import ConfigError, DataError
 from caopd.metrics import ReliabilityBins, reliability_bins
 from caopd.metrics.functional import expected_calibration_error, overconfidence_gap

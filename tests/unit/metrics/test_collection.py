@@ -6,6 +6,9 @@ import pickle
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
 from caopd.errors import ConfigError, DataError
 from caopd.metrics import CalibrationMetrics
 from caopd.metrics.functional import (
@@ -14,8 +17,6 @@ from caopd.metrics.functional import (
     strict_pairwise_ranking,
     tie_rate,
 )
-from matplotlib.figure import Figure
-from sklearn.metrics import brier_score_loss, roc_auc_score
 
 NAN = float("nan")
 KEYS = {
@@ -157,9 +158,7 @@ def test_forward_gives_the_batch_and_keeps_the_whole():
     metrics = CalibrationMetrics()
     assert_same(metrics(*first), from_scratch(*first))
     assert_same(metrics(*second), from_scratch(*second))
-    assert_same(
-        metrics.compute(), from_scratch(*(torch.cat(parts) for parts in zip(first, second, strict=True)))
-    )
+    assert_same(metrics.compute(), from_scratch(*(torch.cat(parts) for parts in zip(first, second, strict=True))))
 
 
 def test_bad_batches_are_refused_and_leave_no_trace():

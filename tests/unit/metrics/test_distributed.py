@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
 from caopd.metrics import (
     BrierScore,
     CalibrationMetrics,
@@ -38,8 +39,10 @@ def work(rank: int, folder: Path) -> None:
     share = slice(0, SPLIT) if rank == 0 else slice(SPLIT, None)
     parsed = ~confidence[share].isnan()
     metrics = updated(CalibrationMetrics(), confidence[share], correct[share])
-    # The second process has no completions at all.
-    lopsided = updated(CalibrationMetrics(), confidence, correct) if rank == 0 else CalibrationMetrics()
+    # The second process has no completions at all. Trainers move metrics to a device, which resets their dtype.
+    lopsided = CalibrationMetrics().to("cpu")
+    if rank == 0:
+        updated(lopsided, confidence, correct)
     singles = [updated(single(), confidence[share][parsed], correct[share][parsed]) for single in SINGLES]
     result = {
         "shares": metrics.compute(),

@@ -6,6 +6,9 @@ import pickle
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from torchmetrics import MetricCollection
+
 from caopd.errors import ConfigError, DataError
 from caopd.metrics import BrierScore, ExpectedCalibrationError, OverconfidenceGap, StrictPairwiseRanking
 from caopd.metrics.functional import (
@@ -14,8 +17,6 @@ from caopd.metrics.functional import (
     overconfidence_gap,
     strict_pairwise_ranking,
 )
-from matplotlib.figure import Figure
-from torchmetrics import MetricCollection
 
 PAIRS = [
     (ExpectedCalibrationError, expected_calibration_error),
@@ -142,9 +143,7 @@ def test_the_metrics_form_a_collection():
     accumulated(collection, confidence, correct, size=100)
     values = collection.compute()
     for metric_class, function in PAIRS:
-        assert float(values[metric_class.__name__]) == pytest.approx(
-            float(function(confidence, correct)), abs=1e-13
-        )
+        assert float(values[metric_class.__name__]) == pytest.approx(float(function(confidence, correct)), abs=1e-13)
 
 
 def test_bins_of_the_metric_give_back_its_value():
@@ -154,7 +153,5 @@ def test_bins_of_the_metric_give_back_its_value():
 
 
 def test_n_bins_is_checked_at_construction():
-    with pytest.raises(
-        ConfigError, match="Expected argument `n_bins` to be an integer larger than 0, but got 0"
-    ):
+    with pytest.raises(ConfigError, match="Expected argument `n_bins` to be an integer larger than 0, but got 0"):
         ExpectedCalibrationError(n_bins=0)

@@ -27,10 +27,7 @@ def test_many_updates_follow_the_formula_in_float64(policy, rate):
     expected = [weight.double() for weight in weights(policy)]
     for student in students:
         update_teacher(teacher, student, rate)
-        expected = [
-            (1 - rate) * old + rate * new.double()
-            for old, new in zip(expected, weights(student), strict=True)
-        ]
+        expected = [(1 - rate) * old + rate * new.double() for old, new in zip(expected, weights(student), strict=True)]
     for actual, wanted in zip(weights(teacher), expected, strict=True):
         torch.testing.assert_close(actual.double(), wanted, rtol=0, atol=1e-6)
 

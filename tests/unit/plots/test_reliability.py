@@ -6,14 +6,13 @@ import sys
 
 import pytest
 import torch
+
 from caopd.errors import DataError
 from caopd.metrics import reliability_bins
 from caopd.plots import reliability_diagram
 
 # Bins 0 (right 0 of 1), 5 (right 2 of 2) and 9 (right 1 of 2); the other seven are empty.
-BINS = reliability_bins(
-    torch.tensor([0.05, 0.5, 0.5, 0.9, 1.0], dtype=torch.float64), torch.tensor([0, 1, 1, 1, 0])
-)
+BINS = reliability_bins(torch.tensor([0.05, 0.5, 0.5, 0.9, 1.0], dtype=torch.float64), torch.tensor([0, 1, 1, 1, 0]))
 
 
 def bars(axes):
@@ -44,9 +43,7 @@ def test_hatched_heights_weighted_by_the_counts_are_the_ece():
 
 def test_an_empty_bin_has_a_band_and_no_bar_while_accuracy_zero_has_a_cap():
     upper, _ = reliability_diagram(BINS).axes
-    caps = {
-        tuple(line.get_xdata()): line.get_ydata()[0] for line in upper.lines if len(line.get_xdata()) == 2
-    }
+    caps = {tuple(line.get_xdata()): line.get_ydata()[0] for line in upper.lines if len(line.get_xdata()) == 2}
     assert caps[(0.0, 0.1)] == 0.0
     assert (0.1, 0.2) not in caps
     drawn = {x for x, *_ in bars(upper)}

@@ -69,9 +69,7 @@ def test_tokens_without_probability_are_never_drawn_at_any_end():
     assert set(tokens.tolist()) <= {200, 201, 700}
 
 
-@pytest.mark.parametrize(
-    ("uniform", "token"), [(0.0, 200), (0.49, 200), (0.51, 700), (math.nextafter(1.0, 0.0), 700)]
-)
+@pytest.mark.parametrize(("uniform", "token"), [(0.0, 200), (0.49, 200), (0.51, 700), (math.nextafter(1.0, 0.0), 700)])
 def test_the_ends_of_the_unit_interval_take_the_first_and_the_last_possible_token(uniform, token):
     logits_V = torch.full((1_000,), -torch.inf)
     logits_V[[200, 700]] = 0.0

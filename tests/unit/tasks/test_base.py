@@ -1,8 +1,9 @@
 import pytest
+from jsonargparse import ArgumentParser
+
 from caopd.confidence import ConfidenceFormat, TagConfidence
 from caopd.errors import ConfigError
 from caopd.tasks import DataSource, ScienceQA, Task, ToolUse, check_split
-from jsonargparse import ArgumentParser
 
 CONFIGS = [
     (
@@ -30,9 +31,7 @@ CONFIGS = [
                 "exclude_ids": ["107"],
             },
         },
-        ToolUse(
-            DataSource(path="a/b", splits={"validation": "test"}), first_call_only=True, exclude_ids=["107"]
-        ),
+        ToolUse(DataSource(path="a/b", splits={"validation": "test"}), first_call_only=True, exclude_ids=["107"]),
     ),
 ]
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from caopd.errors import ConfigError, DataError
 from caopd.tasks.base import SPLITS
 from caopd.tasks.loading import DataSource, in_share, load_rows, select_examples
@@ -21,9 +22,7 @@ def values_of(source, split="train"):
 
 def test_json_lines_keep_types_and_line_numbers(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text(
-        '\ufeff{"answer": "1"}\r\n\n{"answer": {"n": [1, null]}, "more": "a\u2028b"}', encoding="utf-8"
-    )
+    path.write_text('\ufeff{"answer": "1"}\r\n\n{"answer": {"n": [1, null]}, "more": "a\u2028b"}', encoding="utf-8")
     rows = load_rows(DataSource(files={"train": str(path)}), "train")
     assert [row.values for row in rows] == [{"answer": "1"}, {"answer": {"n": [1, None]}, "more": "a\u2028b"}]
     assert [row.where for row in rows] == [f"{path}, line 1", f"{path}, line 3"]
@@ -82,17 +81,13 @@ def test_a_directory_of_data_files(tmp_path):
 
 
 def test_columns_are_renamed_and_the_others_stay(tmp_path):
-    source = DataSource(
-        files={"train": write_lines(tmp_path / "a.jsonl", ROWS)}, columns={"question": "prompt"}
-    )
+    source = DataSource(files={"train": write_lines(tmp_path / "a.jsonl", ROWS)}, columns={"question": "prompt"})
     assert values_of(source)[0] == {"question": "1 + 1", "prompt": "1 + 1", "answer": "2"}
 
 
 def test_a_missing_column_is_named_beside_those_that_exist(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", ROWS)
-    with pytest.raises(
-        DataError, match=rf"{path}, line 1: .*'query'.*Columns: prompt, answer\. Correct `columns`"
-    ):
+    with pytest.raises(DataError, match=rf"{path}, line 1: .*'query'.*Columns: prompt, answer\. Correct `columns`"):
         load_rows(DataSource(files={"train": path}, columns={"question": "query"}), "train")
 
 

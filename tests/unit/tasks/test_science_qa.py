@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from caopd.errors import DataError
 from caopd.tasks import DataSource, ScienceQA
 from caopd.tasks.base import SPLITS
@@ -41,9 +42,7 @@ def test_a_prepared_row_is_kept_as_it_is(tmp_path):
     assert example.question == PREPARED["prompt"]
     assert example.system == PREPARED["system"]
     assert example.target == "B"
-    assert example.demonstration == (
-        "<reasoning>\nThe correct option is B: iron\n</reasoning>\n<answer>\nB\n</answer>"
-    )
+    assert example.demonstration == ("<reasoning>\nThe correct option is B: iron\n</reasoning>\n<answer>\nB\n</answer>")
 
 
 def test_a_hub_row_is_rendered_in_the_prepared_form(tmp_path):
@@ -150,8 +149,7 @@ def test_one_split_of_the_hub_makes_three(tmp_path):
     )
     questions = [[e.question for e in ScienceQA(source).examples(split)] for split in SPLITS]
     assert sorted(itertools.chain(*questions)) == sorted(
-        f"{row['question']}\n\nA: sulfur\nB: iron\nC: argon\nD: iodine\nPlease reason step by step."
-        for row in rows
+        f"{row['question']}\n\nA: sulfur\nB: iron\nC: argon\nD: iodine\nPlease reason step by step." for row in rows
     )
     assert questions == [[e.question for e in ScienceQA(source).examples(split)] for split in SPLITS]
 

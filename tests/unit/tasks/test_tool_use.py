@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from caopd.errors import DataError
 from caopd.tasks import DataSource, ToolUse
 from caopd.tasks.tool_use import tool_prompt

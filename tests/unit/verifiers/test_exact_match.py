@@ -1,4 +1,5 @@
 import pytest
+
 from caopd.types import AnswerOutcome, Verdict
 from caopd.verifiers import ExactMatch
 

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+
 from caopd.errors import DataError
 from caopd.types import AnswerOutcome, Verdict
 from caopd.verifiers import MultipleChoice
@@ -64,9 +65,7 @@ def test_anything_else_is_malformed_and_never_correct(content):
         assert verdict == Verdict(False, None, AnswerOutcome.MALFORMED)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "B", "answer: B", "< answer >B</ answer >", "B</answer>", "<answers>B</answers>"]
-)
+@pytest.mark.parametrize("text", ["", "B", "answer: B", "< answer >B</ answer >", "B</answer>", "<answers>B</answers>"])
 def test_without_a_tag_the_answer_is_missing(text):
     assert VERIFIER.verify(text, "B") == Verdict(False, None, AnswerOutcome.MISSING)
 

@@ -2,6 +2,7 @@ import json
 import time
 
 import pytest
+
 from caopd.errors import DataError
 from caopd.types import AnswerOutcome, Verdict
 from caopd.verifiers import ToolCalls
@@ -119,9 +120,7 @@ def test_usual_dress_of_calls(text):
     assert ToolCalls().verify(text, TWO).correct
 
 
-@pytest.mark.parametrize(
-    "text", ["", "Thought: nothing to do", "Action Input: {}", "The Action: search", "Actions: x"]
-)
+@pytest.mark.parametrize("text", ["", "Thought: nothing to do", "Action Input: {}", "The Action: search", "Actions: x"])
 def test_without_a_call_the_answer_is_missing(text):
     assert ToolCalls().verify(text, ONE) == Verdict(False, None, AnswerOutcome.MISSING)
 

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+
 from caopd.metrics.functional.binning import equal_width_bins
 
 WIDTHS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

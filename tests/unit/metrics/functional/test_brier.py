@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from caopd.metrics.functional import brier_score, murphy_decomposition
 from sklearn.metrics import brier_score_loss
+
+from caopd.metrics.functional import brier_score, murphy_decomposition
 
 
 @pytest.fixture(params=[0, 1])

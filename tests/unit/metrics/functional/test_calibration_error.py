@@ -5,21 +5,20 @@ from fractions import Fraction
 
 import pytest
 import torch
+from torchmetrics.functional.classification import binary_calibration_error
+
 from caopd.metrics.functional import (
     adaptive_calibration_error,
     expected_calibration_error,
     overconfidence_gap,
     unique_value_calibration_error,
 )
-from torchmetrics.functional.classification import binary_calibration_error
 
 
 def stated(n, seed, digits=2):
     """Confidences as decimals, their text, and correctness."""
     generator = torch.Generator().manual_seed(seed)
-    texts = [
-        f"{k / 10**digits:.{digits}f}" for k in torch.randint(0, 10**digits + 1, (n,), generator=generator)
-    ]
+    texts = [f"{k / 10**digits:.{digits}f}" for k in torch.randint(0, 10**digits + 1, (n,), generator=generator)]
     correct = torch.rand(n, generator=generator) < 0.6
     return texts, torch.tensor([float(text) for text in texts], dtype=torch.float64), correct
 
@@ -43,9 +42,7 @@ def grouped(texts, correct, key):
 def test_ece_equals_exact_arithmetic(n_bins, digits):
     texts, confidence, correct = stated(400, seed=n_bins, digits=digits)
     expected = error_of_groups(grouped(texts, correct, lambda q: min(int(q * n_bins), n_bins - 1)))
-    assert float(expected_calibration_error(confidence, correct, n_bins)) == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert float(expected_calibration_error(confidence, correct, n_bins)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
@@ -86,9 +83,7 @@ def test_adaptive_error_equals_a_loop_over_mid_ranks(n_bins):
         return int(n_bins * mid_rank / len(values))
 
     expected = error_of_groups(grouped(texts, correct, bin_of))
-    assert float(adaptive_calibration_error(confidence, correct, n_bins)) == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert float(adaptive_calibration_error(confidence, correct, n_bins)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_adaptive_error_of_distinct_values_splits_the_sorted_list_evenly():
@@ -98,9 +93,7 @@ def test_adaptive_error_of_distinct_values_splits_the_sorted_list_evenly():
     order = confidence.argsort()
     chunks = zip(confidence[order].reshape(6, 10), correct[order].double().reshape(6, 10), strict=True)
     expected = sum(abs(float(q.mean() - r.mean())) for q, r in chunks) / 6
-    assert float(adaptive_calibration_error(confidence, correct, n_bins=6)) == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert float(adaptive_calibration_error(confidence, correct, n_bins=6)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_unique_value_error_equals_exact_arithmetic_and_bounds_the_others():

@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
+
 from caopd.metrics.functional import accuracy, mean_confidence, overconfidence_gap
 
 
 def test_gap_is_signed_and_equals_the_difference_of_the_means():
     confidence = torch.tensor([0.9, 0.8, 0.1], dtype=torch.float64)
-    assert float(overconfidence_gap(confidence, torch.tensor([0, 0, 1]))) == pytest.approx(
-        0.6 - 1 / 3, abs=1e-12
-    )
+    assert float(overconfidence_gap(confidence, torch.tensor([0, 0, 1]))) == pytest.approx(0.6 - 1 / 3, abs=1e-12)
     assert float(overconfidence_gap(confidence, torch.tensor([1, 1, 1]))) == pytest.approx(-0.4, abs=1e-12)
 
 

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from caopd.metrics.functional import auroc, strict_pairwise_ranking, tie_rate
 from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_auroc
+
+from caopd.metrics.functional import auroc, strict_pairwise_ranking, tie_rate
 
 
 def completions(seed, n=150, values=11):
@@ -42,9 +43,7 @@ def test_narrow_widths_keep_the_ties_of_decimals(width):
     confidence, correct = completions(5)
     narrow = confidence.to(width)
     assert float(tie_rate(narrow, correct)) == float(tie_rate(confidence, correct))
-    assert float(strict_pairwise_ranking(narrow, correct)) == float(
-        strict_pairwise_ranking(confidence, correct)
-    )
+    assert float(strict_pairwise_ranking(narrow, correct)) == float(strict_pairwise_ranking(confidence, correct))
 
 
 def test_a_model_that_always_says_the_same_earns_nothing():

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from caopd.errors import ConfigError
 from caopd.metrics.functional import (
     accuracy,
@@ -20,13 +21,10 @@ def mean_risks(confidence, correct):
     """Risk at each k, averaged over all orders that are sorted by falling confidence."""
     pairs = list(zip(confidence.tolist(), correct.tolist(), strict=True))
     orders = [
-        order
-        for order in itertools.permutations(pairs)
-        if all(a[0] >= b[0] for a, b in itertools.pairwise(order))
+        order for order in itertools.permutations(pairs) if all(a[0] >= b[0] for a, b in itertools.pairwise(order))
     ]
     return [
-        sum(sum(1 - r for _, r in order[:k]) / k for order in orders) / len(orders)
-        for k in range(1, len(pairs) + 1)
+        sum(sum(1 - r for _, r in order[:k]) / k for order in orders) / len(orders) for k in range(1, len(pairs) + 1)
     ]
 
 

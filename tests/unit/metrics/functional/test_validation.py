@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from caopd.errors import ConfigError, DataError
 from caopd.metrics.functional import brier_score, expected_calibration_error
 from caopd.metrics.functional.validation import check_confidence
@@ -29,9 +30,7 @@ def test_missing_values_are_allowed_only_where_asked_for():
 
 @pytest.mark.parametrize("n_bins", [0, -3, 2.0, True, "10", None])
 def test_n_bins_must_be_a_positive_integer(n_bins):
-    with pytest.raises(
-        ConfigError, match="Expected argument `n_bins` to be an integer larger than 0, but got"
-    ):
+    with pytest.raises(ConfigError, match="Expected argument `n_bins` to be an integer larger than 0, but got"):
         expected_calibration_error(torch.tensor([0.5]), torch.tensor([1]), n_bins=n_bins)
 
 
