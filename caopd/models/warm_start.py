@@ -46,7 +46,8 @@ class WarmStartConfig:
         learning_rate: Peak of AdamW's linear decay.
         width: Hidden size of the model.
         num_layers: Decoder layers.
-        seed: Seed of the weights and of the data.
+        seed: Seed of the weights and of the data. Of three seeds this one copies its context always and answers the
+            unknown kinds no better than by chance.
     """
 
     num_steps: int = 800
@@ -55,7 +56,7 @@ class WarmStartConfig:
     learning_rate: float = 4e-3
     width: int = 64
     num_layers: int = 3
-    seed: int = 0
+    seed: int = 1
 
 
 def warm_start(config: WarmStartConfig) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:

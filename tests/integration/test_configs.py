@@ -1,0 +1,115 @@
+"""Every shipped config is parsed whole and trains for two optimizer steps, with a small model instead of a large one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from caopd.cli import main
+from caopd.models.tiny import build_model, build_tokenizer
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+QUESTION = {
+    "prompt": "Which element is a noble gas?\n\nA: iron\nB: neon\nC: lead\nD: zinc\nPlease reason step by step.",
+    "answer": "B",
+}
+REQUEST = {
+    "prompt": "Answer with tools.\nBegin!\nQuestion: What is the weather in Oslo?",
+    "answer": json.dumps([{"Action": "getWeather", "Action_Input": json.dumps({"city": "Oslo"})}]),
+}
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    """The embedded architecture, untrained, with room for long prompts."""
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("model")
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, width=32, num_layers=1)
+    model.config.max_position_embeddings = 8192
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Rows in the form of each task."""
+    directory = tmp_path_factory.mktemp("data")
+    sources = {}
+    for name, row in (("ScienceQA", QUESTION), ("ToolUse", REQUEST)):
+        file = directory / f"{name}.jsonl"
+        file.write_text("".join(json.dumps({**row, "idx": index}) + "\n" for index in range(64)))
+        sources[name] = {"files": dict.fromkeys(("train", "validation", "test"), str(file))}
+    return sources
+
+
+def replacements(config, small_model, source):
+    """Settings that put what is at hand in place of GPUs, hub models and hub data."""
+    settings = {
+        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "max_steps": 2, "precision": "32-true"},
+        "model": {},
+        "data": {"sampling": {"max_new_tokens": 8}, "evaluation": {"num_examples": 2}},
+    }
+    settings["data"]["evaluation"]["sampling"] = {"temperature": 0.0, "max_new_tokens": 8}
+    settings["trainer"]["enable_progress_bar"] = False
+    if config["model"]["source"]["name_or_path"] == "embedded":
+        settings["data"]["round"] = {"num_prompts_per_round": 64}
+        settings["data"]["task"] = {"class_path": "caopd.tasks.DrawTask", "init_args": {"num_train": 64}}
+        return settings
+    settings["model"]["source"] = {"name_or_path": str(small_model)}
+    settings["trainer"]["strategy"] = "auto"
+    settings["data"]["template_arguments"] = None
+    settings["data"]["task"] = config["data"]["task"]
+    name = settings["data"]["task"]["class_path"].rpartition(".")[2]
+    arguments = {"source": source[name]}
+    settings["data"]["task"]["init_args"] = arguments
+    return settings
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_trains_for_two_steps(path, small_model, source, tmp_path):
+    config = yaml.safe_load(path.read_text())
+    merged = merge(config, replacements(config, small_model, source))
+    merged["trainer"]["default_root_dir"] = str(tmp_path)
+    changed = tmp_path / "config.yaml"
+    changed.write_text(yaml.safe_dump(merged))
+    assert main(["fit", f"--config={changed}"]) == 0
+    (metrics,) = tmp_path.rglob("metrics.json")
+    report = json.loads(metrics.read_text())
+    assert report["initial"]["step"] == 0
+    assert report["final"]["step"] == 2
+
+
+def merge(config, changes):
+    """Replace leaves; a task or a source is replaced whole."""
+    result = dict(config)
+    for key, value in changes.items():
+        whole = key in ("task", "strategy", "template_arguments") or not isinstance(value, dict)
+        result[key] = value if whole else merge(config.get(key, {}), value)
+    return result
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_parsed_whole_as_it_is(path, capsys):
+    """Nothing in the file is unknown, nothing is lost, and the method can be swapped by one argument."""
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", f"--config={path}", "--model.method=SDFT", "--print_config"])
+    assert not ended.value.code
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    config = yaml.safe_load(path.read_text())
+    assert parsed["model"]["method"]["class_path"].endswith("SDFT")
+    del parsed["model"]["method"], config["model"]["method"]
+    assert_contained(config, parsed)
+
+
+def assert_contained(part, whole):
+    for key, value in part.items():
+        if isinstance(value, dict):
+            assert_contained(value, whole[key])
+        elif isinstance(value, list):
+            assert len(whole[key]) == len(value)
+        else:
+            assert whole[key] == value, key

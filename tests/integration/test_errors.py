@@ -1,0 +1,165 @@
+"""What goes wrong ends in one screen that says what, where and how to mend it, and in a non-zero exit status."""
+
+import json
+
+import pytest
+
+from caopd.cli import main
+from caopd.models.tiny import build_model, build_tokenizer
+
+
+@pytest.fixture
+def failure(tmp_path, capsys, request):
+    """Run a fit that must fail, and return its message."""
+
+    def run(*arguments, config=request.config.rootpath / "configs" / "quickstart.yaml"):
+        small = ("--data.task.num_train=256", "--data.task.num_validation=4", "--trainer.enable_progress_bar=false")
+        small = small if not any("data.task" in argument for argument in arguments) else small[2:]
+        status = main(["fit", f"--config={config}", f"--trainer.default_root_dir={tmp_path}", *small, *arguments])
+        assert status != 0
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err + output.out
+        message = output.err[output.err.index("error: ") :]
+        assert len(message.splitlines()) <= 24
+        return message
+
+    return run
+
+
+@pytest.fixture
+def science(tmp_path):
+    """Arguments for a science task on the given rows."""
+
+    def arguments(rows):
+        file = tmp_path / "chemistry.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        source = {"files": dict.fromkeys(("train", "validation", "test"), str(file))}
+        task = {"class_path": "caopd.tasks.ScienceQA", "init_args": {"source": source}}
+        config = tmp_path / "task.yaml"
+        config.write_text(json.dumps({"data": {"task": task, "round": {"num_prompts_per_round": 64}}}))
+        return f"--config={config}", "--data.sampling.max_new_tokens=8"
+
+    return arguments
+
+
+def rows(number=64, **changes):
+    row = {"prompt": "Which gas is noble?\nA: neon\nB: iron\nC: tin\nD: zinc", "answer": "A", **changes}
+    return [{**row, "idx": index} for index in range(number)]
+
+
+def test_an_unknown_key(failure):
+    assert "trainer.max_epochz" in failure("--trainer.max_epochz=3")
+
+
+def test_an_unknown_key_in_a_file(failure, tmp_path):
+    (tmp_path / "wrong.yaml").write_text("data: {rounds: {num_rollouts: 3}}")
+    assert "data.rounds" in failure(f"--config={tmp_path / 'wrong.yaml'}")
+
+
+def test_a_missing_config_file(failure):
+    assert "nowhere.yaml" in failure(config="nowhere.yaml")
+
+
+def test_an_unknown_method(failure):
+    message = failure("--model.method=SDTF")
+    assert "model.method" in message
+    assert "SDTF" in message
+
+
+def test_an_unknown_divergence(failure):
+    message = failure("--model.loss.reasoning=revers")
+    assert "model.loss" in message
+    assert "reverse_kl" in message
+
+
+def test_no_rollouts(failure):
+    message = failure("--data.round.num_rollouts=0")
+    assert "num_rollouts" in message
+    assert "at least 1" in message
+
+
+def test_one_rollout_cannot_be_its_own_solution(failure):
+    message = failure("--model.method=SDPO", "--data.round.num_rollouts=1")
+    assert "at least 2 for SDPO" in message
+
+
+def test_a_rate_out_of_range(failure):
+    assert "`ema_rate` to be between 0 and 1, but got 1.5" in failure("--model.ema_rate=1.5")
+
+
+def test_a_batch_that_does_not_divide(failure):
+    message = failure("--data.batch_size=7")
+    assert "256" in message
+    assert "data.batch_size" in message
+
+
+def test_too_few_prompts(failure):
+    message = failure("--data.task.num_train=100", "--data.task.num_validation=4")
+    assert "100" in message
+    assert "num_prompts_per_round" in message
+
+
+def test_dataloaders_that_are_not_reloaded(failure):
+    assert "reload_dataloaders_every_n_epochs" in failure("--trainer.reload_dataloaders_every_n_epochs=0")
+
+
+def test_a_missing_data_file(failure, science, tmp_path):
+    arguments = science(rows())
+    (tmp_path / "chemistry.jsonl").unlink()
+    assert "chemistry.jsonl" in failure(*arguments)
+
+
+def test_a_row_without_an_answer(failure, science):
+    data = rows()
+    del data[5]["answer"]
+    message = failure(*science(data))
+    assert "answer" in message
+    assert "6" in message  # the sixth line
+
+
+def test_a_row_without_demonstration_has_no_teacher(failure, tmp_path, monkeypatch):
+    (tmp_path / "undemonstrated.py").write_text(
+        "from caopd.tasks import DrawTask\n"
+        "from dataclasses import dataclass, replace\n"
+        "@dataclass(frozen=True)\n"
+        "class Undemonstrated(DrawTask):\n"
+        "    def examples(self, split):\n"
+        "        return [replace(example, demonstration=None) for example in super().examples(split)]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    message = failure("--data.task=undemonstrated.Undemonstrated", "--data.task.num_validation=4")
+    assert "demonstration" in message
+    assert "SDPO" in message
+
+
+def test_a_prompt_longer_than_the_model(failure, science):
+    message = failure(*science(rows(prompt="word " * 300)))
+    assert "chemistry-0" in message
+    assert "takes 512" in message
+    assert "max_new_tokens" in message
+
+
+def test_a_demonstration_that_would_be_cut(failure, science):
+    message = failure(*science(rows(demonstration="word " * 300)), "--data.evaluation.sampling.max_new_tokens=8")
+    assert "teacher's prompt (demonstration)" in message
+    assert "chemistry-0" in message
+    assert "Nothing is cut" in message
+
+
+def test_a_tokenizer_without_chat_template(failure, tmp_path):
+    tokenizer = build_tokenizer()
+    build_model(tokenizer, width=32, num_layers=1).save_pretrained(tmp_path / "model")
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "model")
+    message = failure(f"--model.source.name_or_path={tmp_path / 'model'}")
+    assert "chat template" in message
+    assert "instruct model" in message
+
+
+def test_a_missing_model(failure):
+    assert "/nowhere/model" in failure("--model.source.name_or_path=/nowhere/model")
+
+
+def test_an_unknown_command(capsys):
+    assert main(["train"]) == 2
+    assert "fit, validate, test, predict" in capsys.readouterr().err

@@ -1,0 +1,125 @@
+"""What a run leaves behind: TensorBoard, metrics.json, rollouts, predictions."""
+
+import json
+
+import pytest
+
+from caopd.buffer import load_groups
+from caopd.cli import main
+from caopd.confidence import InlineConfidence
+
+METRICS = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
+SCALARS = (
+    "train/loss",
+    "train/kl_reasoning",
+    "train/kl_confidence",
+    "train/student_entropy",
+    "train/teacher_entropy",
+    "train/teacher_copy_accuracy",
+    "rollout/mu_hat",
+    "rollout/accuracy",
+    "rollout/format_adherence",
+    "rollout/without_weight",
+    "time/sync_seconds",
+    "time/rollout_seconds",
+    "time/verify_seconds",
+    "time/train_seconds",
+    "time/rollout_tokens_per_second",
+    *(f"val/{name}" for name in METRICS),
+)
+
+
+@pytest.fixture(scope="module")
+def run(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("run"), **{"trainer.check_val_every_n_epoch": 1, "data.keep_rounds": "null"})
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    return json.loads((run.directory / "metrics.json").read_text())
+
+
+def test_tensorboard_has_every_scalar_once_a_round(run):
+    tags = run.events.Tags()
+    assert set(SCALARS) <= set(tags["scalars"])
+    assert "val/step" not in tags["scalars"]
+    for tag in SCALARS:
+        per_round = {"train/loss": 8, "val": 3}.get(tag.partition("/")[0] if tag.startswith("val") else tag, 2)
+        assert len(run.scalars(tag)) == per_round, tag
+
+
+def test_tensorboard_has_a_diagram_and_a_table_of_every_validation(run):
+    events = run.events
+    assert len(events.Images("val/reliability")) == 3
+    texts = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("val/completions/text_summary")]
+    assert len(texts) == 3
+    assert "| question | completion | target | correct | confidence |" in texts[0]
+    assert texts[0].count("digit was drawn from") == 8
+
+
+def test_metrics_before_and_after(report, run):
+    for moment, step in (("initial", 0), ("final", 8)):
+        assert set(METRICS) <= set(report[moment])
+        assert report[moment]["step"] == step
+        assert report[moment]["n"] == 24
+    assert report["final"]["brier"] == pytest.approx(run.scalars("val/brier")[-1], abs=1e-6)
+    assert report["initial"]["brier"] == pytest.approx(run.scalars("val/brier")[0], abs=1e-6)
+
+
+def test_rollouts_on_disk_are_what_was_trained_on(run):
+    for number in (0, 1):
+        groups = load_groups(run.directory / "rollouts" / f"round_{number:05d}.jsonl")
+        assert len(groups) == 16
+        rollouts = [verified for group in groups for verified in group.rollouts]
+        assert len(rollouts) == 64
+        assert {verified.rollout.policy_version for verified in rollouts} == {4 * number}
+        for group in groups:
+            correct = [v.rollout.text.split("\n")[0] == group.example.target for v in group.rollouts]
+            assert [verified.verdict.correct for verified in group.rollouts] == correct
+            assert group.mu_hat == sum(correct) / 4
+        mean = sum(group.mu_hat for group in groups) / 16
+        assert run.scalars("rollout/mu_hat")[number] == pytest.approx(mean, abs=1e-6)
+
+
+def evaluate(command, run, tmp_path, **settings):
+    arguments = [f"--{key}={value}" for key, value in settings.items()]
+    checkpoint = run.checkpoint_file("round1")
+    return main(
+        [
+            command,
+            f"--config={run.directory / 'config.yaml'}",
+            f"--ckpt_path={checkpoint}",
+            f"--trainer.default_root_dir={tmp_path}",
+            "--trainer.logger=false",
+            *arguments,
+        ]
+    )
+
+
+def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys):
+    assert evaluate("validate", run, tmp_path) == 0
+    assert f"{report['final']['brier']:.4f}"[:6] in capsys.readouterr().out
+
+
+def test_test_uses_the_test_split(run, tmp_path, capsys):
+    assert evaluate("test", run, tmp_path) == 0
+    assert "test/brier" in capsys.readouterr().out
+
+
+def test_predictions_agree_with_their_responses(run, tmp_path):
+    assert evaluate("predict", run, tmp_path, **{"predictions.output": tmp_path / "p.jsonl"}) == 0
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert len({row["prompt_id"] for row in rows}) == len(rows) == 24
+    for row in rows:
+        reading = InlineConfidence().parse(row["response"])
+        assert row["confidence"] == reading.value
+        assert row["correct"] == int(row["response"].split("\n")[0] == row["target"])
+        assert row["group"].startswith("e=")
+
+
+def test_a_second_run_in_the_same_directory_stands_beside_the_first(run, fit):
+    root = run.directory.parents[1]
+    before = (run.directory / "metrics.json").read_bytes()
+    assert main(["fit", f"--config={run.directory / 'config.yaml'}", "--trainer.max_epochs=1"]) == 0
+    assert len(list(root.rglob("metrics.json"))) == 2
+    assert (run.directory / "metrics.json").read_bytes() == before
