@@ -1,4 +1,4 @@
-"""Every shipped config is parsed whole and trains for two optimizer steps, with a small model instead of a large one."""
+"""Every shipped config is parsed whole and trains for two optimizer steps, large models replaced by a small one."""
 
 import json
 from pathlib import Path

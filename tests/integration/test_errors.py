@@ -119,11 +119,13 @@ def test_a_row_without_an_answer(failure, science):
 
 def test_a_row_without_demonstration_has_no_teacher(failure, tmp_path, monkeypatch):
     (tmp_path / "undemonstrated.py").write_text(
-        "from caopd.tasks import DrawTask\n"
+        "from collections.abc import Sequence\n"
         "from dataclasses import dataclass, replace\n"
+        "from caopd.tasks import DrawTask\n"
+        "from caopd.types import Example\n"
         "@dataclass(frozen=True)\n"
         "class Undemonstrated(DrawTask):\n"
-        "    def examples(self, split):\n"
+        "    def examples(self, split: str) -> Sequence[Example]:\n"
         "        return [replace(example, demonstration=None) for example in super().examples(split)]\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))

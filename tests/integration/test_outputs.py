@@ -1,6 +1,7 @@
 """What a run leaves behind: TensorBoard, metrics.json, rollouts, predictions."""
 
 import json
+import re
 
 import pytest
 
@@ -98,7 +99,8 @@ def evaluate(command, run, tmp_path, **settings):
 
 def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys):
     assert evaluate("validate", run, tmp_path) == 0
-    assert f"{report['final']['brier']:.4f}"[:6] in capsys.readouterr().out
+    (printed,) = re.findall(r"val/brier .*?([0-9.]+)", capsys.readouterr().out)
+    assert float(printed) == pytest.approx(report["final"]["brier"], abs=1e-6)
 
 
 def test_test_uses_the_test_split(run, tmp_path, capsys):

@@ -11,18 +11,21 @@ FSDP2 = {
     "trainer.inference_mode": "false",
 }
 STRATEGIES = {"ddp": {"trainer.strategy": "ddp"}, "fsdp2": FSDP2}
+# The teacher moves fast enough that a wrong teacher would show within two rounds.
+ONE_PROCESS = {"model.ema_rate": 0.1, "trainer.accumulate_grad_batches": 2}
+TWO_PROCESSES = {"model.ema_rate": 0.1, "trainer.devices": 2}
 TOLERANCE = 1e-6
 """Largest difference of a weight or a loss: sums over two halves round differently in float32."""
 
 
 @pytest.fixture(scope="module")
 def one_process(fit, tmp_path_factory):
-    return fit(tmp_path_factory.mktemp("one"), **{"trainer.accumulate_grad_batches": 2})
+    return fit(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
 
 
 @pytest.fixture(scope="module", params=list(STRATEGIES))
 def two_processes(request, spawn, tmp_path_factory):
-    return spawn(tmp_path_factory.mktemp(request.param), **{"trainer.devices": 2, **STRATEGIES[request.param]})
+    return spawn(tmp_path_factory.mktemp(request.param), **TWO_PROCESSES, **STRATEGIES[request.param])
 
 
 def test_losses_and_weights_equal_one_process(one_process, two_processes):
@@ -44,10 +47,7 @@ def test_weights_have_moved(one_process):
 
 def test_checkpoint_goes_on_in_one_process(one_process, two_processes, fit, tmp_path):
     """The second round, resumed on one device from the two processes' first, ends where theirs did."""
-    resumed = fit(
-        tmp_path,
-        **{"trainer.accumulate_grad_batches": 2, "ckpt_path": two_processes.checkpoint_file("round0")},
-    )
+    resumed = fit(tmp_path, ckpt_path=two_processes.checkpoint_file("round0"), **ONE_PROCESS)
     expected = one_process.checkpoint("round1")["state_dict"]
     for name, weight in resumed.checkpoint("round1")["state_dict"].items():
         torch.testing.assert_close(weight, expected[name], atol=TOLERANCE, rtol=0, msg=name)
