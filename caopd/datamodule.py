@@ -247,12 +247,14 @@ class RolloutDataModule(LightningDataModule):
         encoder = self._encoder(self.sampling)
         contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
         # Without a context the teacher still completes the question, and is not listened to: generation is collective.
-        prompts = [
-            encoder.student_prompts([example])[0]
-            if context is None
-            else encoder.teacher_prompts([(example, context)])[0]
-            for example, context in zip(examples, contexts, strict=True)
+        prompts = encoder.student_prompts(examples)
+        known = [
+            (index, example, context)
+            for index, (example, context) in enumerate(zip(examples, contexts, strict=True))
+            if context
         ]
+        for (index, _, _), prompt in zip(known, encoder.teacher_prompts([(e, c) for _, e, c in known]), strict=True):
+            prompts[index] = prompt
         engine = TransformersEngine()
         engine.start(self._model.tokenizer)
         completer = self._completer(engine, self.clock)

@@ -49,7 +49,7 @@ class CaOPD(Distillation):
         return self.backbone.teacher_context(example, rollouts, index)
 
     def known_context(self, example: Example) -> TeacherContext | None:
-        """Return the backbone's, with a note: the longest form that the context can take."""
+        """Return the backbone's, with the note that calibration adds."""
         context = self.backbone.known_context(example)
         return context and context.with_empirical_confidence(1.0)
 
