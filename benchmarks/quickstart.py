@@ -72,7 +72,7 @@ def _mean_and_spread(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-quickstart")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "quickstart")
