@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 ROOT = Path(__file__).parent.parent
 METHODS = {"SDFT": ["--model.method=SDFT"], "CaOPD": []}
 SHOWN = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence")
@@ -46,6 +48,18 @@ def run_one(method: str, seed: int, directory: Path) -> dict:
     record = {"method": method, "seed": seed, "seconds": seconds, **json.loads(metrics.read_text())}
     record_file.write_text(json.dumps(record, indent=2))
     return record
+
+
+def save_diagrams(directory: Path, seed: int, images: Path) -> None:
+    """Save the reliability diagrams that TensorBoard shows: of the base model, and of each method's last validation."""
+    images.mkdir(parents=True, exist_ok=True)
+    for method in METHODS:
+        (events_file,) = (directory / f"{method}-{seed}").rglob("events*")
+        events = EventAccumulator(str(events_file), size_guidance={"images": 0})
+        events.Reload()
+        diagrams = events.Images("val/reliability")
+        (images / "quickstart-base.png").write_bytes(diagrams[0].encoded_image_string)
+        (images / f"quickstart-{method.lower()}.png").write_bytes(diagrams[-1].encoded_image_string)
 
 
 def summary(records: list[dict]) -> str:
@@ -102,6 +116,7 @@ def main() -> None:
         f"one thread each; {environment['timestamp'][:10]}. 2,000 held-out questions, greedy completions; mean ± "
         "standard deviation over the seeds. Nothing was tuned on these seeds.\n\n" + table + "\n"
     )
+    save_diagrams(arguments.directory, arguments.seeds[0], ROOT / "docs" / "images")
     print(table)
 
 
