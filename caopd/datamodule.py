@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from caopd.batching import BatchPlan, RoundBatches, prompt_indices, prompt_positions
 from caopd.buffer import load_groups, save_groups
@@ -125,6 +127,7 @@ class RolloutDataModule(LightningDataModule):
                 f"new rollouts, but got {reload_every}: pass "
                 "`Trainer(reload_dataloaders_every_n_epochs=1)` or `--trainer.reload_dataloaders_every_n_epochs=1`."
             )
+        self._check_accumulation()
         if self.round.num_prompts_per_round % trainer.world_size:
             raise ConfigError(
                 f"Expected `num_prompts_per_round` = {self.round.num_prompts_per_round} to be a multiple of the number "
@@ -140,6 +143,23 @@ class RolloutDataModule(LightningDataModule):
         self._encoder(self.sampling).check(examples, self.method)
         self._examples["train"] = examples
 
+    def _check_accumulation(self) -> None:
+        """Raise where an optimizer step would not see the samples that its denominators count."""
+        trainer = self._trainer
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+            raise ConfigError(
+                "Expected a fixed `accumulate_grad_batches`, but got a GradientAccumulationScheduler: "
+                "remove it, and set `trainer.accumulate_grad_batches`."
+            )
+        limit = trainer.limit_train_batches
+        if trainer.accumulate_grad_batches > 1 and limit != 1.0:
+            raise ConfigError(
+                f"Expected whole rounds under gradient accumulation, but got limit_train_batches = {limit} "
+                "(fast_dev_run sets it too): lower `data.round.num_prompts_per_round` instead, or set "
+                "`trainer.accumulate_grad_batches` to 1."
+            )
+
     @property
     def steps_per_round(self) -> int:
         """Optimizer steps that train on one round."""
@@ -152,6 +172,8 @@ class RolloutDataModule(LightningDataModule):
         A run that was interrupted within a round goes on with that round's rollouts, behind what it trained on.
         """
         number = self._number = self._trainer.current_epoch
+        # Dropout, where a model has it, then depends on the round alone, as all else does.
+        torch.manual_seed(derive_seed(self.seed, "training", number, self._trainer.global_rank))
         interrupted, self._interrupted = self._interrupted, None
         num_done = 0
         if interrupted is not None and interrupted["number"] == number:
@@ -255,9 +277,7 @@ class RolloutDataModule(LightningDataModule):
         ]
         for (index, _, _), prompt in zip(known, encoder.teacher_prompts([(e, c) for _, e, c in known]), strict=True):
             prompts[index] = prompt
-        engine = TransformersEngine()
-        engine.start(self._model.tokenizer)
-        completer = self._completer(engine, self.clock)
+        completer = self._completer(self.engine, self.clock)
         completer.sync(self._model.teacher, self._trainer.global_step)
         requests = [RolloutRequest(p, derive_seed(s, "teacher")) for p, s in zip(prompts, seeds, strict=True)]
         groups = completer.complete(examples, requests, num_rollouts, self.sampling)

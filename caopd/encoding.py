@@ -20,6 +20,8 @@ from caopd.tokens import (
 )
 from caopd.types import Example, TeacherContext, TrainSample
 
+_EMPTY_SOLUTION = TeacherContext("solution", "", 1.0, empirical=True)
+
 
 class SampleEncoder:
     """Encodes prompts and training samples for one tokenizer; nothing is ever cut.
@@ -120,6 +122,9 @@ class SampleEncoder:
         self.student_prompts(examples)
         contexts = [(example, method.known_context(example)) for example in examples]
         self.teacher_prompts([(example, context) for example, context in contexts if context is not None])
+        # What a rollout will show the teacher is at most as long as the longest completion.
+        unknown = [(example, _EMPTY_SOLUTION) for example, context in contexts if context is None]
+        self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
 
     def _completion(self, sample: TrainSample) -> Completion:
         if sample.confidence is None:

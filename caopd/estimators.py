@@ -108,7 +108,7 @@ class SelfConsistency(Estimator):
 
     For tasks without a verifier. The paper names this "Teacher-Anchored Self-Consistency" without a definition
     (appendix B.6); this reading is ours. Of equally frequent answers the first given counts. If the teacher gives no
-    answer at all, nothing agrees and mu_hat is 0.
+    answer at all, mu_hat is unknown and the group has no weight.
 
     Args:
         num_teacher_rollouts: Completions of the teacher per prompt.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils import logging as transformers_logging
 
 # Names that may be given without their module, as in `--model.method=SDFT`, are those that are imported here.
@@ -40,6 +44,8 @@ TRAINER_DEFAULTS = {
 """One round an epoch; the whole validation split before the first step; SDFT's and SDPO's clipping."""
 
 
+CHECKPOINT_KEYWORDS = ("best", "last", "hpc", "registry")
+"""What Lightning takes for a checkpoint beside a file."""
 MAX_LINES = 20
 """Of an error message: one screen."""
 
@@ -56,6 +62,19 @@ class CaopdCLI(LightningCLI):
         parser.add_lightning_class_args(BeforeAfterReport, "report")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
+    def before_instantiate_classes(self) -> None:
+        """Look for the checkpoint before anything is loaded.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        path = self._get(self.config, "ckpt_path")
+        if path is not None and path not in CHECKPOINT_KEYWORDS and not (path and Path(path).exists()):
+            raise ConfigError(
+                f"Expected `ckpt_path` to be a checkpoint file or one of {', '.join(CHECKPOINT_KEYWORDS)}, but "
+                f"there is no file {path!r} in {Path.cwd()}. Checkpoints are under `checkpoints/` of a run directory."
+            )
+
     def instantiate_classes(self) -> None:
         """Make everything that the config names; what a constructor refuses is an error in the config.
 
@@ -71,7 +90,8 @@ class CaopdCLI(LightningCLI):
         """Make the trainer, with the phase bar in place of Lightning's unless bars are off."""
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        if trainer.progress_bar_callback is not None:
+        given = self._get(self.config_init, "trainer.callbacks") or []
+        if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         return trainer
 
@@ -99,11 +119,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},  # without a logger there is one directory for all runs
             parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
         )
     except (CaopdError, ArgumentError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {message_of(error)}\n")
         return 2
+    except (FileNotFoundError, PermissionError, UnpicklingError) as error:
+        sys.stderr.write(f"error: a file cannot be read or written: {message_of(error)}\n")
+        return 2
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch
 from caopd.losses import DistillationLoss, LossOutput
 from caopd.losses.distillation import segment_totals
@@ -97,6 +97,20 @@ class DistillationModule(LightningModule):
         if hasattr(self, "teacher"):
             self.teacher.eval()
         return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        """Load a checkpoint's weights; arguments and result as in torch.
+
+        Raises:
+            ModelError: If they belong to another model.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            raise ModelError(
+                f"Expected the checkpoint to hold the weights of {self.source.name_or_path!r}, but it is of another "
+                f"model: compare `model.source` with the config.yaml beside the checkpoint. {str(error)[:400]} ..."
+            ) from error
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the micro-batch's share of its optimizer step's loss.
@@ -207,14 +221,15 @@ class DistillationModule(LightningModule):
 
     def _num_steps(self) -> int:
         trainer = self.trainer
-        if trainer.max_steps > 0:
+        if trainer.max_steps > 0 and (trainer.max_epochs is None or trainer.max_epochs < 1):
             return int(trainer.max_steps)
         if trainer.max_epochs is None or trainer.max_epochs < 1:
             raise ConfigError(
                 f"Expected `max_epochs` (rollout rounds) of the Trainer to be at least 1, but got "
                 f"{trainer.max_epochs}: the learning-rate schedule needs an end."
             )
-        return int(trainer.max_epochs * trainer.datamodule.steps_per_round)  # type: ignore[attr-defined]
+        steps = int(trainer.max_epochs * trainer.datamodule.steps_per_round)  # type: ignore[attr-defined]
+        return min(steps, int(trainer.max_steps)) if trainer.max_steps > 0 else steps
 
     def _evaluate(self, metrics: CalibrationMetrics, batch: EvaluationBatch) -> None:
         if batch.completions:

@@ -80,7 +80,8 @@ class BeforeAfterReport(Callback):
             before = (self.initial or {}).get(name, math.nan)
             after = (self.final or {}).get(name, math.nan)
             if name == "n":
-                table.add_row(name, f"{before:.0f}", f"{after:.0f}", "")
+                counts = ["-" if math.isnan(value) else f"{value:.0f}" for value in (before, after)]
+                table.add_row(name, *counts, "")
             else:
                 table.add_row(name, _number(before), _number(after), _number(after - before, sign=True))
         return table

@@ -1,8 +1,13 @@
 """What goes wrong ends in one screen that says what, where and how to mend it, and in a non-zero exit status."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+import torch
 
 from caopd.cli import main
 from caopd.models.tiny import build_model, build_tokenizer
@@ -165,3 +170,54 @@ def test_a_missing_model(failure):
 def test_an_unknown_command(capsys):
     assert main(["train"]) == 2
     assert "fit, validate, test, predict" in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint(failure):
+    message = failure("--ckpt_path=nowhere.ckpt")
+    assert "nowhere.ckpt" in message
+    assert "checkpoints/" in message
+
+
+def test_a_file_that_is_no_checkpoint(failure, request):
+    assert failure(f"--ckpt_path={request.config.rootpath / 'pyproject.toml'}")
+
+
+def test_a_checkpoint_of_another_model(failure, fit, tmp_path):
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    build_model(tokenizer, width=32, num_layers=1).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    source = {"model.source.name_or_path": tmp_path / "model", "trainer.max_epochs": 1}
+    run = fit(tmp_path / "run", **source)
+    message = failure(f"--ckpt_path={run.checkpoint_file('round0')}")
+    assert "another model" in message
+    assert "model.source" in message
+
+
+def test_rounds_that_accumulation_would_not_see_whole(failure):
+    message = failure("--trainer.limit_train_batches=2", "--trainer.accumulate_grad_batches=4")
+    assert "limit_train_batches = 2" in message
+    assert "num_prompts_per_round" in message
+
+
+def test_rollouts_that_would_not_fit_as_a_context(failure):
+    message = failure("--model.method=SDPO", "--data.sampling.max_new_tokens=230")
+    assert "teacher's prompt (solution)" in message
+
+
+def test_a_terminated_run_says_so(request, tmp_path):
+    """Schedulers must not take a preempted job for a finished one."""
+    config = request.config.rootpath / "configs" / "quickstart.yaml"
+    arguments = ["--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={tmp_path}"]
+    command = [sys.executable, "-m", "caopd", "fit", f"--config={config}", *arguments, "--data.task.num_train=256"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(1200):
+            if list(tmp_path.rglob("*.ckpt")) or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert list(tmp_path.rglob("*.ckpt"))

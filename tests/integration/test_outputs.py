@@ -9,6 +9,8 @@ from caopd.buffer import load_groups
 from caopd.cli import main
 from caopd.confidence import InlineConfidence
 
+from .conftest import QUICKSTART, fit_arguments
+
 METRICS = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
 SCALARS = (
     "train/loss",
@@ -125,3 +127,18 @@ def test_a_second_run_in_the_same_directory_stands_beside_the_first(run, fit):
     assert main(["fit", f"--config={run.directory / 'config.yaml'}", "--trainer.max_epochs=1"]) == 0
     assert len(list(root.rglob("metrics.json"))) == 2
     assert (run.directory / "metrics.json").read_bytes() == before
+
+
+def test_without_a_logger_a_second_run_replaces_the_first(fit, tmp_path):
+    settings = {"trainer.logger": "false", "trainer.default_root_dir": tmp_path, "trainer.max_epochs": 1}
+    for _ in range(2):
+        assert main(fit_arguments(tmp_path, (QUICKSTART,), settings)) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["final"]["step"] == 4
+
+
+def test_a_progress_bar_of_ones_own_is_kept(tmp_path, capsys):
+    config = tmp_path / "bar.yaml"
+    config.write_text("trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.TQDMProgressBar}]}")
+    settings = {"trainer.enable_progress_bar": "true", "trainer.max_epochs": 1}
+    assert main(fit_arguments(tmp_path, (QUICKSTART, config), settings)) == 0
+    assert "Epoch 0" in capsys.readouterr().out
