@@ -25,6 +25,7 @@ def test_one_round(name, request, tmp_path):
     files = {"train": train, "validation": test, "test": test}
     settings = {
         "trainer.max_epochs": 1,
+        "data.batch_size": 2,
         "trainer.accumulate_grad_batches": 1,
         "trainer.enable_progress_bar": "false",
         "trainer.enable_checkpointing": "false",
