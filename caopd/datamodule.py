@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -21,8 +21,9 @@ from caopd.estimators import Estimator, MonteCarlo
 from caopd.evaluation import EvaluationBatches, EvaluationConfig
 from caopd.methods import Method
 from caopd.module import DistillationModule
+from caopd.parity import ParityConfig, check_parity
 from caopd.phases import Phase, PhaseClock, PhaseListener
-from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling, TransformersEngine
+from caopd.rollouts import AutoEngine, RolloutEngine, RolloutRequest, Sampling
 from caopd.rounds import RoundConfig, known_teacher_context, round_statistics
 from caopd.seeds import derive_seed
 from caopd.tasks import Task
@@ -44,7 +45,8 @@ class RolloutDataModule(LightningDataModule):
         batch_size: Sequences in a micro-batch of one process.
         estimator: Of mu_hat; None is Monte Carlo, the paper's.
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
-        engine: Draws completions; None generates with transformers.
+        engine: Draws completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
+        parity: How closely an engine with weights of its own is compared with the student.
         evaluation: How held-out prompts are completed.
         template_arguments: Passed to the chat template, for example ``{enable_thinking: false}``.
         keep_rounds: How many rounds' rollouts stay in the run directory; None keeps all.
@@ -60,7 +62,8 @@ class RolloutDataModule(LightningDataModule):
         batch_size: int = 8,
         estimator: Estimator | None = None,
         confidence: ConfidenceFormat | None = None,
-        engine: RolloutEngine | None = None,
+        engine: RolloutEngine | Literal["auto"] = "auto",
+        parity: ParityConfig = ParityConfig(),
         evaluation: EvaluationConfig = EvaluationConfig(),
         template_arguments: dict[str, Any] | None = None,
         keep_rounds: int | None = 2,
@@ -74,7 +77,8 @@ class RolloutDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.estimator = estimator or MonteCarlo()
         self.confidence = confidence or InlineConfidence()
-        self.engine = engine or TransformersEngine()
+        self.engine: RolloutEngine = AutoEngine() if engine == "auto" else engine
+        self.parity = parity
         self.evaluation = evaluation
         self.template_arguments = template_arguments or {}
         self.keep_rounds = keep_rounds
@@ -83,6 +87,7 @@ class RolloutDataModule(LightningDataModule):
         self.statistics: dict[str, float] = {}
         self._examples: dict[str, Sequence[Example]] = {}
         self._interrupted: dict[str, Any] | None = None
+        self._parity_values: dict[str, float] = {}
         self._number = -1
         self._num_batches = 0
         self._evaluation_clock = PhaseClock(lambda phase: None)
@@ -180,12 +185,12 @@ class RolloutDataModule(LightningDataModule):
             num_done = interrupted["num_batches_done"]
             if num_done == interrupted["num_batches"]:  # nothing is left of it: its rollouts may be gone
                 return RoundBatches([], num_done)
-            groups = load_groups(Path(interrupted["file"]))
+            groups, self._parity_values = load_groups(Path(interrupted["file"])), {}
         else:
             groups = self._run_round(number)
         self._keep(number, groups)
         samples = self._train_samples(groups)
-        self.statistics = round_statistics(groups, samples)
+        self.statistics = round_statistics(groups, samples) | self._parity_values
         with self.clock("verify"):
             tokenized = self._encoder(self.sampling).encode(samples)
         model = self._model
@@ -231,6 +236,10 @@ class RolloutDataModule(LightningDataModule):
         self.engine.close()
         self._engine_started = False
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Close the engine: neither an error nor Ctrl-C leaves a process behind."""
+        self.teardown("exception")
+
     def _run_round(self, number: int) -> list[VerifiedGroup]:
         """Draw this process's share of the round and gather all groups in order."""
         size = self.round.num_prompts_per_round
@@ -242,7 +251,11 @@ class RolloutDataModule(LightningDataModule):
         seeds = [derive_seed(self.seed, "rollout", position) for position in positions[mine]]
         prompts = self._encoder(self.sampling).student_prompts(examples)
         rollouts = self._complete(examples, prompts, seeds, self.round.num_rollouts, self.sampling, self.clock)
+        drawn = [[verified.rollout for verified in group] for group in rollouts]
+        with self._trainer.precision_plugin.forward_context():
+            self._parity_values = check_parity(self._model.student, prompts, drawn, self.parity, self.engine.rounding)
         teacher_answers = self._teacher_answers(examples, rollouts, seeds)
+        self.engine.rest()
         groups = gather_in_order(
             [
                 VerifiedGroup(example, group, self.estimator.estimate([v.verdict for v in group], answers))

@@ -23,3 +23,7 @@ class ModelError(CaopdError, ValueError):
 
 class RolloutError(CaopdError, RuntimeError):
     """Rollouts that cannot be trained on: wrong policy version, or an engine that failed."""
+
+
+class EngineDiedError(CaopdError, RuntimeError):
+    """An inference engine whose process ended; it can be started again."""

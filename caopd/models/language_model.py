@@ -34,20 +34,30 @@ class LanguageModel(nn.Module):
         hf: The wrapped model.
         stop_token_ids: Every id that ends a completion.
         pad_token_id: Fills the left of shorter prompts.
+        lora_rank: Rank of the LoRA adapters in ``hf``; None for a model without.
     """
 
-    def __init__(self, hf: PreTrainedModel, stop_token_ids: tuple[int, ...], pad_token_id: int) -> None:
+    def __init__(
+        self, hf: PreTrainedModel, stop_token_ids: tuple[int, ...], pad_token_id: int, lora_rank: int | None = None
+    ) -> None:
         super().__init__()
         self.hf = hf
         self.training = hf.training
         self.stop_token_ids = stop_token_ids
         self.pad_token_id = pad_token_id
+        self.lora_rank = lora_rank
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         parameter: nn.Parameter = next(self.parameters())
         return parameter.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        parameter: nn.Parameter = next(self.parameters())
+        return parameter.dtype
 
     def forward(
         self,

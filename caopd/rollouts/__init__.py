@@ -1,6 +1,18 @@
 """Rollout engines: who draws the student's completions."""
 
+from caopd.rollouts.auto import AutoEngine
 from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling
 from caopd.rollouts.transformers_engine import TransformersEngine
+from caopd.rollouts.vllm_engine import VLLMEngine
+from caopd.rollouts.vllm_options import ServerOptions, VLLMOptions
 
-__all__ = ["RolloutEngine", "RolloutRequest", "Sampling", "TransformersEngine"]
+__all__ = [
+    "AutoEngine",
+    "RolloutEngine",
+    "RolloutRequest",
+    "Sampling",
+    "ServerOptions",
+    "TransformersEngine",
+    "VLLMEngine",
+    "VLLMOptions",
+]

@@ -92,6 +92,18 @@ class RolloutEngine(Protocol):
         """
         ...
 
+    @property
+    def rounding(self) -> float | None:
+        """Mean difference (nats) between its log-probabilities and the student's that rounding may explain.
+
+        None where the engine generates from the student's own weights: there is nothing to compare.
+        """
+        ...
+
+    def rest(self) -> None:
+        """Nothing is drawn before the next ``sync``: give back what can be taken again."""
+        ...
+
     def close(self) -> None:
         """Give back everything that ``start`` took."""
         ...

@@ -43,6 +43,13 @@ class TransformersEngine:
         self._policy = policy
         self._version = version
 
+    @property
+    def rounding(self) -> None:
+        """None: the log-probabilities are the student's own."""
+
+    def rest(self) -> None:
+        """There is nothing to give back: the weights are the student's."""
+
     def close(self) -> None:
         """Forget the policy."""
         self._policy = None

@@ -1,0 +1,81 @@
+"""The weights of a policy as an inference engine wants them: whole, named as in a checkpoint, in its dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from caopd.models.language_model import LanguageModel
+
+Fingerprint = tuple[tuple[int, int], ...]
+
+
+def fingerprint(policy: LanguageModel) -> Fingerprint:
+    """Return what changes with every change of the weights in place or of the weights' identity.
+
+    Autograd counts the in-place changes of every tensor (an optimizer's step, a loaded checkpoint). Only writes through
+    ``Tensor.data`` escape it; nothing here writes that way, and the parity guard would see them.
+
+    Args:
+        policy: The model whose weights are watched.
+    """
+    with torch.no_grad():
+        local = [p.to_local() if isinstance(p, DTensor) else p for p in policy.parameters()]
+    return tuple((id(tensor), tensor._version) for tensor in local)
+
+
+@torch.no_grad()
+def inference_weights(
+    policy: LanguageModel, dtype: torch.dtype, separate_adapters: bool = False
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield every weight under its checkpoint's name, whole, on its device.
+
+    A tied head is yielded under its own name too: engines keep a copy of it, which would go stale. Gathering a sharded
+    weight is a collective operation: every process iterates to the end.
+
+    Args:
+        policy: The student or the teacher.
+        dtype: What floating-point weights are converted to.
+        separate_adapters: Yield LoRA adapters by themselves, under peft's names, instead of adding them to the weights
+            that they adapt.
+    """
+    adapted = _adapted_layers(policy.hf)
+    for name, value in policy.hf.state_dict().items():
+        prefix, is_base, rest = name.partition(".base_layer.")
+        if is_adapter(name):
+            if separate_adapters:
+                yield f"base_model.model.{name.replace('.default.', '.')}", _whole(value).to(dtype)
+            continue
+        whole = _whole(value)
+        if is_base and rest == "weight" and not separate_adapters:
+            whole = whole + _whole_delta(adapted[prefix]).to(whole.dtype)
+        yield f"{prefix}.{rest}" if is_base else name, whole.to(dtype) if whole.is_floating_point() else whole
+
+
+def is_adapter(name: str) -> bool:
+    """Return whether a weight's name is that of a LoRA adapter."""
+    return ".lora_" in name
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+
+
+def _whole_delta(layer: Any) -> Tensor:  # noqa: ANN401 (peft's layer, which is an optional dependency)
+    (adapter,) = layer.active_adapters
+    up, down = _whole(layer.lora_B[adapter].weight), _whole(layer.lora_A[adapter].weight)
+    delta: Tensor = (up @ down) * layer.scaling[adapter]
+    return delta
+
+
+def _adapted_layers(hf: nn.Module) -> dict[str, Any]:
+    if find_spec("peft") is None:
+        return {}
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in hf.named_modules() if isinstance(module, LoraLayer)}

@@ -1,0 +1,80 @@
+"""Chooses the engine that suits the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from lightning.pytorch.utilities import rank_zero_info
+from transformers import PreTrainedTokenizerBase
+
+from caopd.errors import RolloutError
+from caopd.models.language_model import LanguageModel
+from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling
+from caopd.rollouts.transformers_engine import TransformersEngine
+from caopd.rollouts.vllm_engine import VLLMEngine
+from caopd.rollouts.vllm_options import VLLMOptions
+from caopd.types import Rollout
+
+SMALL = 1_000_000
+"""Parameters up to which starting vLLM and sending it weights costs more than it saves."""
+
+
+class AutoEngine:
+    """Takes vLLM where it is installed and the model is larger than the embedded one, else transformers; says which.
+
+    Args:
+        vllm: How vLLM is started.
+        batch_size: Most completions that transformers draws at once.
+    """
+
+    def __init__(self, vllm: VLLMOptions = VLLMOptions(), batch_size: int = 512) -> None:
+        self.vllm = vllm
+        self.batch_size = batch_size
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self.chosen: RolloutEngine | None = None
+
+    def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Keep the tokenizer; the choice is made with the first policy."""
+        self._tokenizer = tokenizer
+
+    @property
+    def rounding(self) -> float | None:
+        """The chosen engine's."""
+        return None if self.chosen is None else self.chosen.rounding
+
+    def sync(self, policy: LanguageModel, version: int) -> None:
+        """Choose, if it is the first time, and pass the weights on."""
+        if self.chosen is None:
+            self.chosen, reason = self._choose(policy)
+            rank_zero_info(f"rollout engine: {type(self.chosen).__name__}, because {reason}")
+            assert self._tokenizer is not None
+            self.chosen.start(self._tokenizer)
+        self.chosen.sync(policy, version)
+
+    def _choose(self, policy: LanguageModel) -> tuple[RolloutEngine, str]:
+        num_parameters = sum(parameter.numel() for parameter in policy.parameters())
+        if num_parameters <= SMALL:
+            return TransformersEngine(self.batch_size), f"the model is small ({num_parameters:,} parameters)"
+        if find_spec("vllm") is None:
+            return TransformersEngine(self.batch_size), "vLLM is not installed (pip install 'caopd[vllm]')"
+        return VLLMEngine(options=self.vllm), f"the model has {num_parameters:,} parameters and vLLM is installed"
+
+    def generate(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """Let the chosen engine draw."""
+        if self.chosen is None:
+            raise RolloutError("Expected `start` and `sync` before `generate`, but the engine has no policy yet.")
+        return self.chosen.generate(requests, num_rollouts, sampling)
+
+    def rest(self) -> None:
+        """Let the chosen engine rest."""
+        if self.chosen is not None:
+            self.chosen.rest()
+
+    def close(self) -> None:
+        """Close the chosen engine; the next policy makes a new choice."""
+        if self.chosen is not None:
+            self.chosen.close()
+            self.chosen = None

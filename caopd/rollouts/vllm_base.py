@@ -1,0 +1,87 @@
+"""What the vLLM engine needs of a vLLM, be it a child process, this process or some servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from caopd.models.language_model import LanguageModel
+from caopd.rollouts.base import RolloutRequest, Sampling
+
+_LARGEST_SEED = 2**62
+"""vLLM adds the rollout's index to the seed of its group and takes 63 bits."""
+
+
+class Drawn(NamedTuple):
+    """One completion: token ids, the stop token included, and their log-probabilities (nats)."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+
+
+class Backend(Protocol):
+    """Runs in process 0 only. Raises EngineDiedError where the vLLM has ended and can be started again."""
+
+    def start(self, policy: LanguageModel) -> None:
+        """Make ready for a policy's architecture; the weights follow by :meth:`load`."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in; known after ``start``."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Longest prompt plus completion, tokens; known after ``start``."""
+        ...
+
+    def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Take over weights, forget what was computed with earlier ones, and remember the version."""
+        ...
+
+    def draw(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
+    ) -> list[list[Drawn]]:
+        """Draw completions, those of a request in a row."""
+        ...
+
+    def version(self) -> int:
+        """Return the version of the weights in use, as the workers themselves say it."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing is drawn before the next ``load``: give memory back."""
+        ...
+
+    def close(self) -> None:
+        """End everything that was started. Never raises."""
+        ...
+
+
+def sampling_arguments(
+    request: RolloutRequest, num_rollouts: int, sampling: Sampling, stops: Sequence[int]
+) -> dict[str, object]:
+    """Return a request's settings under the names of vLLM's SamplingParams and of its HTTP interface alike.
+
+    Args:
+        request: Its seed is the group's.
+        num_rollouts: G.
+        sampling: Temperature, nucleus, length limit.
+        stops: Ids that end a completion; no others do.
+    """
+    return {
+        # vLLM refuses to draw the same greedy completion more than once.
+        "n": 1 if sampling.temperature == 0 else num_rollouts,
+        "seed": request.seed % _LARGEST_SEED,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "max_tokens": sampling.max_new_tokens,
+        "logprobs": 0,  # the sampled token's
+        "ignore_eos": True,
+        "stop_token_ids": list(stops),
+    }

@@ -1,0 +1,88 @@
+"""Settings of a vLLM that this process starts, and of servers that run elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from caopd.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class VLLMOptions:
+    """How vLLM is started here.
+
+    Attributes:
+        dtype: What vLLM computes in; ``auto`` is the dtype of the policy's parameters. Under mixed precision the
+            parameters are float32: give ``bfloat16``.
+        tensor_parallel_size: GPUs that share the model; those of this machine, from the first one on.
+        memory_share: Share of each GPU's memory that vLLM may take while it generates, weights included.
+        kv_cache_gib: Size of the key-value cache in GiB; None is 2 on the CPU, on a GPU what ``memory_share`` leaves.
+        max_num_seqs: Most completions that are drawn at once.
+        max_model_len: Longest prompt plus completion, tokens; None is the model's own.
+        enforce_eager: Run without compiled graphs; None compiles on GPUs only.
+        sleep: Give GPU memory back while the student trains.
+        lora: Whether LoRA adapters are merged into the weights that are sent, or sent on their own (less to send).
+        arguments: Further arguments of ``vllm.LLM``.
+
+    Raises:
+        ConfigError: A value outside what is described above.
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    tensor_parallel_size: int = 1
+    memory_share: float = 0.4
+    kv_cache_gib: float | None = None
+    max_num_seqs: int = 256
+    max_model_len: int | None = None
+    enforce_eager: bool | None = None
+    sleep: bool = True
+    lora: Literal["merged", "adapter"] = "merged"
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory_share <= 1:
+            raise ConfigError(f"Expected `memory_share` of vLLM to be in (0, 1], but got {self.memory_share}.")
+        if self.kv_cache_gib is not None and self.kv_cache_gib <= 0:
+            raise ConfigError(f"Expected `kv_cache_gib` of vLLM to be positive or null, but got {self.kv_cache_gib}.")
+        for name in ("tensor_parallel_size", "max_num_seqs", "max_model_len"):
+            value = self.__dict__[name]
+            if value is not None and value < 1:
+                raise ConfigError(f"Expected `{name}` of vLLM to be at least 1, but got {value}.")
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """vLLM servers that run elsewhere; ``docs/rollouts.md`` shows how they are started.
+
+    Attributes:
+        urls: Where they are, for example ``[http://10.0.0.2:8000]``; prompts are spread over them.
+        weights_directory: Where weights are handed over: a folder that this process writes and every server reads.
+        concurrency: Most prompts in flight per server.
+        retries: How often a request that finds no server, or an overloaded one, is sent again.
+        backoff_seconds: Wait before the second retry; it doubles with every further one.
+        timeout_seconds: Longest wait for one answer.
+
+    Raises:
+        ConfigError: A value outside what is described above.
+    """
+
+    urls: list[str]
+    weights_directory: str = "/dev/shm"
+    concurrency: int = 64
+    retries: int = 5
+    backoff_seconds: float = 1.0
+    timeout_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        wrong = [url for url in self.urls if not url.startswith(("http://", "https://"))]
+        if not self.urls or wrong:
+            raise ConfigError(
+                f"Expected `urls` of the vLLM servers to be a list of http addresses, but got {wrong or self.urls}: "
+                "give for example `urls: [http://localhost:8000]`."
+            )
+        for name, least in {"concurrency": 1, "retries": 0, "backoff_seconds": 0}.items():
+            if self.__dict__[name] < least:
+                raise ConfigError(f"Expected `{name}` of ServerOptions to be at least {least}.")
+        if self.timeout_seconds <= 0:
+            raise ConfigError(f"Expected `timeout_seconds` to be positive, but got {self.timeout_seconds}.")

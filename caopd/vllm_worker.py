@@ -1,0 +1,52 @@
+"""What runs inside vLLM's workers: takes over weights and remembers whose they are.
+
+vLLM adds this class to its worker (``worker_extension_cls``); its methods are called by name over ``collective_rpc``,
+in a child process as well as on a server. It is imported there and needs nothing of the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+EXTENSION = "caopd.vllm_worker.WeightKeeper"
+
+
+class WeightKeeper:
+    """Mixed into vLLM's worker."""
+
+    _policy_version: int = -1
+
+    def take_policy(self: Any, directory: str, version: str) -> str:
+        """Replace the model's weights by those in a directory of safetensors files.
+
+        Args:
+            directory: Weights under their checkpoint names, the head's included.
+            version: What later rollouts are stamped with, a whole number.
+
+        Returns:
+            The version.
+        """
+        self.reload_weights(weights_iterator=_weights(Path(directory)), is_checkpoint_format=True)
+        return str(self.stamp_policy(version))
+
+    def stamp_policy(self, version: str) -> str:
+        """Set the version of weights that arrived otherwise; argument and result as in :meth:`take_policy`."""
+        self._policy_version = int(version)
+        return version
+
+    def policy_version(self) -> str:
+        """Return the version of the weights that this worker computes with; -1 before the first ones."""
+        return str(self._policy_version)
+
+
+def _weights(directory: Path) -> Iterator[tuple[str, Tensor]]:
+    from safetensors import safe_open
+
+    for file in sorted(directory.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 (not a mapping)
+                yield name, weights.get_tensor(name)
