@@ -211,7 +211,7 @@ class DistillationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many shapes that Lightning takes)
         """Return the optimizer of the student and its learning-rate schedule."""
-        optimizer = self._optimizer(self.student.parameters())
+        optimizer = self._optimizer(weight for weight in self.student.parameters() if weight.requires_grad)
         num_steps = self._num_steps()
         schedule = get_scheduler(self.schedule, optimizer, round(self.warmup * num_steps), num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -3,12 +3,13 @@
 from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.language_model import LanguageModel, stop_token_ids
 from caopd.models.sharding import shard
-from caopd.models.source import EMBEDDED, SMOLLM2, ModelSource
+from caopd.models.source import EMBEDDED, SMOLLM2, LoRA, ModelSource
 
 __all__ = [
     "EMBEDDED",
     "SMOLLM2",
     "LanguageModel",
+    "LoRA",
     "ModelSource",
     "make_teacher",
     "shard",

@@ -14,8 +14,12 @@ from caopd.models.language_model import LanguageModel
 
 
 def make_teacher(student: LanguageModel) -> LanguageModel:
-    """Return a frozen copy of the student as it is in memory, in evaluation mode."""
-    return copy.deepcopy(student).requires_grad_(False).eval()
+    """Return a frozen copy of the student as it is in memory, in evaluation mode.
+
+    What the student does not train, as the weights under LoRA adapters, is not copied but shared.
+    """
+    shared = {id(weight): weight for weight in student.parameters() if not weight.requires_grad}
+    return copy.deepcopy(student, shared).requires_grad_(False).eval()
 
 
 @torch.no_grad()
@@ -26,11 +30,13 @@ def update_teacher(teacher: nn.Module, student: nn.Module, rate: float) -> None:
 
     Args:
         teacher: Whose parameters change.
-        student: Whose parameters are averaged in; the same architecture, sharded alike.
+        student: Whose trained parameters are averaged in; the same architecture, sharded alike.
         rate: Share of the student, in [0, 1].
     """
     average = get_ema_multi_avg_fn(decay=1.0 - rate)  # type: ignore[no-untyped-call]
-    average(_local(teacher.parameters()), _local(student.parameters()), 1)
+    pairs = zip(teacher.parameters(), student.parameters(), strict=True)
+    averaged, trained = zip(*((mine, its) for mine, its in pairs if its.requires_grad), strict=True)
+    average(_local(averaged), _local(trained), 1)
 
 
 def _local(parameters: Iterable[nn.Parameter]) -> list[Tensor]:

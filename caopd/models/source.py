@@ -9,13 +9,55 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from caopd.errors import ConfigError, ModelError
 from caopd.models.language_model import LanguageModel, stop_token_ids
 
 EMBEDDED = "embedded"
 SMOLLM2 = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685): only they are trained, and the teacher averages only them.
+
+    Attributes:
+        rank: Rank of every adapter.
+        alpha: The adapter's output is scaled by ``alpha / rank``.
+        target_modules: Names of the adapted linear layers; None adapts all but the head.
+
+    Raises:
+        ConfigError: If peft is not installed, or the rank is below 1.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    target_modules: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"Expected `rank` of LoRA to be at least 1, but got {self.rank}.")
+        if importlib.util.find_spec("peft") is None:
+            raise ConfigError("`model.source.lora` needs peft, which is not installed: pip install 'caopd[lora]'.")
+
+    def add_to(self, hf: PreTrainedModel) -> None:
+        """Add adapters, in place; the weights under them are frozen.
+
+        Args:
+            hf: A model whose parameters are whole.
+        """
+        from peft import LoraConfig
+
+        modules = self.target_modules or "all-linear"
+        hf.add_adapter(LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=modules, task_type="CAUSAL_LM"))
 
 
 @dataclass(frozen=True)
@@ -31,6 +73,7 @@ class ModelSource:
         attn_implementation: As in transformers, for example ``flash_attention_2``; None lets it choose.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, a third more time.
         trust_remote_code: Run code from the model's repository.
+        lora: Train low-rank adapters instead of all weights.
     """
 
     name_or_path: str = EMBEDDED
@@ -40,6 +83,7 @@ class ModelSource:
     attn_implementation: str | None = None
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
+    lora: LoRA | None = None
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer; it must have a chat template and an end-of-sequence token.
@@ -85,7 +129,9 @@ class ModelSource:
         hf = self._load(AutoModelForCausalLM.from_pretrained, **extra)
         stops = stop_token_ids(hf, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
-        model = LanguageModel(hf, stops, int(pad))
+        if self.lora is not None:
+            self.lora.add_to(hf)
+        model = LanguageModel(hf, stops, int(pad), None if self.lora is None else self.lora.rank)
         model.check_head()
         if self.gradient_checkpointing:
             hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

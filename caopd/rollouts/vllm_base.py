@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.vllm_host.host import Drawn
 
 _LARGEST_SEED = 2**62
 """vLLM adds the rollout's index to the seed of its group and takes 63 bits."""
-
-
-class Drawn(NamedTuple):
-    """One completion: token ids, the stop token included, and their log-probabilities (nats)."""
-
-    token_ids: list[int]
-    logprobs: list[float]
 
 
 class Backend(Protocol):

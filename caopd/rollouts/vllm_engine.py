@@ -141,7 +141,7 @@ class VLLMEngine:
                 if self._restarts_left == 0:
                     raise RolloutError(
                         f"vLLM ended {self.max_restarts + 1} times in this run, the last time with: {error} The last "
-                        "checkpoint is intact: look for the reason in vLLM's output above (memory?), then resume with "
+                        "checkpoint is intact: mend the reason (memory?), then resume with "
                         "`--ckpt_path`."
                     ) from error
                 self._restarts_left -= 1

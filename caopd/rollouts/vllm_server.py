@@ -15,9 +15,10 @@ from urllib3 import Retry
 from caopd.errors import EngineDiedError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
-from caopd.rollouts.vllm_base import Drawn, sampling_arguments
+from caopd.rollouts.vllm_base import sampling_arguments
 from caopd.rollouts.vllm_files import written
 from caopd.rollouts.vllm_options import ServerOptions, VLLMOptions
+from caopd.vllm_host.host import Drawn
 
 _OVERLOADED = (429, 502, 503, 504)
 
@@ -25,8 +26,8 @@ _OVERLOADED = (429, 502, 503, 504)
 class VLLMServers:
     """Spreads prompts over servers that hold the same policy.
 
-    A server runs with ``--worker-extension-cls caopd.vllm_worker.WeightKeeper`` and ``VLLM_SERVER_DEV_MODE=1``, so that
-    it takes weights. A request that finds no server is sent again with growing waits, then ends in an error that
+    A server runs with ``--worker-extension-cls caopd.vllm_host.keeper.WeightKeeper`` and ``VLLM_SERVER_DEV_MODE=1``, so
+    that it takes weights. A request that finds no server is sent again with growing waits, then ends in an error that
     names the server.
 
     Args:

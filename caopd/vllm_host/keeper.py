@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-EXTENSION = "caopd.vllm_worker.WeightKeeper"
+EXTENSION = "caopd.vllm_host.keeper.WeightKeeper"
 
 
 class WeightKeeper:

@@ -1,0 +1,1 @@
+"""What runs beside vLLM, in a process that knows nothing of training: the only room that imports vllm."""

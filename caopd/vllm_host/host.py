@@ -1,0 +1,156 @@
+"""Holds a ``vllm.LLM`` and does what the training process asks, with picklable arguments and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from caopd.errors import ConfigError, EngineDiedError, RolloutError
+from caopd.vllm_host.keeper import EXTENSION
+
+
+class Drawn(NamedTuple):
+    """One completion: token ids, the stop token included, and their log-probabilities (nats)."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+
+
+class Adapter(NamedTuple):
+    """A LoRA adapter in peft's format: a number that no earlier one had, and its folder."""
+
+    number: int
+    directory: str
+
+
+class VLLMHost:
+    """A vLLM that starts with dummy weights: every weight that it uses came from the policy."""
+
+    def __init__(self) -> None:
+        self._llm: Any = None
+        self._lora: Any = None
+        self._asleep = False
+
+    def start(self, directory: str, arguments: dict[str, Any]) -> int:
+        """Start vLLM; takes seconds to tens of seconds.
+
+        Args:
+            directory: Holds the config of the model.
+            arguments: Further ones of ``vllm.LLM``.
+
+        Returns:
+            The longest prompt plus completion, tokens.
+
+        Raises:
+            RolloutError: If it does not start.
+        """
+        from vllm import LLM
+
+        fixed = {"load_format": "dummy", "skip_tokenizer_init": True, "generation_config": "vllm"}
+        try:
+            self._llm = LLM(directory, worker_extension_cls=EXTENSION, **fixed, **arguments)
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).strip()[:600]
+            raise RolloutError(f"Expected vLLM to start with {arguments}, but it did not: {reason}") from error
+        return int(self._llm.model_config.max_model_len)
+
+    def take(self, weights: str | None, adapter: Adapter | None, version: int) -> None:
+        """Take over a policy and forget what was computed with the earlier one.
+
+        Args:
+            weights: Folder of safetensors files; None keeps the base under an adapter.
+            adapter: LoRA adapter; None for a policy without.
+            version: Of the policy.
+        """
+        with _translated():
+            if self._asleep:
+                self._llm.wake_up(tags=["weights"])
+            if weights is not None:
+                self._llm.collective_rpc("take_policy", args=(weights, str(version)))
+            if adapter is not None:
+                self._take_adapter(adapter)
+                self._llm.collective_rpc("stamp_policy", args=(str(version),))
+            if self._asleep:
+                self._llm.wake_up(tags=["kv_cache"])
+                self._asleep = False
+            self._forget_prefixes()
+
+    def _take_adapter(self, adapter: Adapter) -> None:
+        from vllm.lora.request import LoRARequest
+
+        if self._lora is not None:
+            self._llm.llm_engine.remove_lora(self._lora.lora_int_id)
+        self._lora = LoRARequest(f"policy-{adapter.number}", adapter.number, adapter.directory)
+        self._llm.llm_engine.add_lora(self._lora)
+
+    def _forget_prefixes(self) -> None:
+        if not self._llm.reset_prefix_cache():
+            raise RolloutError("vLLM could not forget its prefix cache: it would use stale keys and values.")
+
+    def draw(self, prompts: Sequence[Sequence[int]], settings: Sequence[dict[str, Any]]) -> list[list[Drawn]]:
+        """Draw completions; a prompt's keys and values are computed once and shared by its group.
+
+        Args:
+            prompts: Token ids.
+            settings: Arguments of vLLM's SamplingParams, per prompt.
+        """
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        try:
+            parameters = [SamplingParams(detokenize=False, **setting) for setting in settings]
+        except ValueError as error:
+            raise ConfigError(f"vLLM does not draw with these sampling settings: {error}") from error
+        tokens = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
+        with _translated():
+            outputs = self._llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
+        return [[_drawn(completion) for completion in output.outputs] for output in outputs]
+
+    def version(self) -> int:
+        """Return the version of the policy that all workers hold; -1 before the first.
+
+        Raises:
+            RolloutError: If they hold different ones.
+        """
+        with _translated():
+            versions = set(self._llm.collective_rpc("policy_version"))
+        if len(versions) > 1:
+            raise RolloutError(
+                f"Expected vLLM's workers to hold one policy, but they hold versions {sorted(versions)}."
+            )
+        return int(versions.pop())
+
+    def rest(self) -> None:
+        """Give the GPU's memory back; all weights must come anew."""
+        if not self._asleep:
+            with _translated():
+                self._llm.sleep(level=2)
+            self._asleep = True
+
+    def close(self) -> None:
+        """End vLLM's processes and its process group."""
+        llm, self._llm, self._lora, self._asleep = self._llm, None, None, False
+        if llm is not None:
+            from vllm.distributed import cleanup_dist_env_and_memory
+
+            llm.llm_engine.engine_core.shutdown()
+            cleanup_dist_env_and_memory()
+
+
+def _drawn(completion: Any) -> Drawn:  # noqa: ANN401 (vLLM's CompletionOutput)
+    if completion.finish_reason not in ("stop", "length"):
+        raise RolloutError(f"Expected vLLM to finish every completion, but one ended by {completion.finish_reason!r}.")
+    ids = list(completion.token_ids)
+    return Drawn(ids, [entry[token].logprob for token, entry in zip(ids, completion.logprobs, strict=True)])
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn vLLM's word for an ended engine into ours."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineDiedError(f"vLLM has ended: {error}") from error

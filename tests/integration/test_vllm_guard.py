@@ -1,0 +1,175 @@
+"""Rollouts of a vLLM that has fallen behind are noticed, whatever it is that is stale. vLLM runs in this process."""
+
+import copy
+
+import pytest
+import torch
+
+from caopd.confidence import InlineConfidence
+from caopd.encoding import SampleEncoder
+from caopd.errors import RolloutError
+from caopd.models import LoRA, ModelSource
+from caopd.parity import ParityConfig, check_parity
+from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
+from caopd.rollouts.vllm_local import LocalVLLM
+from caopd.tasks import DrawTask
+from caopd.vllm_host.host import VLLMHost
+
+OPTIONS = VLLMOptions(kv_cache_gib=0.25)
+ADAPTERS = VLLMOptions(kv_cache_gib=0.25, lora="adapter")
+SAMPLING = Sampling(temperature=1.5, max_new_tokens=8)
+EXACT = 1e-4
+"""Nats; what float32 explains, far below the engine's own limit."""
+
+
+class HeadStaysBehind(LocalVLLM):
+    """Sends the head with the first weights only."""
+
+    def load(self, policy, weights, version):
+        super().load(policy, (pair for pair in weights if version == 0 or pair[0] != "lm_head.weight"), version)
+
+
+class HoardingHost(VLLMHost):
+    """Keeps keys and values of earlier weights."""
+
+    def _forget_prefixes(self):
+        pass
+
+
+class CacheStays(LocalVLLM):
+    """Runs a host that forgets nothing."""
+
+    _host = HoardingHost
+
+
+class VersionStays(LocalVLLM):
+    """Ignores all weights but the first."""
+
+    def load(self, policy, weights, version):
+        if version == 0:
+            super().load(policy, weights, version)
+
+
+@pytest.fixture
+def start(tokenizer):
+    """Starts engines, with a backend of ours in place of the usual one, and closes them."""
+    engines = []
+
+    def make(backend=LocalVLLM, options=OPTIONS):
+        engine = VLLMEngine(mode="in_process", options=options, max_restarts=0)
+        engine._backend = backend(options, in_process=True)
+        engine.start(tokenizer)
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer):
+    """Some questions, in front of each 300 tokens of earlier ones: what a prefix cache keeps."""
+    encoder = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8)
+    encoded = encoder.student_prompts(DrawTask(num_train=64).examples("train"))
+    before = sum(encoded[4:], ())[:300]
+    return [(*before, *prompt) for prompt in encoded[:4]]
+
+
+def draw(engine, prompts):
+    return engine.generate([RolloutRequest(prompt, 7 * n) for n, prompt in enumerate(prompts)], 2, SAMPLING)
+
+
+def compare(engine, policy, prompts, limit=EXACT):
+    return check_parity(policy, prompts, draw(engine, prompts), ParityConfig(8, limit), engine.rounding)
+
+
+def changed(policy, scale=0.02):
+    student = copy.deepcopy(policy)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in student.parameters():
+            if weight.requires_grad:
+                weight += scale * torch.randn_like(weight)
+    return student
+
+
+def test_synced_weights_are_the_students(start, policy, prompts):
+    engine = start()
+    for version, student in enumerate([policy, changed(policy), changed(policy, 0.1)]):
+        engine.sync(student, version)
+        assert compare(engine, student, prompts)["parity_max"] < EXACT
+    assert engine.rounding == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("backend", [HeadStaysBehind, CacheStays])
+def test_what_stays_behind_is_noticed(start, policy, prompts, backend):
+    engine = start(backend)
+    engine.sync(policy, 0)
+    compare(engine, policy, prompts)
+    student = changed(policy)
+    engine.sync(student, 1)
+    with pytest.raises(RolloutError, match="not on-policy"):
+        compare(engine, student, prompts, limit=None)
+
+
+def test_weights_that_change_behind_the_engines_back_are_noticed(start, policy, prompts):
+    engine, student = start(), copy.deepcopy(policy)
+    engine.sync(student, 0)
+    for weight in student.parameters():
+        weight.data.mul_(1.1)  # not counted by autograd
+    engine.sync(student, 0)
+    with pytest.raises(RolloutError, match="not on-policy"):
+        compare(engine, student, prompts, limit=None)
+
+
+def test_weights_that_change_in_place_are_sent_whatever_their_version(start, policy, prompts):
+    engine, student = start(), copy.deepcopy(policy)
+    engine.sync(student, 0)
+    student.load_state_dict(changed(policy).state_dict())
+    engine.sync(student, 0)
+    compare(engine, student, prompts)
+
+
+def test_a_wrong_version_ends_the_run(start, policy, prompts):
+    engine = start(VersionStays)
+    engine.sync(policy, 0)
+    draw(engine, prompts)
+    engine.sync(changed(policy), 1)
+    with pytest.raises(RolloutError, match="version 0 in place of 1"):
+        draw(engine, prompts)
+
+
+@pytest.mark.parametrize("options", [OPTIONS, ADAPTERS], ids=["merged", "adapter"])
+def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, options):
+    student = ModelSource(lora=LoRA(rank=4)).load_model(tokenizer)
+    engine = start(options=options)
+    for version in range(3):
+        engine.sync(student, version)
+        groups = draw(engine, prompts)
+        assert {rollout.policy_version for group in groups for rollout in group} == {version}
+        compare(engine, student, prompts)
+        student = changed(student, 0.1)
+
+
+def test_an_untied_head_arrives(start, tokenizer, prompts, tmp_path):
+    tied = ModelSource().load_model(tokenizer).hf
+    tied.config.tie_word_embeddings = False
+    tied.lm_head.weight = torch.nn.Parameter(1.5 * tied.lm_head.weight.detach())
+    tied.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    student = ModelSource(str(tmp_path)).load_model(tokenizer)
+    assert student.hf.lm_head.weight is not student.hf.get_input_embeddings().weight
+    engine = start()
+    for version in range(2):
+        engine.sync(student, version)
+        compare(engine, student, prompts)
+        with torch.no_grad():
+            student.hf.lm_head.weight *= 1.2
+
+
+def test_a_prompt_that_vllm_would_cut_is_an_error(start, policy, prompts):
+    engine = start(options=VLLMOptions(kv_cache_gib=0.25, max_model_len=256))
+    engine.sync(policy, 0)
+    with pytest.raises(ValueError, match="longer than the 256 tokens"):
+        draw(engine, prompts)

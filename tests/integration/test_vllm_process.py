@@ -1,0 +1,68 @@
+"""vLLM as a child process of ``caopd fit``: what happens when it dies, and what is left when the run ends."""
+
+import copy
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from caopd.errors import RolloutError
+from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
+
+LONG = Sampling(temperature=1.0, max_new_tokens=400)
+NEVER_STOPS = (1,)
+"""The unknown token: completions go on to the length limit, and there is time to kill."""
+
+
+def traces():
+    """Files of vLLM and of ours that a run could leave behind."""
+    folders = (Path("/dev/shm"), Path("/tmp"))
+    return {path for folder in folders for path in folder.glob("*") if "caopd" in path.name or "psm_" in path.name}
+
+
+@pytest.fixture
+def start(policy, tokenizer):
+    """Starts an engine with a child of its own."""
+    left, engines = traces(), []
+
+    def make(max_restarts):
+        engine = VLLMEngine(options=VLLMOptions(kv_cache_gib=0.25), max_restarts=max_restarts)
+        engine.start(tokenizer)
+        talker = copy.deepcopy(policy)
+        talker.stop_token_ids = NEVER_STOPS
+        engine.sync(talker, 3)
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()
+    assert not engine_processes()
+    assert traces() <= left
+
+
+def engine_processes():
+    """The child that holds vLLM and what it has started."""
+    children = [child for child in psutil.Process().children() if "caopd.vllm_host" in child.cmdline()]
+    return [process for child in children for process in (child, *child.children(recursive=True))]
+
+
+def test_an_engine_that_is_killed_while_it_draws_draws_the_same_again(start):
+    engine = start(max_restarts=1)
+    requests = [RolloutRequest((5, 6, 7 + n), n) for n in range(16)]
+    expected = engine.generate(requests, 4, LONG)
+    killer = threading.Timer(0.2, engine_processes()[0].kill)
+    killer.start()
+    groups = engine.generate(requests, 4, LONG)
+    killer.join()
+    assert engine._restarts_left == 0, "it was not killed while it drew"
+    assert [[r.token_ids for r in group] for group in groups] == [[r.token_ids for r in group] for group in expected]
+    assert {r.policy_version for group in groups for r in group} == {3}
+
+
+def test_an_engine_that_dies_too_often_ends_in_an_error(start):
+    engine = start(max_restarts=0)
+    engine_processes()[0].kill()
+    with pytest.raises(RolloutError, match=r"(?s)ended 1 times .* checkpoint is intact"):
+        engine.generate([RolloutRequest((5, 6, 7), 0)], 4, LONG)
