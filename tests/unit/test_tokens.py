@@ -58,6 +58,7 @@ def check_revision(tokenizer, verified, num_kept, text, num_kept_behind=0):
     revised = revised_completion(verified, 0.375, INLINE, tokenizer)
     assert revised.token_ids[:num_kept] == ids[:num_kept]
     assert decoded(tokenizer, revised.token_ids) == text
+    assert revised.sampled_logprobs == (-0.5,) * num_kept + (None,) * (len(revised.token_ids) - num_kept)
     num_marked = len(revised.token_ids) - num_kept - num_kept_behind
     assert num_marked > 0
     assert revised.confidence_mask == (False,) * num_kept + (True,) * num_marked + (False,) * num_kept_behind
@@ -69,7 +70,7 @@ def check_revision(tokenizer, verified, num_kept, text, num_kept_behind=0):
 def test_a_token_that_reaches_into_the_segment_keeps_what_is_outside(tokenizer, sampled):
     six, start, stated, revised, end = ids_of(tokenizer, "6", "\nConfidence: ", "1.00", "0.38", "<|end|>")
     completion = revised_completion(sampled(tokenizer, [six, start, stated, end]), 0.375, INLINE, tokenizer)
-    assert completion == Completion((six, start, revised, end), (False, True, True, True))
+    assert completion == Completion((six, start, revised, end), (False, True, True, True), (-0.5, None, None, None))
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -78,7 +79,7 @@ def test_a_missing_segment_is_appended_on_a_line_of_its_own(tokenizer, sampled, 
     stop = StopReason.EOS if ended else StopReason.LENGTH
     verified = sampled(tokenizer, [six, end] if ended else [six], stop)
     completion = revised_completion(verified, 0.375, INLINE, tokenizer)
-    assert completion == Completion((six, start, revised, end), (False, True, True, True))
+    assert completion == Completion((six, start, revised, end), (False, True, True, True), (-0.5, None, None, None))
 
 
 def test_a_missing_segment_behind_a_line_end_gets_no_empty_line(tokenizer, sampled):
@@ -91,7 +92,7 @@ def test_a_segment_cut_by_the_length_limit_is_completed_and_ended(tokenizer, sam
     verified = sampled(tokenizer, [six, start], StopReason.LENGTH)
     assert verified.reading.outcome is ConfidenceOutcome.MALFORMED
     completion = revised_completion(verified, 0.375, INLINE, tokenizer)
-    assert completion == Completion((six, start, revised, end), (False, True, True, True))
+    assert completion == Completion((six, start, revised, end), (False, True, True, True), (-0.5, None, None, None))
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -202,6 +203,7 @@ def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled
         verified = sampled(tokenizer, ids_of(tokenizer, *pieces))
         completion = sampled_completion(verified, lambda ids: decoded(tokenizer, ids))
         assert completion.token_ids == verified.rollout.token_ids
+        assert completion.sampled_logprobs == verified.rollout.logprobs
         return [piece for piece, is_marked in zip(pieces, completion.confidence_mask, strict=True) if is_marked]
 
     start = "\nConfidence: "
@@ -214,7 +216,8 @@ def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled
 
 def sample(student, teacher, completion, marked=1, weight=1.0, copies=True):
     mask = (False,) * (len(completion) - marked) + (True,) * marked
-    return TokenizedSample(student, teacher, Completion(completion, mask), weight, copies)
+    logprobs = tuple(None if is_marked else -0.01 * token for token, is_marked in zip(completion, mask, strict=True))
+    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weight, copies)
 
 
 SAMPLES = [
@@ -257,6 +260,22 @@ def test_completion_streams_keep_the_order_of_the_samples():
     assert batch.weight_B.tolist() == [0.5, 1.0, 0.0]
     assert batch.copies_context_B.tolist() == [True, False, True]
     assert not (batch.confidence_mask_BC & ~batch.completion_mask_BC).any()
+
+
+def test_sampled_logprobs_stand_at_their_tokens():
+    """NaN where a token was not sampled, 0 at padding."""
+    batch = collate(SAMPLES, DENOMINATORS, pad_token_id=99)
+    nan = torch.nan
+    expected_BC = torch.tensor([[-0.21, -0.22, nan, 0], [-0.41, -0.42, nan, nan], [nan, 0, 0, 0]])
+    torch.testing.assert_close(batch.sampled_logprob_BC, expected_BC, equal_nan=True)
+    assert batch.sampled_logprob_BC.dtype == torch.float32
+    assert not batch.sampled_logprob_BC[~batch.completion_mask_BC].any()
+
+
+def test_sampled_logprobs_are_float32_where_none_is_known():
+    batch = collate(SAMPLES[2:], DENOMINATORS, pad_token_id=99)
+    assert batch.sampled_logprob_BC.isnan().tolist() == [[True]]
+    assert batch.sampled_logprob_BC.dtype == torch.float32
 
 
 def test_to_moves_every_tensor_and_keeps_the_denominators():
