@@ -184,6 +184,26 @@ def revised_completion(
     return Completion((*ids[:before], *segment_ids, *rest), mask, logprobs)
 
 
+def written_completion(
+    text: str, confidence: float | None, confidence_format: ConfidenceFormat, tokenizer: PreTrainedTokenizerBase
+) -> Completion:
+    """Encode a response that nobody sampled, its confidence on a line of its own behind it, and an end of sequence.
+
+    Args:
+        text: Without a confidence segment.
+        confidence: What the segment states; None leaves it out.
+        confidence_format: Renders the segment.
+        tokenizer: Encodes both.
+    """
+    ids, segment_ids = _encode_behind(tokenizer, (), text), ()
+    if confidence is not None:
+        segment = ("" if text.endswith("\n") else "\n") + confidence_format.render(confidence)
+        segment_ids = (*_encode_behind(tokenizer, ids, segment), tokenizer.eos_token_id)
+    rest = segment_ids or (tokenizer.eos_token_id,)
+    mask = (False,) * len(ids) + (bool(segment_ids),) * len(rest)
+    return Completion((*ids, *rest), mask, (None,) * len(mask))
+
+
 def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """Decode ids exactly as the rollout engines do: without special tokens, without cleaning up spaces."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

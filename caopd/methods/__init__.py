@@ -4,5 +4,6 @@ from caopd.methods.base import Distillation, Method
 from caopd.methods.caopd import CaOPD
 from caopd.methods.sdft import SDFT
 from caopd.methods.sdpo import SDPO
+from caopd.methods.sft import SFT
 
-__all__ = ["SDFT", "SDPO", "CaOPD", "Distillation", "Method"]
+__all__ = ["SDFT", "SDPO", "SFT", "CaOPD", "Distillation", "Method"]

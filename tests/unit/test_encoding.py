@@ -3,10 +3,10 @@ import pytest
 from caopd.confidence import InlineConfidence
 from caopd.encoding import SampleEncoder
 from caopd.errors import DataError, PromptTooLongError
-from caopd.methods import SDFT, SDPO, CaOPD
+from caopd.methods import SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
 from caopd.tasks import DrawTask
-from caopd.types import Example, StopReason, TeacherContext, TrainSample
+from caopd.types import Example, Response, StopReason, TeacherContext, TrainSample
 
 FORM = InlineConfidence()
 SYSTEM = Example("long", "Q" * 40, "6", system="S" * 30, demonstration="D" * 50)
@@ -123,6 +123,22 @@ def test_the_known_context_is_checked_before_the_first_rollout(encoder, tokenize
     with pytest.raises(PromptTooLongError, match=r"teacher's prompt \(demonstration\) of example 'long'"):
         limited(tokenizer, length + 7).check([SYSTEM], CaOPD(SDFT()))
     limited(tokenizer, length + 7).check([SYSTEM], CaOPD(SDPO()))
+
+
+def test_a_written_response_is_trained_on_behind_the_students_prompt(encoder, tokenizer, examples):
+    (tokenized,) = encoder.encode([TrainSample(examples[0], Response("65"), None, confidence=1.0)])
+    assert tokenizer.decode(tokenized.completion.token_ids) == "65\nConfidence: 1.00<|end|>"
+    assert tokenized.student_prompt_ids == tokenized.teacher_prompt_ids == encoder.student_prompts(examples[:1])[0]
+    assert not tokenized.copies_context
+
+
+def test_without_rollouts_all_that_is_trained_on_is_checked(encoder, tokenizer):
+    """The demonstration of 50 tokens, and not the longest completion that could be sampled."""
+    (tokenized,) = encoder.encode([TrainSample(SYSTEM, Response(SYSTEM.demonstration), None, 1.0)])
+    length = len(tokenized.student_prompt_ids) + len(tokenized.completion.token_ids)
+    limited(tokenizer, length, max_new_tokens=500).check([SYSTEM], SFT())
+    with pytest.raises(PromptTooLongError, match="'long'"):
+        limited(tokenizer, length - 1, max_new_tokens=1).check([SYSTEM], SFT())
 
 
 @pytest.mark.parametrize("confidence", [None, 0.38])

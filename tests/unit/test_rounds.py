@@ -10,6 +10,7 @@ from caopd.types import (
     ConfidenceOutcome,
     ConfidenceReading,
     Example,
+    Response,
     Rollout,
     StopReason,
     TeacherContext,
@@ -88,6 +89,12 @@ def test_what_nothing_is_known_of_is_absent_and_not_zero():
     assert "mean_confidence" not in statistics
     assert "mu_hat" not in statistics
     assert not any(math.isnan(value) for value in statistics.values())
+
+
+def test_a_round_without_rollouts_says_what_it_can():
+    groups = [VerifiedGroup(EXAMPLE, (), None)]
+    samples = [TrainSample(EXAMPLE, Response("B"), None, weight=weight) for weight in (1.0, 0.0)]
+    assert round_statistics(groups, samples) == {"without_weight": 0.5}
 
 
 @pytest.mark.parametrize("method", [SDFT(), CaOPD(SDFT())])

@@ -15,6 +15,7 @@ from caopd.tokens import (
     encode_prompts,
     revised_completion,
     sampled_completion,
+    written_completion,
 )
 from caopd.types import ConfidenceOutcome, StopReason
 
@@ -196,6 +197,40 @@ def test_the_tokenizer_of_smollm2_is_spliced(sampled):
         assert num_kept >= 1
         revised = check_revision(tokenizer, verified, num_kept, text[:start] + "Confidence: 0.38")
         assert revised.token_ids[-1] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("text", ["6", "65\n"])
+@pytest.mark.parametrize("form", [INLINE, TagConfidence()])
+def test_a_written_response_ends_with_its_confidence(tokenizer, text, form):
+    completion = written_completion(text, 0.375, form, tokenizer)
+    before = len(tokenizer(text)["input_ids"])
+    assert decoded(tokenizer, completion.token_ids) == text.rstrip("\n") + "\n" + form.render(0.375)
+    assert completion.token_ids[-1] == tokenizer.eos_token_id
+    assert decoded(tokenizer, completion.token_ids[:before]) == text
+    marked = len(completion.token_ids) - before
+    assert completion.confidence_mask == (False,) * before + (True,) * marked
+    assert completion.sampled_logprobs == (None,) * len(completion.token_ids)
+
+
+def test_a_written_response_without_a_confidence_just_ends(tokenizer):
+    ids = (*ids_of(tokenizer, "6"), tokenizer.eos_token_id)
+    assert written_completion("6", None, INLINE, tokenizer) == Completion(ids, (False, False), (None, None))
+
+
+@pytest.mark.parametrize("prepend_scheme", ["never", "first"])
+@pytest.mark.parametrize("text", ["B", "Größe 😀\n\nB"])
+def test_a_written_response_reads_as_it_was_written(prepend_scheme, text):
+    tokenizer = byte_fallback_tokenizer(prepend_scheme)
+    completion = written_completion(text, 1.0, INLINE, tokenizer)
+    assert decoded(tokenizer, completion.token_ids) == text + "\nConfidence: 1.00"
+
+
+def test_a_written_response_has_the_tokens_that_a_student_would_sample(tokenizer, sampled):
+    """As a rollout that says the same: nothing but the origin differs."""
+    six, start, stated, end = ids_of(tokenizer, "6", "\nConfidence: ", "1.00", "<|end|>")
+    rollout = sampled_completion(sampled(tokenizer, [six, start, stated, end]), lambda ids: decoded(tokenizer, ids))
+    written = written_completion("6", 1.0, INLINE, tokenizer)
+    assert (written.token_ids, written.confidence_mask) == (rollout.token_ids, rollout.confidence_mask)
 
 
 def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled):

@@ -85,7 +85,7 @@ def test_blocks_within_a_chunk_change_nothing(monkeypatch):
     case = make_case()
     expected_loss, expected = case.chunked(JSD, FORWARD)
     expected_gradients = gradients(expected_loss, case)
-    monkeypatch.setattr("caopd.losses.chunked._CPU_BLOCK", 2 * 23 + 1)
+    monkeypatch.setattr("caopd.losses.blocks._CPU_BLOCK", 2 * 23 + 1)
     loss, statistics = case.chunked(JSD, FORWARD)
     torch.testing.assert_close((loss, *statistics), (expected_loss, *expected))
     torch.testing.assert_close(gradients(loss, case), expected_gradients)
