@@ -23,7 +23,7 @@ from caopd.methods import Method
 from caopd.module import DistillationModule
 from caopd.phases import Phase, PhaseClock, PhaseListener
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling, TransformersEngine
-from caopd.rounds import RoundConfig, known_teacher_context, round_statistics
+from caopd.rounds import RoundConfig, known_teacher_context, method_statistics, round_statistics
 from caopd.seeds import derive_seed
 from caopd.tasks import Task
 from caopd.types import Example, TrainSample, VerifiedGroup, VerifiedRollout
@@ -201,7 +201,7 @@ class RolloutDataModule(LightningDataModule):
             groups = self._run_round(number)
         self._keep(number, groups)
         samples = self._train_samples(groups)
-        self.statistics = round_statistics(groups, samples)
+        self.statistics = round_statistics(groups, samples) | method_statistics(groups, self.method)
         with self.clock("verify"):
             tokenized = self._encoder(self.sampling).encode(samples)
         model = self._model

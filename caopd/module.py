@@ -165,6 +165,9 @@ class DistillationModule(LightningModule):
             weight_T=self.loss.token_weights(mask_BC, batch.weight_B, batch.denominators),
             confidence_mask_T=batch.confidence_mask_BC[mask_BC],
             target_T=batch.completion_ids_BC[mask_BC],
+            sampled_logprob_T=batch.sampled_logprob_BC[mask_BC],
+            advantage_T=batch.advantage_B.repeat_interleave(mask_BC.sum(dim=1)),
+            temperature=self.trainer.datamodule.sampling.temperature,  # type: ignore[attr-defined]
         )
 
     def _count(self, batch: TokenBatch, output: LossOutput, target_T: Tensor) -> None:

@@ -70,6 +70,17 @@ def known_teacher_context(
     return next((sample.context for sample in samples if sample.context is not None), None)
 
 
+def method_statistics(groups: Sequence[VerifiedGroup], method: Method) -> dict[str, float]:
+    """Return the means over the groups of what the method says of each.
+
+    Args:
+        groups: All groups of the round.
+        method: Trains on them.
+    """
+    each = [method.statistics(group) for group in groups]
+    return {name: fmean(statistics[name] for statistics in each) for name in each[0]}
+
+
 def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
     """Return what a round is judged by; what no rollout says is absent, such as a mean confidence where none is stated.
 

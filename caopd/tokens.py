@@ -52,6 +52,7 @@ class TokenizedSample:
         completion: Follows either prompt.
         weight: Weight in the loss.
         copies_context: Whether the completion states the confidence that stands in the teacher's context.
+        advantage: The sample's, None where the method gives none.
     """
 
     student_prompt_ids: tuple[int, ...]
@@ -59,6 +60,7 @@ class TokenizedSample:
     completion: Completion
     weight: float
     copies_context: bool
+    advantage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class TokenBatch:
         sampled_logprob_BC: The engine's log-probabilities (nats) of the completion ids, under the model's unscaled
             distribution, float32; NaN at tokens that were not sampled as they stand, 0 at padding.
         weight_B: Weight in the loss, float32.
+        advantage_B: Advantage, float32; NaN where the method gives none.
         copies_context_B: Whether the completion states its context's confidence.
         denominators: Totals over the whole optimizer step: all micro-batches, all processes.
     """
@@ -93,6 +96,7 @@ class TokenBatch:
     confidence_mask_BC: Tensor
     sampled_logprob_BC: Tensor
     weight_B: Tensor
+    advantage_B: Tensor
     copies_context_B: Tensor
     denominators: Denominators
 
@@ -272,10 +276,7 @@ def collate(samples: Sequence[TokenizedSample], denominators: Denominators, pad_
     student = _pad_side([s.student_prompt_ids for s in samples], samples, pad_token_id)
     teacher = _pad_side([s.teacher_prompt_ids for s in samples], samples, pad_token_id)
     completions = [torch.tensor(s.completion.token_ids) for s in samples]
-    logprobs = [
-        torch.tensor([torch.nan if v is None else v for v in s.completion.sampled_logprobs], dtype=torch.float32)
-        for s in samples
-    ]
+    logprobs = [_or_nan(s.completion.sampled_logprobs) for s in samples]
     return TokenBatch(
         *student,
         *teacher,
@@ -284,9 +285,15 @@ def collate(samples: Sequence[TokenizedSample], denominators: Denominators, pad_
         confidence_mask_BC=pad_sequence([torch.tensor(s.completion.confidence_mask) for s in samples], True),
         sampled_logprob_BC=pad_sequence(logprobs, batch_first=True),
         weight_B=torch.tensor([s.weight for s in samples], dtype=torch.float32),
+        advantage_B=_or_nan([s.advantage for s in samples]),
         copies_context_B=torch.tensor([s.copies_context for s in samples]),
         denominators=denominators,
     )
+
+
+def _or_nan(values: Sequence[float | None]) -> Tensor:
+    """Return float32 values, NaN for None."""
+    return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
 
 
 def _pad_side(

@@ -55,6 +55,8 @@ class Signal(StrEnum):
 
     CONTEXT = "context"
     """A teacher that sees more than the student."""
+    ADVANTAGE = "advantage"
+    """How much better a rollout is than the rest of its group."""
     COMPLETION = "completion"
     """The completion itself, which is right."""
 
@@ -210,6 +212,7 @@ class TrainSample:
         confidence: Overwrites the completion's confidence segment, or is appended to a written one; None trains on the
             completion as it is.
         weight: Weight in the loss; 0 means that the method had nothing to teach here.
+        advantage: How much better the rollout is than the rest of its group; None where the method does not say.
     """
 
     example: Example
@@ -217,3 +220,4 @@ class TrainSample:
     context: TeacherContext | None
     confidence: float | None = None
     weight: float = 1.0
+    advantage: float | None = None

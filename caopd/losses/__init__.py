@@ -13,8 +13,11 @@ from caopd.losses.chunked import TokenStatistics, chunked_divergence
 from caopd.losses.cross_entropy import CrossEntropyLoss
 from caopd.losses.distillation import DistillationLoss, segment_totals
 from caopd.losses.divergence import Divergence, DivergenceName, token_divergence
+from caopd.losses.policy_gradient import PolicyGradientLoss
 
-LOSSES: dict[str, type[TrainingLoss]] = {loss.signal: loss for loss in (DistillationLoss, CrossEntropyLoss)}
+LOSSES: dict[str, type[TrainingLoss]] = {
+    loss.signal: loss for loss in (DistillationLoss, PolicyGradientLoss, CrossEntropyLoss)
+}
 """What samples are trained on by default, by the signal that they carry."""
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "DivergenceName",
     "LossOutput",
     "ModelOutput",
+    "PolicyGradientLoss",
     "Reduction",
     "SegmentTotal",
     "TokenStatistics",

@@ -41,11 +41,18 @@ class TokenStreams:
         weight_T: Weight in the loss, by :meth:`TrainingLoss.token_weights`.
         confidence_mask_T: True in the confidence segment.
         target_T: Token ids, int64.
+        sampled_logprob_T: The engine's log-probability of the token, nats, under the model's unscaled distribution;
+            NaN where the token was not sampled as it stands.
+        advantage_T: Advantage of the token's sequence; NaN where the method gives none.
+        temperature: That of the sampling.
     """
 
     weight_T: Tensor
     confidence_mask_T: Tensor
     target_T: Tensor
+    sampled_logprob_T: Tensor
+    advantage_T: Tensor
+    temperature: float
 
 
 class SegmentTotal(NamedTuple):
@@ -102,7 +109,7 @@ class TrainingLoss(ABC):
 
     signal: ClassVar[str]
     """What it trains on, one of :class:`caopd.types.Signal`: methods whose samples carry it use this loss."""
-    logged: ClassVar[tuple[str, ...]]
+    logged: tuple[str, ...]
     """Names of the means over counted tokens that are logged under ``train/``."""
 
     def __init__(

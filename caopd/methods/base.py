@@ -25,6 +25,14 @@ class Method(ABC):
             group: The rollouts of one prompt with verdicts, readings and mu_hat.
         """
 
+    def statistics(self, group: VerifiedGroup) -> dict[str, float]:
+        """Return numbers whose means over the groups of a round are logged under ``rollout/``.
+
+        Args:
+            group: The rollouts of one prompt.
+        """
+        return {}
+
     @abstractmethod
     def check_example(self, example: Example) -> None:
         """Raise if the method cannot use ``example``; called for every training row before the first rollout.

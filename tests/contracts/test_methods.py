@@ -6,18 +6,20 @@ import pytest
 
 from caopd.errors import DataError
 from caopd.losses import LOSSES
-from caopd.methods import SDFT, SDPO, SFT, CaOPD
+from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import CONTEXT_TEMPLATES
 from caopd.types import Example, Signal, VerifiedGroup
 
 DISTILLATIONS = [SDFT(), SDPO(), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
 WITHOUT_ROLLOUTS = [SFT(), SFT(demonstration_confidence=None)]
-METHODS = [*DISTILLATIONS, *WITHOUT_ROLLOUTS]
+POLICY_GRADIENTS = [GRPO(), GRPO(scale_by_std=False), RLCR(), CAR()]
+METHODS = [*DISTILLATIONS, *POLICY_GRADIENTS, *WITHOUT_ROLLOUTS]
 EXAMPLE = Example("7", "Q", "B", demonstration="DEMONSTRATION")
 CORRECT = [*itertools.product([True, False], repeat=3)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=repr)
 every_distillation = pytest.mark.parametrize("method", DISTILLATIONS, ids=repr)
-every_method_with_rollouts = pytest.mark.parametrize("method", DISTILLATIONS, ids=repr)
+every_policy_gradient = pytest.mark.parametrize("method", POLICY_GRADIENTS, ids=repr)
+every_method_with_rollouts = pytest.mark.parametrize("method", [*DISTILLATIONS, *POLICY_GRADIENTS], ids=repr)
 every_group = pytest.mark.parametrize("correct", CORRECT, ids=str)
 every_estimate = pytest.mark.parametrize("mu_hat", [None, 0.0, 0.4, 1.0])
 
@@ -95,6 +97,34 @@ def test_what_is_trained_on_has_a_loss_and_a_context_only_where_a_teacher_is_the
     assert method.signal in LOSSES
     samples = method.train_samples(group_with(group_of, [True, True], 0.5))
     assert all((sample.context is not None) == (method.signal is Signal.CONTEXT) for sample in samples)
+
+
+@every_method
+def test_samples_have_an_advantage_where_it_is_the_signal(group_of, method):
+    samples = method.train_samples(group_with(group_of, [True, False], 0.5))
+    assert all((sample.advantage is not None) == (method.signal is Signal.ADVANTAGE) for sample in samples)
+
+
+@every_method
+@every_group
+def test_statistics_have_the_same_names_in_every_group(group_of, method, correct):
+    statistics = method.statistics(group_with(group_of, correct, 0.4))
+    assert statistics.keys() == method.statistics(group_with(group_of, [True] * 3, 0.4)).keys()
+
+
+@every_policy_gradient
+@every_group
+def test_advantages_of_a_group_add_up_to_nothing(group_of, method, correct):
+    samples = method.train_samples(group_with(group_of, correct, None))
+    assert sum(sample.advantage for sample in samples) == pytest.approx(0, abs=1e-9)
+    assert {sample.weight for sample in samples} == {1.0}, "no group is dropped"
+
+
+@every_policy_gradient
+def test_a_correct_completion_is_better_than_a_wrong_one_of_the_same_confidence(group_of, method):
+    group = group_of(EXAMPLE, [("B\nConfidence: 0.60", True), ("C\nConfidence: 0.60", False)], None)
+    right, wrong = method.train_samples(group)
+    assert right.advantage > 0 > wrong.advantage
 
 
 @pytest.mark.parametrize("method", WITHOUT_ROLLOUTS, ids=repr)

@@ -3,7 +3,7 @@ import pytest
 from caopd.confidence import InlineConfidence
 from caopd.encoding import SampleEncoder
 from caopd.errors import DataError, PromptTooLongError
-from caopd.methods import SDFT, SDPO, SFT, CaOPD
+from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
 from caopd.tasks import DrawTask
 from caopd.types import Example, Response, StopReason, TeacherContext, TrainSample
@@ -58,7 +58,7 @@ def test_the_teachers_prompt_reads_as_its_messages(encoder, tokenizer, examples)
 def test_a_batch_is_encoded_as_one_by_one(encoder, tokenizer, sampled, examples):
     contexts = [None, TeacherContext("demonstration", "6", 1.0), TeacherContext("solution", "6", 0.5, True)]
     samples = [
-        TrainSample(example, completion, context, confidence, weight=0.5)
+        TrainSample(example, completion, context, confidence, weight=0.5, advantage=-1.5)
         for example in examples
         for completion in completions_of(tokenizer, sampled)
         for context in contexts
@@ -68,7 +68,7 @@ def test_a_batch_is_encoded_as_one_by_one(encoder, tokenizer, sampled, examples)
     assert together == [encoder.encode([sample])[0] for sample in samples]
     for sample, tokenized in zip(samples, together, strict=True):
         assert tokenized.student_prompt_ids == encoder.student_prompts([sample.example])[0]
-        assert tokenized.weight == 0.5
+        assert (tokenized.weight, tokenized.advantage) == (0.5, -1.5)
         if sample.context is None:
             assert tokenized.teacher_prompt_ids == tokenized.student_prompt_ids
         else:
@@ -171,6 +171,13 @@ def test_the_students_sequence_fits_the_model_too(encoder, tokenizer, sampled):
     except PromptTooLongError:
         return
     assert len(tokenized.student_prompt_ids) + len(tokenized.completion.token_ids) <= max_length
+
+
+def test_without_a_teachers_context_the_students_prompt_alone_must_fit(encoder, tokenizer):
+    tight = limited(tokenizer, len(encoder.student_prompts([SYSTEM])[0]) + 11)
+    tight.check([SYSTEM], GRPO())
+    with pytest.raises(PromptTooLongError, match="teacher"):
+        tight.check([SYSTEM], SDPO())
 
 
 def test_rows_are_checked_by_the_method(encoder):

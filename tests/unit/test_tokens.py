@@ -249,16 +249,16 @@ def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled
     assert marked("6", "<|end|>") == []
 
 
-def sample(student, teacher, completion, marked=1, weight=1.0, copies=True):
+def sample(student, teacher, completion, marked=1, weight=1.0, copies=True, advantage=None):
     mask = (False,) * (len(completion) - marked) + (True,) * marked
     logprobs = tuple(None if is_marked else -0.01 * token for token, is_marked in zip(completion, mask, strict=True))
-    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weight, copies)
+    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weight, copies, advantage)
 
 
 SAMPLES = [
     sample((11, 12, 13), (14, 15, 16, 17), (21, 22, 23), weight=0.5),
     sample((31,), (32, 33, 34, 35, 36, 37), (41, 42, 43, 44), marked=2, copies=False),
-    sample((51, 52), (53,), (61,), weight=0.0),
+    sample((51, 52), (53,), (61,), weight=0.0, advantage=-0.25),
 ]
 DENOMINATORS = Denominators(1.5, 6.0)
 
@@ -294,6 +294,7 @@ def test_completion_streams_keep_the_order_of_the_samples():
     assert batch.completion_ids_BC[batch.confidence_mask_BC].tolist() == [23, 43, 44, 61]
     assert batch.weight_B.tolist() == [0.5, 1.0, 0.0]
     assert batch.copies_context_B.tolist() == [True, False, True]
+    torch.testing.assert_close(batch.advantage_B, torch.tensor([torch.nan, torch.nan, -0.25]), equal_nan=True)
     assert not (batch.confidence_mask_BC & ~batch.completion_mask_BC).any()
 
 

@@ -89,8 +89,9 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     loss = DistillationLoss("reverse_kl", confidence="jsd", jsd_teacher_weight=0.3, chunk_size=4)
     weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
     target_T = torch.randint(17, (tokens,), generator=g)
+    nowhere_T = torch.full_like(weight_T, torch.nan)
     student, teacher = ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head)
-    output = loss(student, teacher, TokenStreams(weight_T, confidence_T, target_T))
+    output = loss(student, teacher, TokenStreams(weight_T, confidence_T, target_T, nowhere_T, nowhere_T, 1.0))
 
     logits = hidden @ head.T, teacher_hidden @ teacher_head.T
     value_T = torch.where(
