@@ -12,16 +12,16 @@ from caopd.losses import ModelOutput, PolicyGradientLoss, TokenStreams
 VOCABULARY, CLOSE = 19, {"rtol": 1e-10, "atol": 1e-12}
 
 
-def make_case(tokens=40, temperature=1.0, seed=0, drift=0.5):
+def make_case(tokens=40, temperature=1.0, seed=0, drift=0.5, vocabulary=VOCABULARY):
     """States, heads and streams in float64; old log-probabilities are off by ``drift`` standard normal nats."""
     g = torch.Generator().manual_seed(seed)
     hidden = torch.randn(tokens, 5, dtype=torch.float64, generator=g).requires_grad_()
-    head = torch.randn(VOCABULARY, 5, dtype=torch.float64, generator=g).requires_grad_()
+    head = torch.randn(vocabulary, 5, dtype=torch.float64, generator=g).requires_grad_()
     reference = ModelOutput(
         torch.randn(tokens, 5, dtype=torch.float64, generator=g),
-        torch.randn(VOCABULARY, 5, dtype=torch.float64, generator=g),
+        torch.randn(vocabulary, 5, dtype=torch.float64, generator=g),
     )
-    target_T = torch.randint(VOCABULARY, (tokens,), generator=g)
+    target_T = torch.randint(vocabulary, (tokens,), generator=g)
     logprob_T = (hidden @ head.T).detach().log_softmax(-1)[torch.arange(tokens), target_T]
     old_T = logprob_T + drift * torch.randn(tokens, dtype=torch.float64, generator=g)
     advantage_T = torch.randn(tokens, dtype=torch.float64, generator=g)
@@ -165,6 +165,23 @@ def test_float32_agrees():
     loss = PolicyGradientLoss(kl_coefficient=0.1)(single, other, streams).loss
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.1])
+def test_no_tensor_grows_with_tokens_times_vocabulary(coefficient, largest_tensor):
+    def largest(tokens, run):
+        hidden, head, reference, streams = make_case(tokens=tokens, vocabulary=500)
+        with largest_tensor() as mode:
+            run(hidden, head, reference, streams).backward()
+        return mode.largest
+
+    def chunked(hidden, head, reference, streams):
+        loss = PolicyGradientLoss(kl_coefficient=coefficient, chunk_size=8)
+        return loss(ModelOutput(hidden, head), reference if coefficient else None, streams).loss
+
+    assert largest(64, lambda *case: dense(*case, 0.2, 0.2, coefficient)[0]) == 64 * 500
+    for tokens in (64, 256):
+        assert largest(tokens, chunked) == 8 * 500
 
 
 def test_a_reference_is_needed_only_for_a_divergence_from_it():
