@@ -1,4 +1,7 @@
-"""CaOPD against SDFT on the embedded model over several seeds: ``python benchmarks/quickstart.py``.
+"""Methods on the embedded model over several seeds: ``python benchmarks/quickstart.py``.
+
+The first two methods are those of the README. ``--methods SFT GRPO RLCR CAR --name baselines`` are the others, with the
+same settings and as many rollouts; policy gradients train on all of them, in as many steps.
 
 Runs ``caopd fit --config configs/quickstart.yaml`` for every method and seed (questions, order and rollouts all
 follow the seed), one process each, and records the validation before and after training. Finished runs are kept: a
@@ -23,7 +26,13 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parent.parent
-METHODS = {"SDFT": ["--model.method=SDFT"], "CaOPD": []}
+ALL_TRAINED = ["--data.round.num_trained_rollouts=null", "--data.batch_size=256"]
+METHODS = {
+    "SDFT": ["--model.method=SDFT"],
+    "CaOPD": [],
+    "SFT": ["--model.method=SFT"],
+    **{name: [f"--model.method={name}", *ALL_TRAINED] for name in ("GRPO", "RLCR", "CAR")},
+}
 SHOWN = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence")
 
 
@@ -50,10 +59,10 @@ def run_one(method: str, seed: int, directory: Path) -> dict:
     return record
 
 
-def save_diagrams(directory: Path, seed: int, images: Path) -> None:
+def save_diagrams(directory: Path, methods: list[str], seed: int, images: Path) -> None:
     """Save the reliability diagrams that TensorBoard shows: of the base model, and of each method's last validation."""
     images.mkdir(parents=True, exist_ok=True)
-    for method in METHODS:
+    for method in methods:
         (events_file,) = (directory / f"{method}-{seed}").rglob("events*")
         events = EventAccumulator(str(events_file), size_guidance={"images": 0})
         events.Reload()
@@ -62,11 +71,11 @@ def save_diagrams(directory: Path, seed: int, images: Path) -> None:
         (images / f"quickstart-{method.lower()}.png").write_bytes(diagrams[-1].encoded_image_string)
 
 
-def summary(records: list[dict]) -> str:
+def summary(records: list[dict], methods: list[str]) -> str:
     """Return a Markdown table: mean and standard deviation over the seeds, then every run."""
     lines = ["| | seed | " + " | ".join(SHOWN) + " | seconds |", "|---|---|" + "---|" * (len(SHOWN) + 1)]
-    rows = {"base": [{**r, "final": r["initial"], "seconds": 0.0} for r in records if r["method"] == "SDFT"]}
-    rows |= {method: [r for r in records if r["method"] == method] for method in METHODS}
+    rows = {"base": [{**r, "final": r["initial"], "seconds": 0.0} for r in records if r["method"] == methods[0]]}
+    rows |= {method: [r for r in records if r["method"] == method] for method in methods}
     for name, runs in rows.items():
         cells = [_mean_and_spread([run["final"][key] for run in runs]) for key in SHOWN]
         seconds = f"{statistics.median(run['seconds'] for run in runs):.0f} (median)" if name != "base" else ""
@@ -86,15 +95,19 @@ def _mean_and_spread(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["SDFT", "CaOPD"])
+    parser.add_argument("--name", default="quickstart", help="of the result files")
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-quickstart")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "quickstart")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(arguments.processes) as pool:
         jobs = [
-            pool.submit(run_one, method, seed, arguments.directory) for seed in arguments.seeds for method in METHODS
+            pool.submit(run_one, method, seed, arguments.directory)
+            for seed in arguments.seeds
+            for method in arguments.methods
         ]
         records = [job.result() for job in jobs]
     environment = {
@@ -106,17 +119,17 @@ def main() -> None:
         "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd")},
         "config": "configs/quickstart.yaml",
     }
-    arguments.output.with_suffix(".json").write_text(
-        json.dumps({"environment": environment, "runs": records}, indent=2) + "\n"
-    )
-    table = summary(records)
-    arguments.output.with_suffix(".md").write_text(
-        "# CaOPD and SDFT on the embedded model\n\n"
-        f"`python benchmarks/quickstart.py`; {environment['cpus']} CPU cores, {arguments.processes} runs at a time, "
+    output = arguments.results / arguments.name
+    output.with_suffix(".json").write_text(json.dumps({"environment": environment, "runs": records}, indent=2) + "\n")
+    table = summary(records, arguments.methods)
+    call = " ".join(["python benchmarks/quickstart.py", "--methods", *arguments.methods, "--name", arguments.name])
+    output.with_suffix(".md").write_text(
+        f"# {', '.join(arguments.methods)} on the embedded model\n\n"
+        f"`{call}`; {environment['cpus']} CPU cores, {arguments.processes} runs at a time, "
         f"one thread each; {environment['timestamp'][:10]}. 2,000 held-out questions, greedy completions; mean ± "
         "standard deviation over the seeds. Nothing was tuned on these seeds.\n\n" + table + "\n"
     )
-    save_diagrams(arguments.directory, arguments.seeds[0], ROOT / "docs" / "images")
+    save_diagrams(arguments.directory, arguments.methods, arguments.seeds[0], ROOT / "docs" / "images")
     print(table)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from caopd.errors import ConfigError
-from caopd.losses import Denominators, DistillationLoss
+from caopd.losses import Denominators, TrainingLoss
 from caopd.seeds import derive_seed
 from caopd.tokens import TokenBatch, TokenizedSample, collate
 
@@ -44,7 +44,7 @@ class BatchPlan:
             )
 
     def micro_batches(
-        self, samples: Sequence[TokenizedSample], rank: int, loss: DistillationLoss, pad_token_id: int
+        self, samples: Sequence[TokenizedSample], rank: int, loss: TrainingLoss, pad_token_id: int
     ) -> list[TokenBatch]:
         """Return the micro-batches of one process, in order; each knows the denominators of its optimizer step.
 
@@ -69,7 +69,7 @@ class BatchPlan:
         return batches
 
 
-def step_denominators(step: Sequence[TokenizedSample], loss: DistillationLoss) -> Denominators:
+def step_denominators(step: Sequence[TokenizedSample], loss: TrainingLoss) -> Denominators:
     """Return the totals over all samples of one optimizer step."""
     lengths = [len(sample.completion.token_ids) for sample in step]
     return loss.denominators(lengths, [sample.weight for sample in step])

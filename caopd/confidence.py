@@ -1,7 +1,8 @@
 """Stated confidence: the sentence that asks for it, its rendering, its parser.
 
 The only owner of the string ``Confidence:``. A format is a small class behind :class:`ConfidenceFormat`:
-:class:`InlineConfidence` is the paper's line (arXiv 2604.16830, section 3), :class:`TagConfidence` a tag.
+:class:`InlineConfidence` is the paper's line (arXiv 2604.16830, section 3), :class:`TagConfidence` a tag,
+:class:`RLCRConfidence` the last of four tags.
 
 What the parsers hold to:
 
@@ -173,6 +174,29 @@ class TagConfidence:
             return ConfidenceReading(value=None, span=span, outcome=ConfidenceOutcome.MALFORMED)
         value, outcome = _read_value(text[value_start : closing.start()])
         return ConfidenceReading(value=value, span=(start, closing.end()), outcome=outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class RLCRConfidence(TagConfidence):
+    """The form of RLCR (arXiv 2507.16806): reasoning, answer, analysis of the uncertainty, confidence, each in a tag.
+
+    Written and read as :class:`TagConfidence`; only what is asked for differs. The first tag is ``<reasoning>``, as in
+    the prompts of this package's tasks, where the paper has ``<think>``, which some chat templates take for themselves.
+
+    Example:
+        >>> RLCRConfidence().parse("<answer>B</answer><analysis>C?</analysis><confidence>0.6</confidence>").value
+        0.6
+    """
+
+    @property
+    def instruction(self) -> str:
+        """Sentences that ask for the four tags."""
+        return (
+            "Respond in four parts: your reasoning in `<reasoning>...</reasoning>`, your final answer in "
+            "`<answer>...</answer>`, an analysis of what speaks for and against that answer in "
+            "`<analysis>...</analysis>`, and last how confident you are that it is correct, in "
+            "`<confidence>p</confidence>`, with p between 0.00 and 1.00."
+        )
 
 
 def _two_decimals(confidence: float) -> str:

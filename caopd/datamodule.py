@@ -24,7 +24,7 @@ from caopd.module import DistillationModule
 from caopd.parity import ParityConfig, check_parity
 from caopd.phases import Phase, PhaseClock, PhaseListener
 from caopd.rollouts import AutoEngine, RolloutEngine, RolloutRequest, Sampling
-from caopd.rounds import RoundConfig, known_teacher_context, round_statistics
+from caopd.rounds import RoundConfig, known_teacher_context, method_statistics, round_statistics
 from caopd.seeds import derive_seed
 from caopd.tasks import Task
 from caopd.types import Example, TrainSample, VerifiedGroup, VerifiedRollout
@@ -97,7 +97,7 @@ class RolloutDataModule(LightningDataModule):
         if round.num_rollouts < method.min_rollouts:
             raise ConfigError(
                 f"Expected `num_rollouts` (G) to be at least {method.min_rollouts} for {type(method).__name__}, but "
-                f"got {round.num_rollouts}: a rollout needs another one of its group as solution."
+                f"got {round.num_rollouts}: a rollout needs the others of its group."
             )
 
     def setup(self, stage: str) -> None:
@@ -138,7 +138,8 @@ class RolloutDataModule(LightningDataModule):
                 f"Expected `num_prompts_per_round` = {self.round.num_prompts_per_round} to be a multiple of the number "
                 f"of processes, {trainer.world_size}: groups are kept whole."
             )
-        self._plan.check(self.round.num_samples)
+        self._plan.check(self._num_samples)
+        self._check_loss()
         examples = self.task.examples("train")
         if self.round.num_prompts_per_round > len(examples):
             raise ConfigError(
@@ -147,6 +148,16 @@ class RolloutDataModule(LightningDataModule):
             )
         self._encoder(self.sampling).check(examples, self.method)
         self._examples["train"] = examples
+
+    def _check_loss(self) -> None:
+        """Raise where the loss cannot be right on what will be drawn, or the estimator asks a teacher that is not."""
+        loss, sampling = self._model.loss, self.sampling
+        loss.check_sampling(sampling.temperature, sampling.top_p < 1 or sampling.top_k > 0, self.steps_per_round)
+        if self.estimator.num_teacher_rollouts and not loss.needs_teacher:
+            raise ConfigError(
+                f"Expected an estimator that needs no teacher, since {type(loss).__name__} trains without one, but got "
+                f"{type(self.estimator).__name__}: change `data.estimator`."
+            )
 
     def _check_accumulation(self) -> None:
         """Raise where an optimizer step would not see the samples that its denominators count."""
@@ -169,7 +180,12 @@ class RolloutDataModule(LightningDataModule):
     def steps_per_round(self) -> int:
         """Optimizer steps that train on one round."""
         plan = self._plan
-        return -(-self.round.num_samples // (plan.batch_size * plan.accumulate * plan.world_size))
+        return -(-self._num_samples // (plan.batch_size * plan.accumulate * plan.world_size))
+
+    @property
+    def _num_samples(self) -> int:
+        """Training samples in a round; a method that trains without rollouts makes one of every prompt."""
+        return self.round.num_samples if self.method.min_rollouts else self.round.num_prompts_per_round
 
     def train_dataloader(self) -> RoundBatches:
         """Run the current epoch's rollout round and return this process's micro-batches.
@@ -190,7 +206,9 @@ class RolloutDataModule(LightningDataModule):
             groups = self._run_round(number)
         self._keep(number, groups)
         samples = self._train_samples(groups)
-        self.statistics = round_statistics(groups, samples) | self._parity_values
+        self.statistics = (
+            round_statistics(groups, samples) | method_statistics(groups, self.method) | self._parity_values
+        )
         with self.clock("verify"):
             tokenized = self._encoder(self.sampling).encode(samples)
         model = self._model
@@ -245,6 +263,8 @@ class RolloutDataModule(LightningDataModule):
         size = self.round.num_prompts_per_round
         positions = prompt_positions(number, size)
         indices = prompt_indices(positions, len(self._examples["train"]), self.seed)
+        if self.method.min_rollouts == 0:
+            return [VerifiedGroup(self._examples["train"][index], (), mu_hat=None) for index in indices]
         share = size // self._trainer.world_size
         mine = slice(self._trainer.global_rank * share, (self._trainer.global_rank + 1) * share)
         examples = [self._examples["train"][index] for index in indices[mine]]

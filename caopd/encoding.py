@@ -17,8 +17,9 @@ from caopd.tokens import (
     encode_prompts,
     revised_completion,
     sampled_completion,
+    written_completion,
 )
-from caopd.types import Example, TeacherContext, TrainSample
+from caopd.types import Example, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
 
 _EMPTY_SOLUTION = TeacherContext("solution", "", 1.0, empirical=True)
 
@@ -106,7 +107,7 @@ class SampleEncoder:
         for index, prompt in zip(taught, prompts, strict=True):
             teachers[index] = prompt
         return [
-            TokenizedSample(student, teacher, completion, sample.weight, self._copies_context(sample))
+            TokenizedSample(student, teacher, completion, sample.weight, self._copies_context(sample), sample.advantage)
             for student, teacher, completion, sample in zip(students, teachers, completions, samples, strict=True)
         ]
 
@@ -119,7 +120,12 @@ class SampleEncoder:
         """
         for example in examples:
             method.check_example(example)
+        if method.min_rollouts == 0:  # all that will be trained on is known
+            self.encode([s for example in examples for s in method.train_samples(VerifiedGroup(example, (), None))])
+            return
         self.student_prompts(examples)
+        if method.signal is not Signal.CONTEXT:
+            return
         contexts = [(example, method.known_context(example)) for example in examples]
         self.teacher_prompts([(example, context) for example, context in contexts if context is not None])
         # What a rollout will show the teacher is at most as long as the longest completion.
@@ -127,13 +133,19 @@ class SampleEncoder:
         self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
 
     def _completion(self, sample: TrainSample) -> Completion:
+        if isinstance(sample.rollout, Response):
+            return written_completion(sample.rollout.text, sample.confidence, self.confidence_format, self.tokenizer)
         if sample.confidence is None:
             return sampled_completion(sample.rollout, lambda ids: decode_ids(self.tokenizer, ids))
         return revised_completion(sample.rollout, sample.confidence, self.confidence_format, self.tokenizer)
 
     def _copies_context(self, sample: TrainSample) -> bool:
-        stated = sample.confidence if sample.confidence is not None else sample.rollout.reading.value
-        if sample.context is None or sample.context.confidence is None or stated is None:
+        if sample.context is None or sample.context.confidence is None:
+            return False
+        stated = sample.confidence
+        if stated is None and not isinstance(sample.rollout, Response):
+            stated = sample.rollout.reading.value
+        if stated is None:
             return False
         return round(stated, 2) == round(sample.context.confidence, 2)
 

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 import caopd.confidence
 import caopd.estimators
 import caopd.methods
+import caopd.rewards
 import caopd.rollouts
 import caopd.tasks  # noqa: F401
 from caopd.callbacks import (

@@ -1,4 +1,4 @@
-"""The LightningModule: student, EMA teacher, divergence loss. It knows no task, no prompt and no method's rules."""
+"""The LightningModule: student, EMA teacher, training loss. It knows no task, no prompt and no method's rules."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
@@ -15,26 +16,27 @@ from transformers import PreTrainedTokenizerBase, get_scheduler
 
 from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch
-from caopd.losses import DistillationLoss, LossOutput
-from caopd.losses.distillation import segment_totals
+from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
 from caopd.models import LanguageModel, ModelSource, make_teacher, shard, update_teacher
 from caopd.tokens import TokenBatch
+from caopd.types import Signal
 
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 
 
 class DistillationModule(LightningModule):
-    """Trains a student to match its own moving average, which sees privileged context.
+    """Trains a student on what a method makes of its rollouts, and keeps its moving average as the teacher.
 
-    Loss (CaOPD, arXiv 2604.16830, equation 7): the divergence between student(x) and teacher(z) at every completion
-    token, full vocabulary. After every optimizer step the teacher moves by ``ema_rate`` towards the student.
+    After every optimizer step the teacher moves by ``ema_rate`` towards the student. Where the loss compares with no
+    teacher, there is none.
 
     Args:
         source: Which model is trained.
         method: Makes training samples of verified groups; used by the data module.
-        loss: Divergences per segment and their reduction.
+        loss: What is minimised. None, or a loss for another signal than that of the method's samples, is the default
+            for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
         ema_rate: r of the teacher's update, in [0, 1]; 0 freezes the teacher, 1 makes it the student.
         optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
@@ -48,7 +50,7 @@ class DistillationModule(LightningModule):
         self,
         source: ModelSource = ModelSource(),
         method: Method = CaOPD(),
-        loss: DistillationLoss | None = None,
+        loss: TrainingLoss | None = None,
         ema_rate: float = 0.01,
         optimizer: OptimizerFactory | None = None,
         schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
@@ -60,14 +62,15 @@ class DistillationModule(LightningModule):
                 raise ConfigError(f"Expected `{name}` to be between 0 and 1, but got {value}.")
         self.source = source
         self.method = method
-        self.loss = loss or DistillationLoss()
+        self.loss = _loss_for(method, loss)
         self.ema_rate = ema_rate
         self.schedule = schedule
         self.warmup = warmup
         self._optimizer = optimizer or _default_optimizer
         self._step_loss = torch.zeros(())
         self._stepped = False
-        self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in TRAINING_MEANS})
+        means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
+        self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
         self.validation_metrics = CalibrationMetrics()
         self.test_metrics = CalibrationMetrics()
 
@@ -82,14 +85,16 @@ class DistillationModule(LightningModule):
         return self.source.max_length()
 
     def configure_model(self) -> None:
-        """Load the student, copy the teacher from it, and shard both alike under a sharding strategy."""
+        """Load the student, copy a teacher if there is one, and shard both alike under a sharding strategy."""
         if hasattr(self, "student"):
             return
         self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
-        self.teacher: LanguageModel = make_teacher(self.student)
+        if self.loss.needs_teacher:
+            self.teacher: LanguageModel = make_teacher(self.student)
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh["data_parallel"])
-            shard(self.teacher, self.device_mesh["data_parallel"])
+            if self.loss.needs_teacher:
+                shard(self.teacher, self.device_mesh["data_parallel"])
 
     def train(self, mode: bool = True) -> DistillationModule:
         """Set the student's mode; the teacher stays in evaluation mode."""
@@ -109,7 +114,8 @@ class DistillationModule(LightningModule):
         except RuntimeError as error:
             raise ModelError(
                 f"Expected the checkpoint to hold the weights of {self.source.name_or_path!r}, but it is of another "
-                f"model: compare `model.source` with the config.yaml beside the checkpoint. {str(error)[:400]} ..."
+                f"model, or was trained with a teacher where this run has none: compare `model.source`, "
+                f"`model.method` and `model.loss` with the config.yaml beside the checkpoint. {str(error)[:400]} ..."
             ) from error
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
@@ -119,18 +125,14 @@ class DistillationModule(LightningModule):
             batch: Sequences as the student and as the teacher sees them.
             batch_idx: Not used.
         """
-        teacher_hidden_TH, teacher_head_VH = self.teacher.hidden_and_head(
-            batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL
-        )
-        weight_T = self.loss.token_weights(batch.completion_mask_BC, batch.weight_B, batch.denominators)
-        confidence_T = batch.confidence_mask_BC[batch.completion_mask_BC]
-        target_T = batch.completion_ids_BC[batch.completion_mask_BC]
+        teacher = self._teacher_output(batch)
+        tokens = self._streams(batch)
 
-        def divergence(hidden_TH: Tensor, head_VH: Tensor) -> LossOutput:
-            return self.loss(hidden_TH, head_VH, teacher_hidden_TH, teacher_head_VH, weight_T, confidence_T, target_T)
+        def loss_of(hidden_TH: Tensor, head_VH: Tensor) -> LossOutput:
+            return self.loss(ModelOutput(hidden_TH, head_VH), teacher, tokens)
 
-        output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, divergence)
-        self._count(batch, output, weight_T, confidence_T, target_T)
+        output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, loss_of)
+        self._count(batch, output, tokens.target_T)
         self._step_loss = self._step_loss.to(self.device) + output.loss.detach()
         # Lightning averages over processes and micro-batches, but the shares of a step add up.
         loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
@@ -150,20 +152,37 @@ class DistillationModule(LightningModule):
             self._step_loss = torch.zeros_like(self._step_loss)
             self._stepped = False
 
-    def _count(
-        self, batch: TokenBatch, output: LossOutput, weight_T: Tensor, confidence_T: Tensor, target_T: Tensor
-    ) -> None:
+    def _teacher_output(self, batch: TokenBatch) -> ModelOutput | None:
+        if not self.loss.needs_teacher:
+            return None
+        return ModelOutput(
+            *self.teacher.hidden_and_head(batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL)
+        )
+
+    def _streams(self, batch: TokenBatch) -> TokenStreams:
+        mask_BC = batch.completion_mask_BC
+        return TokenStreams(
+            weight_T=self.loss.token_weights(mask_BC, batch.weight_B, batch.denominators),
+            confidence_mask_T=batch.confidence_mask_BC[mask_BC],
+            target_T=batch.completion_ids_BC[mask_BC],
+            sampled_logprob_T=batch.sampled_logprob_BC[mask_BC],
+            advantage_T=batch.advantage_B.repeat_interleave(mask_BC.sum(dim=1)),
+            temperature=self.trainer.datamodule.sampling.temperature,  # type: ignore[attr-defined]
+        )
+
+    def _count(self, batch: TokenBatch, output: LossOutput, target_T: Tensor) -> None:
         """Add the micro-batch to the means of its round."""
-        for name, (total, num_tokens) in segment_totals(output.statistics, weight_T, confidence_T).items():
+        for name, (total, num_tokens) in output.totals.items():
             if num_tokens:
                 self._mean(name).update(total / num_tokens, weight=num_tokens)
-        copied_B = _copied(batch, output.statistics.teacher_top1_T == target_T)
-        if copied_B.numel():
-            self._mean("teacher_copy_accuracy").update(copied_B.float())
+        if output.teacher_top1_T is not None:
+            copied_B = _copied(batch, output.teacher_top1_T == target_T)
+            if copied_B.numel():
+                self._mean(COPY_ACCURACY).update(copied_B.float())
 
     def on_train_epoch_end(self) -> None:
         """Log the round's means; what no token or sequence contributed to is left out."""
-        for name in TRAINING_MEANS:
+        for name in self._training_means:
             mean = self._mean(name)
             value = mean.compute()
             if not value.isnan():
@@ -173,7 +192,8 @@ class DistillationModule(LightningModule):
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
         super().optimizer_step(*arguments, **keywords)
-        update_teacher(self.teacher, self.student, self.ema_rate)
+        if self.loss.needs_teacher:
+            update_teacher(self.teacher, self.student, self.ema_rate)
         self._stepped = True
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -241,7 +261,20 @@ class DistillationModule(LightningModule):
         self.log_dict(values, sync_dist=True)  # equal in every process already
 
 
-TRAINING_MEANS = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy", "teacher_copy_accuracy")
+COPY_ACCURACY = "teacher_copy_accuracy"
+
+
+def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
+    """Return the loss that trains on the method's samples: the given one if it is for them."""
+    if loss is not None and loss.signal == method.signal:
+        return loss
+    default = LOSSES[method.signal]()
+    if loss is not None:
+        rank_zero_warn(
+            f"`model.loss` is {type(loss).__name__}, which {type(method).__name__} has no use for: its samples are "
+            f"trained on with {type(default).__name__} and its default settings. Set `model.loss` to change them."
+        )
+    return default
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:

@@ -70,8 +70,19 @@ def known_teacher_context(
     return next((sample.context for sample in samples if sample.context is not None), None)
 
 
+def method_statistics(groups: Sequence[VerifiedGroup], method: Method) -> dict[str, float]:
+    """Return the means over the groups of what the method says of each.
+
+    Args:
+        groups: All groups of the round.
+        method: Trains on them.
+    """
+    each = [method.statistics(group) for group in groups]
+    return {name: fmean(statistics[name] for statistics in each) for name in each[0]}
+
+
 def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
-    """Return what a round is judged by; a mean confidence is absent where no rollout states one.
+    """Return what a round is judged by; what no rollout says is absent, such as a mean confidence where none is stated.
 
     Args:
         groups: All groups of the round.
@@ -81,6 +92,9 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
     estimates = [group.mu_hat for group in groups if group.mu_hat is not None]
     stated = [verified.reading.value for verified in rollouts if verified.reading.value is not None]
     outcomes = [verified.reading.outcome for verified in rollouts]
+    without_weight = fmean(sample.weight == 0 for sample in samples)
+    if not rollouts:
+        return {"without_weight": without_weight}
     statistics = {
         "accuracy": fmean(verified.verdict.correct for verified in rollouts),
         "format_adherence": len(stated) / len(rollouts),
@@ -90,7 +104,7 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
         "truncated": fmean(v.rollout.stop_reason is StopReason.LENGTH for v in rollouts),
         "num_tokens": float(sum(len(verified.rollout.token_ids) for verified in rollouts)),
         "num_tokens_mean": fmean(len(verified.rollout.token_ids) for verified in rollouts),
-        "without_weight": fmean(sample.weight == 0 for sample in samples),
+        "without_weight": without_weight,
     }
     if stated:
         statistics["mean_confidence"] = fmean(stated)

@@ -33,10 +33,13 @@ class Completion:
     Attributes:
         token_ids: Its ids, the end-of-sequence id included.
         confidence_mask: True at the tokens of the confidence segment and at the end of sequence behind it.
+        sampled_logprobs: The engine's log-probability (nats) of every id, None where the engine did not sample this id
+            behind these ids.
     """
 
     token_ids: tuple[int, ...]
     confidence_mask: tuple[bool, ...]
+    sampled_logprobs: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class TokenizedSample:
         completion: Follows either prompt.
         weight: Weight in the loss.
         copies_context: Whether the completion states the confidence that stands in the teacher's context.
+        advantage: The sample's, None where the method gives none.
     """
 
     student_prompt_ids: tuple[int, ...]
@@ -56,6 +60,7 @@ class TokenizedSample:
     completion: Completion
     weight: float
     copies_context: bool
+    advantage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,10 @@ class TokenBatch:
         completion_ids_BC: Completion ids, long.
         completion_mask_BC: True at completion tokens.
         confidence_mask_BC: True at tokens of the confidence segment.
+        sampled_logprob_BC: The engine's log-probabilities (nats) of the completion ids, under the model's unscaled
+            distribution, float32; NaN at tokens that were not sampled as they stand, 0 at padding.
         weight_B: Weight in the loss, float32.
+        advantage_B: Advantage, float32; NaN where the method gives none.
         copies_context_B: Whether the completion states its context's confidence.
         denominators: Totals over the whole optimizer step: all micro-batches, all processes.
     """
@@ -86,7 +94,9 @@ class TokenBatch:
     completion_ids_BC: Tensor
     completion_mask_BC: Tensor
     confidence_mask_BC: Tensor
+    sampled_logprob_BC: Tensor
     weight_B: Tensor
+    advantage_B: Tensor
     copies_context_B: Tensor
     denominators: Denominators
 
@@ -126,13 +136,13 @@ def sampled_completion(verified: VerifiedRollout, decode: Callable[[Sequence[int
         verified: The rollout and the span of its confidence segment.
         decode: Decodes ids without special tokens.
     """
-    ids, span = verified.rollout.token_ids, verified.reading.span
+    ids, span, logprobs = verified.rollout.token_ids, verified.reading.span, verified.rollout.logprobs
     if span is None:
-        return Completion(ids, (False,) * len(ids))
+        return Completion(ids, (False,) * len(ids), logprobs)
     first, last = _token_range(verified, span, decode)
     if not verified.rollout.text[span[1] :].strip():
         last = len(ids)
-    return Completion(ids, tuple(first <= index < last for index in range(len(ids))))
+    return Completion(ids, tuple(first <= index < last for index in range(len(ids))), logprobs)
 
 
 def revised_completion(
@@ -144,7 +154,8 @@ def revised_completion(
     """Overwrite the confidence segment; append one where there is none. Every other sampled id stays.
 
     White space behind the segment goes, text behind it stays. A sampled token that reaches into the segment from
-    outside is replaced by the encoding of its outside part.
+    outside is replaced by the encoding of its outside part. Log-probabilities are known up to the segment only: what
+    stays behind it was sampled behind another one.
 
     Args:
         verified: The rollout and the span of its confidence segment.
@@ -173,7 +184,28 @@ def revised_completion(
     if not rest:
         segment_ids += ids[-1:] if ended else (tokenizer.eos_token_id,)
     mask = (False,) * before + (True,) * len(segment_ids) + (False,) * len(rest)
-    return Completion((*ids[:before], *segment_ids, *rest), mask)
+    logprobs = (*verified.rollout.logprobs[:before], *(None,) * (len(segment_ids) + len(rest)))
+    return Completion((*ids[:before], *segment_ids, *rest), mask, logprobs)
+
+
+def written_completion(
+    text: str, confidence: float | None, confidence_format: ConfidenceFormat, tokenizer: PreTrainedTokenizerBase
+) -> Completion:
+    """Encode a response that nobody sampled, its confidence on a line of its own behind it, and an end of sequence.
+
+    Args:
+        text: Without a confidence segment.
+        confidence: What the segment states; None leaves it out.
+        confidence_format: Renders the segment.
+        tokenizer: Encodes both.
+    """
+    ids, segment_ids = _encode_behind(tokenizer, (), text), ()
+    if confidence is not None:
+        segment = ("" if text.endswith("\n") else "\n") + confidence_format.render(confidence)
+        segment_ids = (*_encode_behind(tokenizer, ids, segment), tokenizer.eos_token_id)
+    rest = segment_ids or (tokenizer.eos_token_id,)
+    mask = (False,) * len(ids) + (bool(segment_ids),) * len(rest)
+    return Completion((*ids, *rest), mask, (None,) * len(mask))
 
 
 def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
@@ -244,16 +276,24 @@ def collate(samples: Sequence[TokenizedSample], denominators: Denominators, pad_
     student = _pad_side([s.student_prompt_ids for s in samples], samples, pad_token_id)
     teacher = _pad_side([s.teacher_prompt_ids for s in samples], samples, pad_token_id)
     completions = [torch.tensor(s.completion.token_ids) for s in samples]
+    logprobs = [_or_nan(s.completion.sampled_logprobs) for s in samples]
     return TokenBatch(
         *student,
         *teacher,
         completion_ids_BC=pad_sequence(completions, batch_first=True, padding_value=pad_token_id),
         completion_mask_BC=pad_sequence([torch.ones_like(c, dtype=torch.bool) for c in completions], True),
         confidence_mask_BC=pad_sequence([torch.tensor(s.completion.confidence_mask) for s in samples], True),
+        sampled_logprob_BC=pad_sequence(logprobs, batch_first=True),
         weight_B=torch.tensor([s.weight for s in samples], dtype=torch.float32),
+        advantage_B=_or_nan([s.advantage for s in samples]),
         copies_context_B=torch.tensor([s.copies_context for s in samples]),
         denominators=denominators,
     )
+
+
+def _or_nan(values: Sequence[float | None]) -> Tensor:
+    """Return float32 values, NaN for None."""
+    return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
 
 
 def _pad_side(

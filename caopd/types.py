@@ -50,6 +50,17 @@ class ConfidenceOutcome(StrEnum):
     """A number that no known form maps into [0, 1]."""
 
 
+class Signal(StrEnum):
+    """What a method's samples are trained on; a loss is for one of these."""
+
+    CONTEXT = "context"
+    """A teacher that sees more than the student."""
+    ADVANTAGE = "advantage"
+    """How much better a rollout is than the rest of its group."""
+    COMPLETION = "completion"
+    """The completion itself, which is right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row of a task.
@@ -180,19 +191,33 @@ class TeacherContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Response:
+    """A completion that was written, not sampled.
+
+    Attributes:
+        text: Without a confidence segment.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSample:
     """One completion to train on, before tokenisation.
 
     Attributes:
         example: The prompt's row.
-        rollout: The completion as sampled.
-        context: What the teacher sees; None for a sample that has no teacher.
-        confidence: Overwrites the completion's confidence segment; None trains on the completion as sampled.
+        rollout: The completion as sampled, or a written one.
+        context: What the teacher sees; None shows it the student's prompt.
+        confidence: Overwrites the completion's confidence segment, or is appended to a written one; None trains on the
+            completion as it is.
         weight: Weight in the loss; 0 means that the method had nothing to teach here.
+        advantage: How much better the rollout is than the rest of its group; None where the method does not say.
     """
 
     example: Example
-    rollout: VerifiedRollout
+    rollout: VerifiedRollout | Response
     context: TeacherContext | None
     confidence: float | None = None
     weight: float = 1.0
+    advantage: float | None = None

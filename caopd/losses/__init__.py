@@ -1,28 +1,41 @@
-"""Losses between token distributions: they know no tokenizer, task or method."""
+"""Training losses from hidden states and heads: they know no tokenizer, task or method."""
 
-from caopd.losses.chunked import TokenStatistics, chunked_divergence
-from caopd.losses.distillation import (
+from caopd.losses.base import (
     Denominators,
-    DistillationLoss,
     LossOutput,
     Reduction,
     SegmentTotal,
-    segment_means,
-    segment_totals,
+    TokenStreams,
+    TrainingLoss,
 )
+from caopd.losses.blocks import ModelOutput
+from caopd.losses.chunked import TokenStatistics, chunked_divergence
+from caopd.losses.cross_entropy import CrossEntropyLoss
+from caopd.losses.distillation import DistillationLoss, segment_totals
 from caopd.losses.divergence import Divergence, DivergenceName, token_divergence
+from caopd.losses.policy_gradient import PolicyGradientLoss
+
+LOSSES: dict[str, type[TrainingLoss]] = {
+    loss.signal: loss for loss in (DistillationLoss, PolicyGradientLoss, CrossEntropyLoss)
+}
+"""What samples are trained on by default, by the signal that they carry."""
 
 __all__ = [
+    "LOSSES",
+    "CrossEntropyLoss",
     "Denominators",
     "DistillationLoss",
     "Divergence",
     "DivergenceName",
     "LossOutput",
+    "ModelOutput",
+    "PolicyGradientLoss",
     "Reduction",
     "SegmentTotal",
     "TokenStatistics",
+    "TokenStreams",
+    "TrainingLoss",
     "chunked_divergence",
-    "segment_means",
     "segment_totals",
     "token_divergence",
 ]

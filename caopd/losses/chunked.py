@@ -10,12 +10,14 @@ differ).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
+from caopd.losses.blocks import ModelOutput, run_chunk
 from caopd.losses.divergence import (
     Divergence,
     divergence_of,
@@ -23,11 +25,7 @@ from caopd.losses.divergence import (
     log_probabilities,
     value_and_logit_gradient,
 )
-from caopd.losses.gradients import LossGradients, MatmulOperands, with_gradients
-
-_CPU_BLOCK = 2**21
-"""Elements of the logits that the softmax takes at a time on a CPU: temporaries of 8 MB stay in its cache and
-come from the allocator's pool, where those of a whole chunk would be fresh pages each time."""
+from caopd.losses.gradients import LossGradients, with_gradients
 
 
 class TokenStatistics(NamedTuple):
@@ -108,10 +106,15 @@ def chunked_divergence(
     _check_token_counts(student_hidden_TH, teacher_hidden_TH, weight_T, confidence_mask_T, target_T)
     chunks = _chunks(confidence_mask_T, reasoning, confidence, chunk_size)
     gradients = LossGradients.wanted(student_hidden_TH, student_head_VH, weight_T)
-    inputs = (student_hidden_TH, student_head_VH, teacher_hidden_TH, teacher_head_VH)
-    operands = MatmulOperands(*(_matmul_operand(x) for x in inputs))
+    student = ModelOutput(student_hidden_TH, student_head_VH).operands()
+    teacher = ModelOutput(teacher_hidden_TH, teacher_head_VH).operands()
     with torch.no_grad(), torch.autocast(student_hidden_TH.device.type, enabled=False):
-        statistics = _run(operands, chunks, target_T, gradients)
+        statistics = _empty_statistics(student_hidden_TH, target_T is not None)
+        for rows_T, divergence in chunks:
+            consume = partial(
+                _consume, divergence=divergence, statistics=statistics, target_T=target_T, gradients=gradients
+            )
+            run_chunk(student, teacher, rows_T, consume, gradients)
         counted_T = statistics.divergence_T.masked_fill(weight_T == 0, 0.0)
         loss = (counted_T * weight_T.to(counted_T.dtype)).sum()
     if gradients is not None:
@@ -119,30 +122,9 @@ def chunked_divergence(
     return loss, statistics
 
 
-def _run(
-    operands: MatmulOperands,
-    chunks: list[tuple[Tensor, Divergence]],
-    target_T: Tensor | None,
-    gradients: LossGradients | None,
-) -> TokenStatistics:
-    """Fill the statistics, and the gradients if there are any, chunk by chunk."""
-    statistics = _empty_statistics(operands.student_hidden_TH, target_T is not None)
-    for rows_T, divergence in chunks:
-        student_TV = operands.student_hidden_TH[rows_T] @ operands.student_head_VH.T
-        teacher_TV = operands.teacher_hidden_TH[rows_T] @ operands.teacher_head_VH.T
-        on_cpu = student_TV.device.type == "cpu"
-        block_size = max(1, _CPU_BLOCK // student_TV.shape[1]) if on_cpu else len(rows_T)
-        blocks = (torch.split(x, block_size) for x in (student_TV, teacher_TV, rows_T))
-        for student_block_TV, teacher_block_TV, block_rows_T in zip(*blocks, strict=True):
-            _consume(student_block_TV, teacher_block_TV, block_rows_T, divergence, statistics, target_T, gradients)
-        if gradients is not None:
-            gradients.add(operands, rows_T, student_TV)
-    return statistics
-
-
 def _consume(
     student_logits_TV: Tensor,
-    teacher_logits_TV: Tensor,
+    teacher_logits_TV: Tensor | None,
     rows_T: Tensor,
     divergence: Divergence,
     statistics: TokenStatistics,
@@ -150,6 +132,7 @@ def _consume(
     gradients: LossGradients | None,
 ) -> None:
     """Fill some tokens' statistics; with gradients, overwrite the student's logits by the loss's gradient."""
+    assert teacher_logits_TV is not None
     student_TV, teacher_TV = log_probabilities(student_logits_TV), log_probabilities(teacher_logits_TV)
     statistics.student_entropy_T[rows_T] = -expectation(student_TV.exp(), student_TV)
     statistics.teacher_entropy_T[rows_T] = -expectation(teacher_TV.exp(), teacher_TV)
@@ -176,14 +159,6 @@ def _empty_statistics(hidden_TH: Tensor, with_targets: bool) -> TokenStatistics:
         teacher_top1_T=value_T.long(),
         student_logprob_T=value_T.clone() if with_targets else None,
     )
-
-
-def _matmul_operand(x: Tensor) -> Tensor:
-    """Return a tensor as autocast would hand it to a matrix product, cut off from its history."""
-    x, kind = x.detach(), x.device.type
-    if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
-        return x.to(torch.get_autocast_dtype(kind))
-    return x
 
 
 def _check_vocabularies(student_head_VH: Tensor, teacher_head_VH: Tensor) -> None:

@@ -13,16 +13,6 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class MatmulOperands:
-    """Hidden states and heads, in the dtype that the matrix products run in."""
-
-    student_hidden_TH: Tensor
-    student_head_VH: Tensor
-    teacher_hidden_TH: Tensor
-    teacher_head_VH: Tensor
-
-
 @dataclass(slots=True)
 class LossGradients:
     """The loss's gradients over ``scale``, at least in float32.
@@ -53,18 +43,24 @@ class LossGradients:
         scale = torch.cat([weight_T.abs(), smallest]).amax()
         return cls(_zeros_if_required(hidden_TH), _zeros_if_required(head_VH), scale, weight_T / scale)
 
-    def add(self, operands: MatmulOperands, rows_T: Tensor, logit_gradient_TV: Tensor) -> None:
-        """Take in a chunk's gradient with respect to its logits, made with the relative weights."""
+    def add(self, hidden_TH: Tensor, head_VH: Tensor, rows_T: Tensor, logit_gradient_TV: Tensor) -> None:
+        """Take in a chunk's gradient with respect to its logits, made with the relative weights.
+
+        Args:
+            hidden_TH: Hidden states of the whole batch, in the dtype that matrix products run in.
+            head_VH: The head, in the same.
+            rows_T: The chunk's tokens.
+            logit_gradient_TV: Their gradients.
+        """
         if self.hidden_TH is not None:
-            hidden_gradient_TH = logit_gradient_TV @ operands.student_head_VH
+            hidden_gradient_TH = logit_gradient_TV @ head_VH
             self.hidden_TH[rows_T] = hidden_gradient_TH.to(self.hidden_TH.dtype)
         if self.head_VH is None:
             return
-        hidden_TH = operands.student_hidden_TH[rows_T]
         if self.head_VH.dtype == hidden_TH.dtype:
-            self.head_VH.addmm_(logit_gradient_TV.T, hidden_TH)
+            self.head_VH.addmm_(logit_gradient_TV.T, hidden_TH[rows_T])
         else:
-            self.head_VH.add_(logit_gradient_TV.T @ hidden_TH)
+            self.head_VH.add_(logit_gradient_TV.T @ hidden_TH[rows_T])
 
 
 def with_gradients(loss: Tensor, hidden_TH: Tensor, head_VH: Tensor, gradients: LossGradients) -> Tensor:

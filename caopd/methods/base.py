@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
-from caopd.types import Example, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
+from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
 
 class Method(ABC):
     """Turns the G rollouts of one prompt into what is trained on."""
 
+    signal: ClassVar[Signal]
+    """What its samples are trained on; it chooses the loss."""
     min_rollouts: int = 1
-    """Smallest G that the method can work with."""
+    """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are drawn."""
 
     @abstractmethod
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return one sample per rollout, in the order of the rollouts.
+        """Return one sample per rollout, in the order of the rollouts; without rollouts, one sample.
 
         Args:
             group: The rollouts of one prompt with verdicts, readings and mu_hat.
         """
+
+    def statistics(self, group: VerifiedGroup) -> dict[str, float]:
+        """Return numbers whose means over the groups of a round are logged under ``rollout/``.
+
+        Args:
+            group: The rollouts of one prompt.
+        """
+        return {}
 
     @abstractmethod
     def check_example(self, example: Example) -> None:
@@ -32,7 +43,7 @@ class Method(ABC):
 
     @abstractmethod
     def known_context(self, example: Example) -> TeacherContext | None:
-        """Return the context that is known before any rollout, None if it depends on rollouts.
+        """Return the context that is known before any rollout, None if it depends on rollouts or there is none.
 
         Args:
             example: The prompt's row.
@@ -44,6 +55,8 @@ class Distillation(Method):
 
     Subclasses choose the context; everything else is the same.
     """
+
+    signal = Signal.CONTEXT
 
     @abstractmethod
     def teacher_context(

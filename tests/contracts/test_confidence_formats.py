@@ -2,12 +2,12 @@
 
 import pytest
 
-from caopd.confidence import InlineConfidence, TagConfidence
+from caopd.confidence import InlineConfidence, RLCRConfidence, TagConfidence
 from caopd.errors import ConfigError
 from caopd.types import ConfidenceOutcome
 
-FORMATS = [InlineConfidence(), TagConfidence()]
-every_format = pytest.mark.parametrize("form", FORMATS, ids=["inline", "tag"])
+FORMATS = [InlineConfidence(), TagConfidence(), RLCRConfidence()]
+every_format = pytest.mark.parametrize("form", FORMATS, ids=["inline", "tag", "rlcr"])
 
 
 @every_format

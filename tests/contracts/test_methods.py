@@ -5,14 +5,21 @@ import itertools
 import pytest
 
 from caopd.errors import DataError
-from caopd.methods import SDFT, SDPO, CaOPD
+from caopd.losses import LOSSES
+from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import CONTEXT_TEMPLATES
-from caopd.types import Example
+from caopd.types import Example, Signal, VerifiedGroup
 
-METHODS = [SDFT(), SDPO(), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
+DISTILLATIONS = [SDFT(), SDPO(), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
+WITHOUT_ROLLOUTS = [SFT(), SFT(demonstration_confidence=None)]
+POLICY_GRADIENTS = [GRPO(), GRPO(scale_by_std=False), RLCR(), CAR()]
+METHODS = [*DISTILLATIONS, *POLICY_GRADIENTS, *WITHOUT_ROLLOUTS]
 EXAMPLE = Example("7", "Q", "B", demonstration="DEMONSTRATION")
 CORRECT = [*itertools.product([True, False], repeat=3)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=repr)
+every_distillation = pytest.mark.parametrize("method", DISTILLATIONS, ids=repr)
+every_policy_gradient = pytest.mark.parametrize("method", POLICY_GRADIENTS, ids=repr)
+every_method_with_rollouts = pytest.mark.parametrize("method", [*DISTILLATIONS, *POLICY_GRADIENTS], ids=repr)
 every_group = pytest.mark.parametrize("correct", CORRECT, ids=str)
 every_estimate = pytest.mark.parametrize("mu_hat", [None, 0.0, 0.4, 1.0])
 
@@ -22,7 +29,7 @@ def group_with(group_of, correct, mu_hat):
     return group_of(EXAMPLE, completions, mu_hat)
 
 
-@every_method
+@every_method_with_rollouts
 @every_group
 @every_estimate
 def test_every_rollout_makes_one_sample_in_order(group_of, method, correct, mu_hat):
@@ -32,7 +39,7 @@ def test_every_rollout_makes_one_sample_in_order(group_of, method, correct, mu_h
     assert {sample.example.id for sample in samples} == {"7"}
 
 
-@every_method
+@every_distillation
 @every_group
 @every_estimate
 def test_only_samples_with_a_teacher_have_weight(group_of, method, correct, mu_hat):
@@ -44,7 +51,7 @@ def test_only_samples_with_a_teacher_have_weight(group_of, method, correct, mu_h
             assert sample.context.response.strip()
 
 
-@every_method
+@every_distillation
 @every_group
 @every_estimate
 def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sampled(group_of, method, correct, mu_hat):
@@ -54,7 +61,7 @@ def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sam
             assert sample.context.empirical
 
 
-@every_method
+@every_distillation
 @every_group
 def test_a_context_says_its_confidence_as_a_field_only(group_of, method, correct):
     for sample in method.train_samples(group_with(group_of, correct, 0.4)):
@@ -62,7 +69,7 @@ def test_a_context_says_its_confidence_as_a_field_only(group_of, method, correct
             assert "onfidence" not in sample.context.response
 
 
-@every_method
+@every_distillation
 @every_group
 def test_no_sample_is_taught_its_own_completion(group_of, method, correct):
     for index, sample in enumerate(method.train_samples(group_with(group_of, correct, 0.4))):
@@ -73,7 +80,7 @@ def test_no_sample_is_taught_its_own_completion(group_of, method, correct):
 @every_method
 def test_a_group_of_the_smallest_size_works(group_of, method):
     samples = method.train_samples(group_with(group_of, [True] * method.min_rollouts, 1.0))
-    assert len(samples) == method.min_rollouts
+    assert len(samples) == max(method.min_rollouts, 1)
     assert all(sample.weight for sample in samples)
 
 
@@ -83,6 +90,47 @@ def test_the_known_context_is_the_one_that_samples_get(group_of, method):
     if known is not None:
         for sample in method.train_samples(group_with(group_of, [False, False], 1.0)):
             assert sample.context == known
+
+
+@every_method
+def test_what_is_trained_on_has_a_loss_and_a_context_only_where_a_teacher_is_the_signal(group_of, method):
+    assert method.signal in LOSSES
+    samples = method.train_samples(group_with(group_of, [True, True], 0.5))
+    assert all((sample.context is not None) == (method.signal is Signal.CONTEXT) for sample in samples)
+
+
+@every_method
+def test_samples_have_an_advantage_where_it_is_the_signal(group_of, method):
+    samples = method.train_samples(group_with(group_of, [True, False], 0.5))
+    assert all((sample.advantage is not None) == (method.signal is Signal.ADVANTAGE) for sample in samples)
+
+
+@every_method
+@every_group
+def test_statistics_have_the_same_names_in_every_group(group_of, method, correct):
+    statistics = method.statistics(group_with(group_of, correct, 0.4))
+    assert statistics.keys() == method.statistics(group_with(group_of, [True] * 3, 0.4)).keys()
+
+
+@every_policy_gradient
+@every_group
+def test_advantages_of_a_group_add_up_to_nothing(group_of, method, correct):
+    samples = method.train_samples(group_with(group_of, correct, None))
+    assert sum(sample.advantage for sample in samples) == pytest.approx(0, abs=1e-9)
+    assert {sample.weight for sample in samples} == {1.0}, "no group is dropped"
+
+
+@every_policy_gradient
+def test_a_correct_completion_is_better_than_a_wrong_one_of_the_same_confidence(group_of, method):
+    group = group_of(EXAMPLE, [("B\nConfidence: 0.60", True), ("C\nConfidence: 0.60", False)], None)
+    right, wrong = method.train_samples(group)
+    assert right.advantage > 0 > wrong.advantage
+
+
+@pytest.mark.parametrize("method", WITHOUT_ROLLOUTS, ids=repr)
+def test_without_rollouts_a_prompt_makes_one_sample(method):
+    (sample,) = method.train_samples(VerifiedGroup(EXAMPLE, (), None))
+    assert (sample.example, sample.weight) == (EXAMPLE, 1.0)
 
 
 @every_method

@@ -46,14 +46,25 @@ def uninterrupted(fit, within, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("uninterrupted"), within, **SETTINGS)
 
 
-@pytest.mark.parametrize("step", [2, 3])
-def test_resumed_equals_uninterrupted(step, uninterrupted, fit, within, tmp_path):
-    """Two steps make a round: step 2 ends a round, step 3 stands in the middle of one."""
+def assert_resumes(step, settings, uninterrupted, fit, within, directory):
     checkpoint = uninterrupted.checkpoint_file(f"step{step}")
-    resumed = fit(tmp_path, within, ckpt_path=checkpoint, **SETTINGS)
+    resumed = fit(directory, within, ckpt_path=checkpoint, **settings)
     assert_same_state(uninterrupted.checkpoint("step6"), resumed.checkpoint("step6"))
     left = 6 - step
     assert resumed.scalars("train/loss")[-left:] == uninterrupted.scalars("train/loss")[-2 * left :][-left:]
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_resumed_equals_uninterrupted(step, uninterrupted, fit, within, tmp_path):
+    """Two steps make a round: step 2 ends a round, step 3 stands in the middle of one."""
+    assert_resumes(step, SETTINGS, uninterrupted, fit, within, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["GRPO", "SFT"])
+def test_other_methods_resume_within_a_round_too(method, fit, within, tmp_path):
+    """Advantages are made again of the rollouts on disk; a round without rollouts is on disk as well."""
+    settings = {**SETTINGS, "model.method": method}
+    assert_resumes(3, settings, fit(tmp_path / "whole", within, **settings), fit, within, tmp_path / "resumed")
 
 
 def test_initial_metrics_survive_a_resume(uninterrupted, fit, within, tmp_path):

@@ -46,6 +46,34 @@ def test_losses_and_weights_equal_one_process(one_process, two_processes):
         torch.testing.assert_close(found["state_dict"][name], weight, atol=TOLERANCE, rtol=0, msg=name)
 
 
+GRPO = {
+    "model.method": "GRPO",
+    "model.loss": "PolicyGradientLoss",
+    "model.loss.kl_coefficient": 0.1,
+    "model.ema_rate": 0,
+    "data.round.num_trained_rollouts": "null",
+    "data.batch_size": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def grpo_in_one_process(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("grpo_one"), **{**ONE_PROCESS, **GRPO})
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_policy_gradients_equal_one_process(strategy, grpo_in_one_process, spawn, tmp_path):
+    """Several steps a round, so that ratios and the divergence from the frozen reference are at work."""
+    two = spawn(tmp_path, **{**TWO_PROCESSES, **GRPO, **STRATEGIES[strategy]})
+    for tag in ("train/loss", "train/kl_reference", "train/kl_sampler", "rollout/reward", "rollout/zero_advantage"):
+        assert two.scalars(tag) == pytest.approx(grpo_in_one_process.scalars(tag), abs=TOLERANCE), tag
+    assert max(two.scalars("train/kl_reference")) > 10 * TOLERANCE
+    expected, found = (run.checkpoint("round1")["state_dict"] for run in (grpo_in_one_process, two))
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, atol=TOLERANCE, rtol=0, msg=name)
+
+
 def test_weights_have_moved(one_process):
     first, last = one_process.checkpoint("round0")["state_dict"], one_process.checkpoint("round1")["state_dict"]
     for who in ("student", "teacher"):

@@ -21,7 +21,7 @@ def samples_of(number):
     samples = []
     for n in range(number):
         length = rng.randrange(1, 6)
-        completion = Completion((100 + n, *[7] * (length - 1)), (False,) * length)
+        completion = Completion((100 + n, *[7] * (length - 1)), (False,) * length, (-0.5,) * length)
         samples.append(TokenizedSample((1, 2), (1, 2, 3), completion, rng.choice([0.0, 0.5, 1.0]), False))
     return samples
 

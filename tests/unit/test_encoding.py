@@ -3,10 +3,10 @@ import pytest
 from caopd.confidence import InlineConfidence
 from caopd.encoding import SampleEncoder
 from caopd.errors import DataError, PromptTooLongError
-from caopd.methods import SDFT, SDPO, CaOPD
+from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
 from caopd.tasks import DrawTask
-from caopd.types import Example, StopReason, TeacherContext, TrainSample
+from caopd.types import Example, Response, StopReason, TeacherContext, TrainSample
 
 FORM = InlineConfidence()
 SYSTEM = Example("long", "Q" * 40, "6", system="S" * 30, demonstration="D" * 50)
@@ -58,7 +58,7 @@ def test_the_teachers_prompt_reads_as_its_messages(encoder, tokenizer, examples)
 def test_a_batch_is_encoded_as_one_by_one(encoder, tokenizer, sampled, examples):
     contexts = [None, TeacherContext("demonstration", "6", 1.0), TeacherContext("solution", "6", 0.5, True)]
     samples = [
-        TrainSample(example, completion, context, confidence, weight=0.5)
+        TrainSample(example, completion, context, confidence, weight=0.5, advantage=-1.5)
         for example in examples
         for completion in completions_of(tokenizer, sampled)
         for context in contexts
@@ -68,7 +68,7 @@ def test_a_batch_is_encoded_as_one_by_one(encoder, tokenizer, sampled, examples)
     assert together == [encoder.encode([sample])[0] for sample in samples]
     for sample, tokenized in zip(samples, together, strict=True):
         assert tokenized.student_prompt_ids == encoder.student_prompts([sample.example])[0]
-        assert tokenized.weight == 0.5
+        assert (tokenized.weight, tokenized.advantage) == (0.5, -1.5)
         if sample.context is None:
             assert tokenized.teacher_prompt_ids == tokenized.student_prompt_ids
         else:
@@ -125,6 +125,22 @@ def test_the_known_context_is_checked_before_the_first_rollout(encoder, tokenize
     limited(tokenizer, length + 7).check([SYSTEM], CaOPD(SDPO()))
 
 
+def test_a_written_response_is_trained_on_behind_the_students_prompt(encoder, tokenizer, examples):
+    (tokenized,) = encoder.encode([TrainSample(examples[0], Response("65"), None, confidence=1.0)])
+    assert tokenizer.decode(tokenized.completion.token_ids) == "65\nConfidence: 1.00<|end|>"
+    assert tokenized.student_prompt_ids == tokenized.teacher_prompt_ids == encoder.student_prompts(examples[:1])[0]
+    assert not tokenized.copies_context
+
+
+def test_without_rollouts_all_that_is_trained_on_is_checked(encoder, tokenizer):
+    """The demonstration of 50 tokens, and not the longest completion that could be sampled."""
+    (tokenized,) = encoder.encode([TrainSample(SYSTEM, Response(SYSTEM.demonstration), None, 1.0)])
+    length = len(tokenized.student_prompt_ids) + len(tokenized.completion.token_ids)
+    limited(tokenizer, length, max_new_tokens=500).check([SYSTEM], SFT())
+    with pytest.raises(PromptTooLongError, match="'long'"):
+        limited(tokenizer, length - 1, max_new_tokens=1).check([SYSTEM], SFT())
+
+
 @pytest.mark.parametrize("confidence", [None, 0.38])
 @pytest.mark.parametrize("ended", [True, False])
 def test_what_passed_the_check_is_encoded_whatever_is_sampled(encoder, tokenizer, sampled, confidence, ended):
@@ -155,6 +171,13 @@ def test_the_students_sequence_fits_the_model_too(encoder, tokenizer, sampled):
     except PromptTooLongError:
         return
     assert len(tokenized.student_prompt_ids) + len(tokenized.completion.token_ids) <= max_length
+
+
+def test_without_a_teachers_context_the_students_prompt_alone_must_fit(encoder, tokenizer):
+    tight = limited(tokenizer, len(encoder.student_prompts([SYSTEM])[0]) + 11)
+    tight.check([SYSTEM], GRPO())
+    with pytest.raises(PromptTooLongError, match="teacher"):
+        tight.check([SYSTEM], SDPO())
 
 
 def test_rows_are_checked_by_the_method(encoder):

@@ -3,13 +3,14 @@ import math
 import pytest
 
 from caopd.errors import ConfigError
-from caopd.methods import SDFT, SDPO, CaOPD
-from caopd.rounds import RoundConfig, known_teacher_context, round_statistics
+from caopd.methods import GRPO, SDFT, SDPO, CaOPD
+from caopd.rounds import RoundConfig, known_teacher_context, method_statistics, round_statistics
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
     ConfidenceReading,
     Example,
+    Response,
     Rollout,
     StopReason,
     TeacherContext,
@@ -88,6 +89,19 @@ def test_what_nothing_is_known_of_is_absent_and_not_zero():
     assert "mean_confidence" not in statistics
     assert "mu_hat" not in statistics
     assert not any(math.isnan(value) for value in statistics.values())
+
+
+def test_what_the_method_says_of_its_groups_is_averaged(group_of):
+    groups = [group_of(EXAMPLE, [("B", True), ("C", False)]), group_of(EXAMPLE, [("B", True), ("D", True)])]
+    expected = {"reward": 0.75, "reward_Correctness": 0.75, "zero_advantage": 0.5}
+    assert method_statistics(groups, GRPO()) == pytest.approx(expected)
+    assert method_statistics(groups, SDPO()) == {}
+
+
+def test_a_round_without_rollouts_says_what_it_can():
+    groups = [VerifiedGroup(EXAMPLE, (), None)]
+    samples = [TrainSample(EXAMPLE, Response("B"), None, weight=weight) for weight in (1.0, 0.0)]
+    assert round_statistics(groups, samples) == {"without_weight": 0.5}
 
 
 @pytest.mark.parametrize("method", [SDFT(), CaOPD(SDFT())])

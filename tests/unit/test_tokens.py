@@ -15,6 +15,7 @@ from caopd.tokens import (
     encode_prompts,
     revised_completion,
     sampled_completion,
+    written_completion,
 )
 from caopd.types import ConfidenceOutcome, StopReason
 
@@ -58,6 +59,7 @@ def check_revision(tokenizer, verified, num_kept, text, num_kept_behind=0):
     revised = revised_completion(verified, 0.375, INLINE, tokenizer)
     assert revised.token_ids[:num_kept] == ids[:num_kept]
     assert decoded(tokenizer, revised.token_ids) == text
+    assert revised.sampled_logprobs == (-0.5,) * num_kept + (None,) * (len(revised.token_ids) - num_kept)
     num_marked = len(revised.token_ids) - num_kept - num_kept_behind
     assert num_marked > 0
     assert revised.confidence_mask == (False,) * num_kept + (True,) * num_marked + (False,) * num_kept_behind
@@ -69,7 +71,7 @@ def check_revision(tokenizer, verified, num_kept, text, num_kept_behind=0):
 def test_a_token_that_reaches_into_the_segment_keeps_what_is_outside(tokenizer, sampled):
     six, start, stated, revised, end = ids_of(tokenizer, "6", "\nConfidence: ", "1.00", "0.38", "<|end|>")
     completion = revised_completion(sampled(tokenizer, [six, start, stated, end]), 0.375, INLINE, tokenizer)
-    assert completion == Completion((six, start, revised, end), (False, True, True, True))
+    assert completion == Completion((six, start, revised, end), (False, True, True, True), (-0.5, None, None, None))
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -78,7 +80,7 @@ def test_a_missing_segment_is_appended_on_a_line_of_its_own(tokenizer, sampled, 
     stop = StopReason.EOS if ended else StopReason.LENGTH
     verified = sampled(tokenizer, [six, end] if ended else [six], stop)
     completion = revised_completion(verified, 0.375, INLINE, tokenizer)
-    assert completion == Completion((six, start, revised, end), (False, True, True, True))
+    assert completion == Completion((six, start, revised, end), (False, True, True, True), (-0.5, None, None, None))
 
 
 def test_a_missing_segment_behind_a_line_end_gets_no_empty_line(tokenizer, sampled):
@@ -91,7 +93,7 @@ def test_a_segment_cut_by_the_length_limit_is_completed_and_ended(tokenizer, sam
     verified = sampled(tokenizer, [six, start], StopReason.LENGTH)
     assert verified.reading.outcome is ConfidenceOutcome.MALFORMED
     completion = revised_completion(verified, 0.375, INLINE, tokenizer)
-    assert completion == Completion((six, start, revised, end), (False, True, True, True))
+    assert completion == Completion((six, start, revised, end), (False, True, True, True), (-0.5, None, None, None))
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -197,11 +199,46 @@ def test_the_tokenizer_of_smollm2_is_spliced(sampled):
         assert revised.token_ids[-1] == tokenizer.eos_token_id
 
 
+@pytest.mark.parametrize("text", ["6", "65\n"])
+@pytest.mark.parametrize("form", [INLINE, TagConfidence()])
+def test_a_written_response_ends_with_its_confidence(tokenizer, text, form):
+    completion = written_completion(text, 0.375, form, tokenizer)
+    before = len(tokenizer(text)["input_ids"])
+    assert decoded(tokenizer, completion.token_ids) == text.rstrip("\n") + "\n" + form.render(0.375)
+    assert completion.token_ids[-1] == tokenizer.eos_token_id
+    assert decoded(tokenizer, completion.token_ids[:before]) == text
+    marked = len(completion.token_ids) - before
+    assert completion.confidence_mask == (False,) * before + (True,) * marked
+    assert completion.sampled_logprobs == (None,) * len(completion.token_ids)
+
+
+def test_a_written_response_without_a_confidence_just_ends(tokenizer):
+    ids = (*ids_of(tokenizer, "6"), tokenizer.eos_token_id)
+    assert written_completion("6", None, INLINE, tokenizer) == Completion(ids, (False, False), (None, None))
+
+
+@pytest.mark.parametrize("prepend_scheme", ["never", "first"])
+@pytest.mark.parametrize("text", ["B", "Größe 😀\n\nB"])
+def test_a_written_response_reads_as_it_was_written(prepend_scheme, text):
+    tokenizer = byte_fallback_tokenizer(prepend_scheme)
+    completion = written_completion(text, 1.0, INLINE, tokenizer)
+    assert decoded(tokenizer, completion.token_ids) == text + "\nConfidence: 1.00"
+
+
+def test_a_written_response_has_the_tokens_that_a_student_would_sample(tokenizer, sampled):
+    """As a rollout that says the same: nothing but the origin differs."""
+    six, start, stated, end = ids_of(tokenizer, "6", "\nConfidence: ", "1.00", "<|end|>")
+    rollout = sampled_completion(sampled(tokenizer, [six, start, stated, end]), lambda ids: decoded(tokenizer, ids))
+    written = written_completion("6", 1.0, INLINE, tokenizer)
+    assert (written.token_ids, written.confidence_mask) == (rollout.token_ids, rollout.confidence_mask)
+
+
 def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled):
     def marked(*pieces):
         verified = sampled(tokenizer, ids_of(tokenizer, *pieces))
         completion = sampled_completion(verified, lambda ids: decoded(tokenizer, ids))
         assert completion.token_ids == verified.rollout.token_ids
+        assert completion.sampled_logprobs == verified.rollout.logprobs
         return [piece for piece, is_marked in zip(pieces, completion.confidence_mask, strict=True) if is_marked]
 
     start = "\nConfidence: "
@@ -212,15 +249,16 @@ def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled
     assert marked("6", "<|end|>") == []
 
 
-def sample(student, teacher, completion, marked=1, weight=1.0, copies=True):
+def sample(student, teacher, completion, marked=1, weight=1.0, copies=True, advantage=None):
     mask = (False,) * (len(completion) - marked) + (True,) * marked
-    return TokenizedSample(student, teacher, Completion(completion, mask), weight, copies)
+    logprobs = tuple(None if is_marked else -0.01 * token for token, is_marked in zip(completion, mask, strict=True))
+    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weight, copies, advantage)
 
 
 SAMPLES = [
     sample((11, 12, 13), (14, 15, 16, 17), (21, 22, 23), weight=0.5),
     sample((31,), (32, 33, 34, 35, 36, 37), (41, 42, 43, 44), marked=2, copies=False),
-    sample((51, 52), (53,), (61,), weight=0.0),
+    sample((51, 52), (53,), (61,), weight=0.0, advantage=-0.25),
 ]
 DENOMINATORS = Denominators(1.5, 6.0)
 
@@ -256,7 +294,24 @@ def test_completion_streams_keep_the_order_of_the_samples():
     assert batch.completion_ids_BC[batch.confidence_mask_BC].tolist() == [23, 43, 44, 61]
     assert batch.weight_B.tolist() == [0.5, 1.0, 0.0]
     assert batch.copies_context_B.tolist() == [True, False, True]
+    torch.testing.assert_close(batch.advantage_B, torch.tensor([torch.nan, torch.nan, -0.25]), equal_nan=True)
     assert not (batch.confidence_mask_BC & ~batch.completion_mask_BC).any()
+
+
+def test_sampled_logprobs_stand_at_their_tokens():
+    """NaN where a token was not sampled, 0 at padding."""
+    batch = collate(SAMPLES, DENOMINATORS, pad_token_id=99)
+    nan = torch.nan
+    expected_BC = torch.tensor([[-0.21, -0.22, nan, 0], [-0.41, -0.42, nan, nan], [nan, 0, 0, 0]])
+    torch.testing.assert_close(batch.sampled_logprob_BC, expected_BC, equal_nan=True)
+    assert batch.sampled_logprob_BC.dtype == torch.float32
+    assert not batch.sampled_logprob_BC[~batch.completion_mask_BC].any()
+
+
+def test_sampled_logprobs_are_float32_where_none_is_known():
+    batch = collate(SAMPLES[2:], DENOMINATORS, pad_token_id=99)
+    assert batch.sampled_logprob_BC.isnan().tolist() == [[True]]
+    assert batch.sampled_logprob_BC.dtype == torch.float32
 
 
 def test_to_moves_every_tensor_and_keeps_the_denominators():

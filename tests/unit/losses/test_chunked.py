@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from caopd.errors import ConfigError
 from caopd.losses import Divergence, chunked_divergence, token_divergence
@@ -85,7 +83,7 @@ def test_blocks_within_a_chunk_change_nothing(monkeypatch):
     case = make_case()
     expected_loss, expected = case.chunked(JSD, FORWARD)
     expected_gradients = gradients(expected_loss, case)
-    monkeypatch.setattr("caopd.losses.chunked._CPU_BLOCK", 2 * 23 + 1)
+    monkeypatch.setattr("caopd.losses.blocks._CPU_BLOCK", 2 * 23 + 1)
     loss, statistics = case.chunked(JSD, FORWARD)
     torch.testing.assert_close((loss, *statistics), (expected_loss, *expected))
     torch.testing.assert_close(gradients(loss, case), expected_gradients)
@@ -240,23 +238,11 @@ def test_errors_say_the_sizes():
         case.chunked(chunk_size=0)
 
 
-class LargestTensor(TorchDispatchMode):
-    """Remembers the largest number of elements that any operation's output had."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        sizes = [x.numel() for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
-        self.largest = max([self.largest, *sizes])
-        return result
-
-
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(d.name for d in pair))
-def test_no_tensor_grows_with_tokens_times_vocabulary(pair):
+def test_no_tensor_grows_with_tokens_times_vocabulary(pair, largest_tensor):
     def largest(tokens, method, **options):
         case = make_case(tokens=tokens, vocabulary=500, dtype=torch.float32)
-        with LargestTensor() as mode:
+        with largest_tensor() as mode:
             getattr(case, method)(*pair, **options)[0].backward()
         return mode.largest
 

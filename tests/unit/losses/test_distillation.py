@@ -7,8 +7,9 @@ from caopd.errors import ConfigError
 from caopd.losses import (
     Denominators,
     DistillationLoss,
+    ModelOutput,
     TokenStatistics,
-    segment_means,
+    TokenStreams,
     segment_totals,
     token_divergence,
 )
@@ -88,7 +89,9 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     loss = DistillationLoss("reverse_kl", confidence="jsd", jsd_teacher_weight=0.3, chunk_size=4)
     weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
     target_T = torch.randint(17, (tokens,), generator=g)
-    output = loss(hidden, head, teacher_hidden, teacher_head, weight_T, confidence_T, target_T)
+    nowhere_T = torch.full_like(weight_T, torch.nan)
+    student, teacher = ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head)
+    output = loss(student, teacher, TokenStreams(weight_T, confidence_T, target_T, nowhere_T, nowhere_T, 1.0))
 
     logits = hidden @ head.T, teacher_hidden @ teacher_head.T
     value_T = torch.where(
@@ -99,26 +102,28 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     expected = loop_loss(value_BC, LENGTHS, WEIGHTS, "sequence_mean", 0)
     assert output.loss.item() == pytest.approx(expected, rel=1e-6)
 
-    means = segment_means(output.statistics, weight_T, confidence_T)
+    means = {name: total / number for name, (total, number) in output.totals.items()}
+    assert set(means) == set(loss.logged)
     counted_T = weight_T != 0
     for name, mask_T in (("kl_reasoning", ~confidence_T), ("kl_confidence", confidence_T)):
         values = value_T[mask_T & counted_T].tolist()
         assert means[name].item() == pytest.approx(sum(values) / len(values))
     teacher = torch.distributions.Categorical(logits=logits[1][counted_T])
     assert means["teacher_entropy"].item() == pytest.approx(teacher.entropy().mean().item())
+    assert output.teacher_top1_T.tolist() == logits[1].argmax(-1).tolist()
 
 
-def test_segment_means_leave_out_what_has_no_tokens():
+def test_segment_totals_leave_out_what_does_not_count():
     one = torch.ones(3)
     statistics = TokenStatistics(torch.tensor([1.0, torch.inf, 3.0]), one, 2 * one, one.long(), None)
     confidence_T = torch.tensor([False, False, True])
-    means = segment_means(statistics, torch.tensor([0.5, 0.0, 0.0]), confidence_T)
-    assert {name: value.item() for name, value in means.items()} == {
-        "kl_reasoning": 1.0,
-        "student_entropy": 1.0,
-        "teacher_entropy": 2.0,
+    totals = segment_totals(statistics, torch.tensor([0.5, 0.0, 0.0]), confidence_T)
+    assert {name: (total.item(), number.item()) for name, (total, number) in totals.items()} == {
+        "kl_reasoning": (1.0, 1),
+        "kl_confidence": (0.0, 0),
+        "student_entropy": (1.0, 1),
+        "teacher_entropy": (2.0, 1),
     }
-    assert segment_means(statistics, torch.zeros(3), confidence_T) == {}
     total, num_tokens = segment_totals(statistics, torch.ones(3), confidence_T)["kl_confidence"]
     assert (total.item(), num_tokens.item()) == (3.0, 1)
 

@@ -1,0 +1,202 @@
+"""What a training loss is: hidden states and heads in, one scalar and its logged sums out.
+
+Shape suffixes: B sequences of a batch, C completion positions, T completion tokens of the batch, V
+vocabulary, H hidden size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from caopd.errors import ConfigError
+from caopd.losses.blocks import ModelOutput
+
+Reduction = Literal["sequence_mean", "token_mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class Denominators:
+    """What a whole optimizer step divides by: totals over all ranks and all micro-batches.
+
+    Attributes:
+        num_sequences: Sum of the weights of the sequences that have counted tokens.
+        num_tokens: Sum over sequences of weight times number of counted tokens.
+    """
+
+    num_sequences: float
+    num_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStreams:
+    """What a batch says of each of its completion tokens, row by row.
+
+    Attributes:
+        weight_T: Weight in the loss, by :meth:`TrainingLoss.token_weights`.
+        confidence_mask_T: True in the confidence segment.
+        target_T: Token ids, int64.
+        sampled_logprob_T: The engine's log-probability of the token, nats, under the model's unscaled distribution;
+            NaN where the token was not sampled as it stands.
+        advantage_T: Advantage of the token's sequence; NaN where the method gives none.
+        temperature: That of the sampling.
+    """
+
+    weight_T: Tensor
+    confidence_mask_T: Tensor
+    target_T: Tensor
+    sampled_logprob_T: Tensor
+    advantage_T: Tensor
+    temperature: float
+
+
+class SegmentTotal(NamedTuple):
+    """A sum over some tokens and their number, both scalar tensors; over batches, either adds up."""
+
+    total: Tensor
+    num_tokens: Tensor
+
+
+class LossOutput(NamedTuple):
+    """A scalar loss to differentiate, and what is known of it, detached.
+
+    Attributes:
+        loss: This batch's share of its optimizer step's loss.
+        totals: The sums behind the logged means, under the names of :attr:`TrainingLoss.logged`.
+        teacher_top1_T: The teacher's most likely token ids, ``None`` without a teacher's context.
+    """
+
+    loss: Tensor
+    totals: dict[str, SegmentTotal]
+    teacher_top1_T: Tensor | None
+
+
+class TrainingLoss(ABC):
+    """Base of all losses: which tokens count, and what the sum over them is divided by.
+
+    With x_bt the value of token t of sequence b, w_b the weight of the sequence, and n_b its counted tokens,
+    which are its completion tokens after the first ``skip_first_tokens``:
+
+    - ``sequence_mean``: sum_b w_b (1/n_b) sum_t x_bt / sum_b w_b, over sequences with n_b > 0;
+    - ``token_mean``: sum_b w_b sum_t x_bt / sum_b w_b n_b.
+
+    The denominators are those of the whole optimizer step, so the losses of its micro-batches *add up*. Where
+    a denominator is zero, the loss is zero.
+
+    Args:
+        reduction: How tokens and sequences are averaged.
+        skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
+        chunk_size: Number of tokens whose logits exist at a time.
+
+    Raises:
+        ConfigError: A value outside what is described above.
+
+    Example:
+        >>> from caopd.losses import CrossEntropyLoss
+        >>> loss = CrossEntropyLoss(skip_first_tokens=1)
+        >>> denominators = loss.denominators(completion_lengths=[3, 2, 1], sample_weights=[1.0, 1.0, 1.0])
+        >>> denominators  # the third sequence has no counted token
+        Denominators(num_sequences=2.0, num_tokens=3.0)
+        >>> mask_BC = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+        >>> loss.token_weights(mask_BC, torch.ones(3), denominators)
+        tensor([0.0000, 0.2500, 0.2500, 0.0000, 0.5000, 0.0000])
+    """
+
+    signal: ClassVar[str]
+    """What it trains on, one of :class:`caopd.types.Signal`: methods whose samples carry it use this loss."""
+    logged: tuple[str, ...]
+    """Names of the means over counted tokens that are logged under ``train/``."""
+
+    def __init__(
+        self, reduction: Reduction = "sequence_mean", skip_first_tokens: int = 0, chunk_size: int = 64
+    ) -> None:
+        if reduction not in get_args(Reduction):
+            allowed = ", ".join(map(repr, get_args(Reduction)))
+            raise ConfigError(f"Expected a reduction of {allowed}, but got {reduction!r}.")
+        if skip_first_tokens < 0:
+            raise ConfigError(f"Expected `skip_first_tokens` to be 0 or larger, but got {skip_first_tokens}.")
+        if chunk_size < 1:
+            raise ConfigError(f"Expected `chunk_size` to be an integer larger than 0, but got {chunk_size}.")
+        self.reduction: Reduction = reduction
+        self.skip_first_tokens = skip_first_tokens
+        self.chunk_size = chunk_size
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it compares with a second model; without one, none is made."""
+        return False
+
+    def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:  # noqa: B027
+        """Raise where the loss is not right on completions drawn in this way; by default it is on any.
+
+        Args:
+            temperature: Of training rollouts.
+            truncated: Whether top-p or top-k leave tokens out.
+            num_steps_per_round: Optimizer steps on the same rollouts.
+
+        Raises:
+            ConfigError: If the loss needs other sampling.
+        """
+
+    def denominators(self, completion_lengths: Sequence[int], sample_weights: Sequence[float]) -> Denominators:
+        """Return the totals that one optimizer step divides by.
+
+        Args:
+            completion_lengths: Number of completion tokens of every sequence of the step, on all ranks and in
+                all micro-batches.
+            sample_weights: Their weights, as many. Weights that must not cancel out of the average, such as
+                importance ratios, belong into :meth:`token_weights` alone.
+        """
+        counted = [max(length - self.skip_first_tokens, 0) for length in completion_lengths]
+        pairs = list(zip(sample_weights, counted, strict=True))
+        return Denominators(
+            num_sequences=float(sum(weight for weight, tokens in pairs if tokens)),
+            num_tokens=float(sum(weight * tokens for weight, tokens in pairs)),
+        )
+
+    def token_weights(self, completion_mask_BC: Tensor, sample_weight_B: Tensor, denominators: Denominators) -> Tensor:
+        """Return every completion token's weight: sum_t weight_t x_t is this batch's share of the loss.
+
+        Args:
+            completion_mask_BC: Boolean, true at completion tokens.
+            sample_weight_B: Weight of every sequence.
+            denominators: Totals of the whole optimizer step.
+
+        Returns:
+            Float32 tensor [T] over the true positions of the mask, row by row.
+        """
+        position_BC = completion_mask_BC.cumsum(dim=1) - 1
+        counted_BC = completion_mask_BC & (position_BC >= self.skip_first_tokens)
+        weight_B = sample_weight_B.detach().float()
+        if self.reduction == "sequence_mean":
+            weight_B = weight_B / counted_BC.sum(dim=1).clamp(min=1)
+            denominator = denominators.num_sequences
+        else:
+            denominator = denominators.num_tokens
+        weight_B = torch.zeros_like(weight_B) if denominator == 0 else weight_B / denominator
+        return (counted_BC * weight_B.unsqueeze(1))[completion_mask_BC]
+
+    @abstractmethod
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
+        """Return sum_t weight_t x_t of a batch and its logged sums.
+
+        Args:
+            student: Hidden states and head of the trained model.
+            teacher: The same of the second model, without gradients; None unless :attr:`needs_teacher`.
+            tokens: Weights, targets and whatever else the batch says of its tokens.
+        """
+
+
+def total_over(value_T: Tensor, mask_T: Tensor) -> SegmentTotal:
+    """Return the sum of the values where the mask is true, and how many those are.
+
+    Example:
+        >>> total_over(torch.tensor([1.0, torch.inf, 2.0]), torch.tensor([True, False, True]))
+        SegmentTotal(total=tensor(3.), num_tokens=tensor(2))
+    """
+    return SegmentTotal(value_T.masked_fill(~mask_T, 0.0).sum(), mask_T.sum())

@@ -1,0 +1,48 @@
+"""The loss of supervised fine-tuning."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caopd.losses.base import LossOutput, TokenStreams, TrainingLoss, total_over
+from caopd.losses.blocks import ModelOutput
+from caopd.losses.targets import Term, chunked_target_loss
+
+
+class CrossEntropyLoss(TrainingLoss):
+    """Negative log-likelihood of the completion's tokens: x_bt of :class:`TrainingLoss` is -log S(y_bt), in nats.
+
+    Args:
+        reduction: How tokens and sequences are averaged.
+        skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
+        chunk_size: Number of tokens whose logits exist at a time.
+
+    Raises:
+        ConfigError: A value outside what :class:`TrainingLoss` describes.
+    """
+
+    signal = "completion"
+    logged = ("cross_entropy", "student_entropy")
+
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
+        """Return -sum_t weight_t log S(y_t).
+
+        Args:
+            student: Hidden states and head.
+            teacher: Not used.
+            tokens: Targets and weights.
+        """
+        loss, statistics = chunked_target_loss(
+            student, None, tokens.target_T, tokens.weight_T, _negative, chunk_size=self.chunk_size
+        )
+        counted_T = tokens.weight_T != 0
+        totals = {
+            "cross_entropy": total_over(statistics.value_T, counted_T),
+            "student_entropy": total_over(statistics.entropy_T, counted_T),
+        }
+        return LossOutput(loss, totals, teacher_top1_T=None)
+
+
+def _negative(logprob_T: Tensor, rows_T: Tensor) -> Term:
+    return Term(-logprob_T, -torch.ones_like(logprob_T))

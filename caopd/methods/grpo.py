@@ -1,0 +1,125 @@
+"""Policy gradients with group-normalised advantages: GRPO, and RLCR and CAR, which differ in their rewards alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import ClassVar
+
+from caopd.errors import ConfigError
+from caopd.methods.base import Method
+from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
+from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup
+
+SMALLEST_STD = 1e-6
+"""Added to the standard deviation, so that rewards that differ by rounding alone do not make advantages of 1."""
+
+
+@dataclass(frozen=True)
+class GRPO(Method):
+    """Group relative policy optimisation (arXiv 2402.03300): every rollout as sampled, beside its advantage.
+
+    The reward of a rollout is the weighted sum of ``rewards``; its advantage is (r - mean r) / std r over its group. A
+    group whose rewards are all equal has advantages of 0: it stays in the round and in the denominators, and the share
+    of such groups is logged as ``rollout/zero_advantage``.
+
+    Args:
+        rewards: What is maximised; classes of your own join by their ``class_path``. None takes ``default_rewards``.
+        scale_by_std: Whether to divide by the group's standard deviation.
+
+    Raises:
+        ConfigError: Without rewards.
+    """
+
+    rewards: list[Reward] | None = None
+    scale_by_std: bool = True
+    default_rewards: ClassVar[tuple[Reward, ...]] = (Correctness(),)
+    signal = Signal.ADVANTAGE
+    min_rollouts = 2
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise ConfigError(
+                f"Expected `rewards` of {type(self).__name__} to name at least one reward, but got none: with nothing "
+                "to maximise every advantage is 0. Add one of caopd.rewards."
+            )
+
+    @property
+    def terms(self) -> Sequence[Reward]:
+        """The rewards that are summed."""
+        return self.default_rewards if self.rewards is None else self.rewards
+
+    def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
+        """Return every rollout as sampled, with its advantage over the rest of the group."""
+        advantages = group_advantages(self._total_rewards(group), self.scale_by_std)
+        return [
+            TrainSample(group.example, rollout, context=None, advantage=advantage)
+            for rollout, advantage in zip(group.rollouts, advantages, strict=True)
+        ]
+
+    def statistics(self, group: VerifiedGroup) -> dict[str, float]:
+        """Return the group's mean reward, that of each kind unweighted, and whether all rewards are equal."""
+        totals = self._total_rewards(group)
+        each = {
+            f"reward_{type(reward).__name__}": fmean(reward(group.example, rollout) for rollout in group.rollouts)
+            for reward in self.terms
+        }
+        return {"reward": fmean(totals), **each, "zero_advantage": float(min(totals) == max(totals))}
+
+    def known_context(self, example: Example) -> TeacherContext | None:
+        """Return None: a reference, where there is one, sees the student's prompt."""
+        return None
+
+    def check_example(self, example: Example) -> None:
+        """Accept every row: the verifier has the target."""
+
+    def _total_rewards(self, group: VerifiedGroup) -> list[float]:
+        return [
+            sum(reward.weight * reward(group.example, rollout) for reward in self.terms) for rollout in group.rollouts
+        ]
+
+
+@dataclass(frozen=True)
+class RLCR(GRPO):
+    """Reinforcement learning with calibration rewards (arXiv 2507.16806): :class:`~caopd.rewards.Brier`, and format.
+
+    Args:
+        rewards: What is maximised; None takes ``default_rewards``.
+        scale_by_std: Whether to divide by the group's standard deviation; the paper's runs do not.
+    """
+
+    scale_by_std: bool = False
+    default_rewards = (Brier(), Format())
+
+
+@dataclass(frozen=True)
+class CAR(GRPO):
+    """Calibration agentic RL (arXiv 2601.07264): GRPO with :class:`~caopd.rewards.MarginSeparated`.
+
+    Args:
+        rewards: What is maximised; None takes ``default_rewards``.
+        scale_by_std: Whether to divide by the group's standard deviation.
+    """
+
+    default_rewards = (MarginSeparated(),)
+
+
+def group_advantages(rewards: Sequence[float], scale_by_std: bool) -> list[float]:
+    """Return (r - mean r), over the group's population standard deviation on request; zeros where all r are equal.
+
+    Args:
+        rewards: Of the rollouts of one prompt.
+        scale_by_std: Whether to divide.
+
+    Example:
+        >>> group_advantages([1.0, 0.0, 0.0, 1.0], scale_by_std=False)
+        [0.5, -0.5, -0.5, 0.5]
+        >>> [round(advantage, 3) for advantage in group_advantages([1.0, 0.0, 0.0, 1.0], scale_by_std=True)]
+        [1.0, -1.0, -1.0, 1.0]
+    """
+    if min(rewards) == max(rewards):
+        return [0.0] * len(rewards)
+    mean = fmean(rewards)
+    scale = pstdev(rewards) + SMALLEST_STD if scale_by_std else 1.0
+    return [(reward - mean) / scale for reward in rewards]

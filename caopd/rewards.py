@@ -1,0 +1,141 @@
+"""Rewards of completions: what policy-gradient methods maximise. No torch here."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from caopd.errors import ConfigError
+from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, VerifiedRollout
+
+
+class Reward(ABC):
+    """Scores one completion. A reward of your own is one small class; its constructor's arguments are its settings.
+
+    Examples:
+        >>> from caopd.types import AnswerOutcome, ConfidenceReading, Rollout, StopReason, Verdict
+        >>> class Brevity(Reward):
+        ...     def __call__(self, example, rollout):
+        ...         return -len(rollout.rollout.token_ids) / 100
+        >>> rollout = VerifiedRollout(
+        ...     Rollout((5, 6), "B", StopReason.EOS, (-1.0, -0.1), 0),
+        ...     Verdict(True, "B", AnswerOutcome.PARSED),
+        ...     ConfidenceReading(None, None, ConfidenceOutcome.MISSING),
+        ... )
+        >>> Brevity()(Example("1", "Q", "B"), rollout)
+        -0.02
+    """
+
+    weight: float = 1.0
+    """Its factor in the weighted sum of rewards."""
+
+    @abstractmethod
+    def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
+        """Return the reward of a completion, before it is weighted.
+
+        Args:
+            example: The prompt's row.
+            rollout: The completion with its verdict and its confidence reading.
+        """
+
+
+@dataclass(frozen=True)
+class Correctness(Reward):
+    """R: 1 for a correct answer, 0 for a wrong one or none.
+
+    Args:
+        weight: Its factor in the weighted sum of rewards.
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
+        """Return 1 or 0; arguments as in :meth:`Reward.__call__`."""
+        return float(rollout.verdict.correct)
+
+
+@dataclass(frozen=True)
+class Format(Reward):
+    """1 for a completion in the form asked for, else 0: a readable answer, and a confidence stated as a decimal.
+
+    Args:
+        tags: Elements that the completion must hold besides, in this order: ``<tag>...</tag>``.
+        weight: Its factor in the weighted sum of rewards.
+    """
+
+    tags: tuple[str, ...] = ()
+    weight: float = 1.0
+
+    def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
+        """Return 1 or 0; arguments as in :meth:`Reward.__call__`."""
+        read = rollout.verdict.outcome is AnswerOutcome.PARSED
+        stated = rollout.reading.outcome is ConfidenceOutcome.DECIMAL
+        return float(read and stated and self._has_tags(rollout.rollout.text))
+
+    def _has_tags(self, text: str) -> bool:
+        position = 0
+        for tag in self.tags:
+            for edge in (f"<{tag}>", f"</{tag}>"):
+                found = re.compile(re.escape(edge), re.IGNORECASE).search(text, position)
+                if found is None:
+                    return False
+                position = found.end()
+        return True
+
+
+@dataclass(frozen=True)
+class Brier(Reward):
+    """R - (q - R)^2, correctness minus the Brier score of the stated confidence q (RLCR, arXiv 2507.16806).
+
+    Its expectation is largest where q is the probability of being right. A completion whose answer or whose confidence
+    cannot be read earns 0, whether it is correct or not: otherwise it would pay to state none.
+
+    Args:
+        weight: Its factor in the weighted sum of rewards.
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
+        """Return a reward in [-1, 1]; arguments as in :meth:`Reward.__call__`."""
+        confidence, correct = rollout.reading.value, float(rollout.verdict.correct)
+        if confidence is None or rollout.verdict.outcome is not AnswerOutcome.PARSED:
+            return 0.0
+        return correct - (confidence - correct) ** 2
+
+
+@dataclass(frozen=True)
+class MarginSeparated(Reward):
+    """Every correct answer earns more than every wrong one, and either more with a better confidence q.
+
+    Correct: 1 + correct_bonus (1 - (1 - q)^2). Wrong: -wrong_penalty q^2. A confidence that cannot be read counts as a
+    wrong answer with q = 1. These are the known properties of the reward of CAR (arXiv 2601.07264); its formula could
+    not be retrieved, and this one is a choice of this package.
+
+    Args:
+        correct_bonus: What full confidence adds to a correct answer, 0 or more.
+        wrong_penalty: What full confidence costs a wrong one, 0 or more.
+        weight: Its factor in the weighted sum of rewards.
+    """
+
+    correct_bonus: float = 1.0
+    wrong_penalty: float = 1.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("correct_bonus", "wrong_penalty"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(
+                    f"Expected `{name}` of MarginSeparated to be 0 or larger, but got {getattr(self, name)}: a wrong "
+                    "answer could earn more than a correct one."
+                )
+
+    def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
+        """Return the reward; arguments as in :meth:`Reward.__call__`."""
+        confidence = rollout.reading.value
+        if confidence is None:
+            return -self.wrong_penalty
+        if rollout.verdict.correct:
+            return 1.0 + self.correct_bonus * (1.0 - (1.0 - confidence) ** 2)
+        return -self.wrong_penalty * confidence**2

@@ -1,0 +1,122 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from caopd.errors import ConfigError
+from caopd.methods import CAR, GRPO, RLCR
+from caopd.methods.grpo import group_advantages
+from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
+from caopd.types import Example
+
+EXAMPLE = Example("7", "Q", "B")
+ROLLOUTS = [("B\nConfidence: 1.00", True), ("C\nConfidence: 0.90", False), ("D\nConfidence: 0.20", False), ("E", True)]
+BRIER = [1.0, -0.81, -0.04, 0.0]
+MARGIN = [2.0, -0.81, -0.04, -1.0]
+FORMAT = [1.0, 1.0, 1.0, 0.0]
+
+
+def normalised(rewards, scale_by_std):
+    """By torch, in float64; the population's standard deviation."""
+    reward_G = torch.tensor(rewards, dtype=torch.float64)
+    centred_G = reward_G - reward_G.mean()
+    return (centred_G / reward_G.std(correction=0) if scale_by_std else centred_G).tolist()
+
+
+@pytest.mark.parametrize(
+    ("method", "rewards"),
+    [
+        (GRPO(), [1.0, 0.0, 0.0, 1.0]),
+        (GRPO(scale_by_std=False), [1.0, 0.0, 0.0, 1.0]),
+        (RLCR(), [a + b for a, b in zip(BRIER, FORMAT, strict=True)]),
+        (
+            RLCR(rewards=[Brier(weight=2.0), Format(weight=0.5)]),
+            [2 * a + b / 2 for a, b in zip(BRIER, FORMAT, strict=True)],
+        ),
+        (CAR(), MARGIN),
+        (GRPO(rewards=[Brier(), MarginSeparated(weight=-1.0)]), [a - b for a, b in zip(BRIER, MARGIN, strict=True)]),
+    ],
+    ids=repr,
+)
+def test_advantages_are_those_of_the_weighted_sum(group_of, method, rewards):
+    group = group_of(EXAMPLE, ROLLOUTS)
+    samples = method.train_samples(group)
+    expected = normalised(rewards, method.scale_by_std)
+    assert [sample.advantage for sample in samples] == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert sum(sample.advantage for sample in samples) == pytest.approx(0, abs=1e-12)
+    for sample, rollout in zip(samples, group.rollouts, strict=True):
+        assert sample.rollout == rollout
+        assert (sample.context, sample.confidence, sample.weight) == (None, None, 1.0)
+
+
+def test_the_papers_differ_in_rewards_and_scaling_alone():
+    assert (GRPO().terms, GRPO().scale_by_std) == ((Correctness(),), True)
+    assert (RLCR().terms, RLCR().scale_by_std) == ((Brier(), Format()), False)
+    assert (CAR().terms, CAR().scale_by_std) == ((MarginSeparated(),), True)
+
+
+@pytest.mark.parametrize("scale_by_std", [True, False])
+@pytest.mark.parametrize("rewards", list(itertools.product([0.0, 0.3, 1.0], repeat=3)), ids=str)
+def test_advantages_of_a_group(rewards, scale_by_std):
+    advantages = group_advantages(rewards, scale_by_std)
+    assert sum(advantages) == pytest.approx(0, abs=1e-12)
+    if len(set(rewards)) == 1:
+        assert advantages == [0.0, 0.0, 0.0]
+        return
+    ranks = [sorted(set(values)).index(value) for values in (rewards, advantages) for value in values]
+    assert ranks[:3] == ranks[3:], "a better reward is a better advantage"
+    if scale_by_std:
+        assert math.fsum(a * a for a in advantages) / 3 == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale_by_std", [True, False])
+def test_rewards_that_differ_by_rounding_teach_nothing(scale_by_std):
+    advantages = group_advantages([0.1 + 0.2, 0.3, 0.3, 0.3], scale_by_std)
+    assert max(map(abs, advantages)) < 1e-9
+
+
+def test_a_group_of_equal_rewards_stays_and_is_counted(group_of):
+    group = group_of(EXAMPLE, [("B\nConfidence: 1.00", True)] * 3)
+    samples = GRPO().train_samples(group)
+    assert [(sample.advantage, sample.weight) for sample in samples] == [(0.0, 1.0)] * 3
+    assert GRPO().statistics(group)["zero_advantage"] == 1.0
+
+
+def test_statistics_tell_the_rewards_apart(group_of):
+    statistics = RLCR(rewards=[Brier(weight=2.0), Format()]).statistics(group_of(EXAMPLE, ROLLOUTS))
+    assert statistics == pytest.approx(
+        {
+            "reward": 2 * sum(BRIER) / 4 + 0.75,
+            "reward_Brier": sum(BRIER) / 4,
+            "reward_Format": 0.75,
+            "zero_advantage": 0.0,
+        }
+    )
+
+
+class Length(Reward):
+    """A reward of one's own, without a weight of its own."""
+
+    def __call__(self, example, rollout):
+        return -len(rollout.rollout.text)
+
+
+def test_a_reward_of_ones_own_joins(group_of):
+    texts = [("B", True), ("BBB", True)]
+    assert [s.advantage for s in GRPO([Length()], scale_by_std=False).train_samples(group_of(EXAMPLE, texts))] == [
+        1,
+        -1,
+    ]
+
+
+@pytest.mark.parametrize("method", [GRPO, RLCR, CAR])
+def test_nothing_to_maximise_is_refused(method):
+    with pytest.raises(ConfigError, match=rf"`rewards` of {method.__name__}.*at least one"):
+        method(rewards=[])
+
+
+def test_any_row_is_accepted_and_two_rollouts_are_needed():
+    GRPO().check_example(EXAMPLE)
+    assert GRPO().known_context(EXAMPLE) is None
+    assert GRPO().min_rollouts == 2
