@@ -86,19 +86,20 @@ def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tup
     """
     if resamples < 0 or seed < 0:
         raise ConfigError(f"Expected `resamples` and `seed` to be at least 0, but got {resamples} and {seed}.")
-    exact = _Cells(predictions)
-    coarse = exact if len(exact.values) <= MAX_VALUES else _Cells(_merged(predictions, exact.values))
     scopes = range(-1, len(predictions.groups))
+    cells = _Cells(predictions)
+    scores = [
+        _without_intervals(cells.counts(cells.sizes_C, scope), _num_prompts(predictions, scope)) for scope in scopes
+    ]
+    if len(cells.values) > MAX_VALUES:
+        cells = _Cells(_merged(predictions, cells.values))
     draws: list[list[dict[str, Floats]]] = [[] for _ in scopes]
-    for weights_RC in _resamples(coarse, predictions.prompt, resamples, np.random.default_rng(seed)):
+    for weights_RC in _resamples(cells, predictions.prompt, resamples, np.random.default_rng(seed)):
         for scope, found in zip(scopes, draws, strict=True):
-            found.append(_measured(coarse.counts(weights_RC, scope)))
-    scores = []
-    for scope, found in zip(scopes, draws, strict=True):
-        of_scope = predictions.prompt if scope < 0 else predictions.prompt[predictions.group == scope]
-        counts = exact.counts(exact.sizes_C, scope)
-        merged = counts if coarse is exact else coarse.counts(coarse.sizes_C, scope)
-        scores.append(_scores(counts, merged, len(np.unique(of_scope)), found))
+            found.append(_measured(cells.counts(weights_RC, scope)))
+    for index, scope in enumerate(scopes):
+        centre = _measured(cells.counts(cells.sizes_C, scope))
+        scores[index] = _with_intervals(scores[index], centre, draws[index])
     return scores[0], dict(zip(predictions.groups, scores[1:], strict=True))
 
 
@@ -168,8 +169,9 @@ def _resamples(cells: _Cells, prompt_N: Integers, resamples: int, rng: np.random
             continue
         weights_RC = np.empty((size, num_cells))
         for row in weights_RC:
-            times_P = np.bincount(rng.integers(num_prompts, size=num_prompts), minlength=num_prompts)
-            row[:] = np.bincount(cells.cell_N, times_P[prompt_N], num_cells)
+            drawn_P = rng.integers(num_prompts, size=num_prompts, dtype=np.uint32)
+            times_P = np.bincount(drawn_P, minlength=num_prompts).astype(np.float64)
+            row[:] = np.bincount(cells.cell_N, times_P.take(prompt_N), num_cells)
         yield weights_RC
 
 
@@ -177,17 +179,29 @@ def _measured(counts: Counts) -> dict[str, Floats]:
     return {name: value.numpy() for name, value in measures(counts).items()}
 
 
-def _scores(counts: Counts, merged: Counts, n_prompts: int, draws: list[dict[str, Floats]]) -> Scores:
-    values = _measured(counts)
-    shifts = {name: values[name] - centre for name, centre in _measured(merged).items()}
-    estimates = {}
-    for name, value in values.items():
-        drawn = np.concatenate([found[name] for found in draws]) if draws else np.empty(0)
-        drawn = drawn[~np.isnan(drawn)]
-        low, high = None, None
-        if n_prompts > 1 and len(drawn) and not math.isnan(value):
-            ends = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + shifts[name]
-            low, high = np.clip(ends, -1 if name.startswith("ocg") else 0, 1).tolist()
-        shown = None if math.isnan(value) else float(value)
-        estimates[name] = Estimate(shown, low, high, completions_behind(name, counts))
+def _num_prompts(predictions: Predictions, scope: int) -> int:
+    return len(np.unique(predictions.prompt if scope < 0 else predictions.prompt[predictions.group == scope]))
+
+
+def _without_intervals(counts: Counts, n_prompts: int) -> Scores:
+    estimates = {
+        name: Estimate(None if math.isnan(value) else float(value), None, None, completions_behind(name, counts))
+        for name, value in _measured(counts).items()
+    }
     return Scores(int(counts.n), int(counts.stated.total), n_prompts, estimates)
+
+
+def _with_intervals(scores: Scores, centre: dict[str, Floats], draws: list[dict[str, Floats]]) -> Scores:
+    """Add the quantiles of the resamples that have a value, moved by what merging did to the value."""
+    if not draws or scores.n_prompts < 2:
+        return scores
+    estimates = {}
+    for name, estimate in scores.estimates.items():
+        drawn = np.concatenate([found[name] for found in draws])
+        drawn = drawn[~np.isnan(drawn)]
+        if estimate.value is not None and len(drawn):
+            ends = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (estimate.value - centre[name])
+            low, high = np.clip(ends, -1 if name.startswith("ocg") else 0, 1).tolist()
+            estimate = replace(estimate, low=low, high=high)
+        estimates[name] = estimate
+    return replace(scores, estimates=estimates)
