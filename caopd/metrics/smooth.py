@@ -42,8 +42,8 @@ class SmoothCalibrationError(ConfidenceMetric):
         >>> metric = SmoothCalibrationError()
         >>> metric.update(tensor([0.75, 0.75]), tensor([1, 0]))
         >>> metric.update(tensor([0.75, 0.75]), tensor([1, 0]))
-        >>> round(float(metric.compute()), 4)
-        0.25
+        >>> metric.compute()
+        tensor(0.2500, dtype=torch.float64)
     """
 
     higher_is_better = False
