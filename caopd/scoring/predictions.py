@@ -55,10 +55,11 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
     columns, bad, shown = _Columns(judge), 0, []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if line.isspace():
+            text = line.strip()
+            if not text:
                 continue
             try:
-                columns.add(json.loads(line))
+                columns.add(json.loads(text))
             except (ValueError, RecursionError) as error:
                 bad += 1
                 if bad <= MAX_SHOWN:
@@ -129,7 +130,7 @@ class _Columns:
 
 
 def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
-    """Confidence (NaN for null), correctness, and whether ``answer`` says that there is an answer."""
+    """Confidence (NaN for null), correctness, and whether ``response`` had an ``answer``, as `caopd predict` says."""
     if "confidence" not in row or "correct" not in row:
         advice = "; give `--task` to read and verify `response`" if "response" in row else ""
         raise DataError(f"expected `confidence` and `correct`, but got only {_shortened(', '.join(row))}{advice}")
@@ -140,7 +141,7 @@ def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
         raise DataError(f"expected `confidence` to be a number from 0 to 1 or null, but got {_shortened(confidence)}")
     if correct not in (0, 1):
         raise DataError(f"expected `correct` to be 0, 1, true or false, but got {_shortened(correct)}")
-    answered = int(row["answer"] is not None) if "answer" in row else -1
+    answered = int(row["answer"] is not None) if "answer" in row and "response" in row else -1
     return confidence, correct == 1, answered  # type: ignore[return-value]
 
 
