@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from caopd.errors import CaopdError
+from caopd.errors import CaopdError, ConfigError
 
 DESCRIPTION = """Every metric of saved predictions, overall and per group, with 95 % bootstrap intervals clustered by
 prompt. A line of FILE is a JSON object with `confidence` (number from 0 to 1, or null) and `correct` (0 or 1), or with
@@ -46,9 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--confidence_format",
-        default="inline",
         metavar="CLASS_OR_NAME",
-        help="how `response` states its confidence: inline, tag, or the path of a class (default: inline)",
+        help="with --task: how `response` states its confidence: inline (default), tag, or the path of a class",
     )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap, 0 for none (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
@@ -63,7 +62,9 @@ def _score(options: argparse.Namespace) -> None:
     from caopd.scoring.predictions import read_predictions
     from caopd.scoring.report import as_json, tables
 
-    judge = None if options.task is None else Judge.named(options.task, options.confidence_format)
+    if options.task is None and options.confidence_format is not None:
+        raise ConfigError("Expected `--confidence_format` beside `--task`, which reads responses, but got no `--task`.")
+    judge = None if options.task is None else Judge.named(options.task, options.confidence_format or "inline")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
     overall, groups = score(read_predictions(options.file, judge), options.resamples, options.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
+from rich.markup import escape
 from rich.table import Table
 
 from caopd.scoring.bootstrap import LEVEL, Estimate, Scores
@@ -31,7 +32,7 @@ def tables(overall: Scores, groups: Mapping[str, Scores], width: int) -> Iterato
         table = Table(title=f"value [{LEVEL:.0%} interval]" if start == 0 else None, title_justify="left")
         table.add_column("", no_wrap=True)
         for name, scores in columns[start : start + step]:
-            table.add_column(f"{name}\n{scores.n:,} of {scores.n_prompts:,} prompts", justify="right")
+            table.add_column(f"{escape(name)}\n{scores.n:,} of {scores.n_prompts:,} prompts", justify="right")
         for measure in overall.estimates:
             cells = [_cell(scores.estimates[measure]) for _, scores in columns[start : start + step]]
             table.add_row(measure, *cells)
@@ -46,5 +47,5 @@ def _flat(scores: Scores) -> dict[str, object]:
 def _cell(estimate: Estimate) -> str:
     if estimate.value is None:
         return "-"
-    interval = "" if estimate.low is None else rf" \[{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{interval}"
+    interval = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return escape(f"{estimate.value:.3f}{interval}")
