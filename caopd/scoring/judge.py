@@ -41,8 +41,8 @@ class Judge:
         """The judge of a task, without the task's data.
 
         Args:
-            task: A key of :data:`TASKS`, the path of a task class whose ``verifier`` is a class attribute, or the
-                path of a verifier class.
+            task: A key of :data:`TASKS`, or the path of a class: of a task whose ``verifier`` is a class attribute
+                or that needs no arguments, or of a verifier that needs none.
             confidence_format: A key of :data:`FORMATS`, or the path of a class.
 
         Raises:
@@ -67,14 +67,13 @@ class Judge:
 
 def _verifier(task: str) -> Verifier:
     found = _class("task", task, TASKS)
-    if hasattr(found, "verify"):
-        return cast(Verifier, _made("task", found))
     if hasattr(found, "verifier") and hasattr(found.verifier, "verify"):
         return cast(Verifier, found.verifier)
-    raise ConfigError(
-        f"Expected `--task` to name a verifier class, or a task class with its verifier as a class attribute, but got "
-        f"{task!r}. Name the class of the task's verifier, such as caopd.verifiers.ExactMatch."
-    )
+    made = _made("task", found)
+    verifier = made.verifier if hasattr(made, "verifier") else made
+    if not hasattr(verifier, "verify"):
+        raise ConfigError(f"Expected `--task` to name the class of a task or of a verifier, but got {task!r}.")
+    return cast(Verifier, verifier)
 
 
 def _confidence_format(name: str) -> ConfidenceFormat:
@@ -102,4 +101,9 @@ def _made(option: str, found: type) -> object:
     try:
         return found()
     except TypeError as error:
-        raise ConfigError(f"Expected `--{option}` to name a class that needs no arguments, but {error}.") from error
+        advice = (
+            " Name the class of the task's verifier, such as caopd.verifiers.ExactMatch." if option == "task" else ""
+        )
+        raise ConfigError(
+            f"Expected `--{option}` to name a class that needs no arguments, but {error}.{advice}"
+        ) from error

@@ -231,6 +231,10 @@ def test_help_answers_without_loading_anything_heavy(arguments):
     assert output.splitlines()[-2:] == ["[]", "2" if arguments == ["no-such-command"] else "0"]
 
 
+def test_the_functions_of_the_metrics_need_torch_alone():
+    assert python(f"import sys, caopd.metrics.functional; {LOADED}") == "['numpy', 'torch']\n"
+
+
 @pytest.mark.parametrize("task", [[], ["--task=science_qa"], ["--task=caopd.tasks.ToolUse"]])
 def test_scoring_loads_no_model_and_none_of_the_libraries_around_it(tmp_path, task):
     file = tmp_path / "predictions.jsonl"

@@ -1,12 +1,15 @@
 """Names and paths to verifiers and formats; what cannot be one is refused."""
 
 import math
+import sys
+import types
 
 import pytest
 
 from caopd.errors import ConfigError
 from caopd.scoring.judge import FORMATS, TASKS, Judge
 from caopd.tasks import DataSource, DrawTask, ScienceQA, ToolUse
+from caopd.verifiers import MultipleChoice
 
 SOURCE = DataSource(path="nowhere")
 CALLS = '[{"Action": "search", "Action_Input": {"page": 1}}]'
@@ -36,6 +39,22 @@ def test_every_shipped_format_is_read_and_cut_off(name, text):
     assert (correct, answered) == (False, False)
 
 
+class OwnTask:
+    """A task that makes its verifier when it is built."""
+
+    def __init__(self, options="AB"):
+        self._options = options
+
+    @property
+    def verifier(self):
+        return MultipleChoice(self._options)
+
+
+def test_a_task_that_needs_no_arguments_is_built(monkeypatch):
+    monkeypatch.setitem(sys.modules, "own_task", types.SimpleNamespace(OwnTask=OwnTask))
+    assert Judge.named("own_task.OwnTask", "inline").verifier == MultipleChoice("AB")
+
+
 def test_a_verifier_class_is_a_task_too():
     assert Judge.named("caopd.verifiers.ExactMatch", "inline")("6", "6")[1:] == (True, True)
 
@@ -52,8 +71,9 @@ def test_first_call_only_is_still_a_setting_of_the_task():
         ("caopd.tasks.Sums", "one of science_qa.*'caopd.tasks.Sums'"),
         ("no_such_module.Task", "No module named 'no_such_module'"),
         ("caopd.tasks.SPLITS", "to name a class, but 'caopd.tasks.SPLITS' is"),
-        ("caopd.tasks.DataSource", "task class with its verifier as a class attribute"),
-        ("caopd.tasks.Task", "needs no arguments|class attribute"),
+        ("caopd.types.Draw", "one of science_qa"),
+        ("caopd.types.Example", r"needs no arguments, but .*missing 3 .*caopd\.verifiers\.ExactMatch"),
+        ("caopd.confidence.TagConfidence", "the class of a task or of a verifier, but got 'caopd.confidence.TagC"),
     ],
 )
 def test_what_is_no_task_is_refused(task, message):
