@@ -16,7 +16,6 @@ from caopd.scoring.judge import Judge
 
 MAX_SHOWN = 10
 """Bad lines that an error shows."""
-_NUMBERS, _IDS = frozenset({int, float}), frozenset({int, str})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +114,7 @@ class _Columns:
 
     def _prompt(self, name: object) -> int:
         if name is not None:
-            _check_id("prompt_id", name)
-            number = self._prompts.setdefault(name, self._num_prompts)  # type: ignore[arg-type]
+            number = self._prompts.setdefault(_checked_id("prompt_id", name), self._num_prompts)
             if number < self._num_prompts:
                 return number
         self._num_prompts += 1
@@ -125,8 +123,7 @@ class _Columns:
     def _group(self, name: object) -> int:
         if name is None or name == "":
             return -1
-        _check_id("group", name)
-        return self._groups.setdefault(str(name), len(self._groups))
+        return self._groups.setdefault(str(_checked_id("group", name)), len(self._groups))
 
 
 def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
@@ -137,12 +134,12 @@ def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
     confidence, correct = row["confidence"], row["correct"]
     if confidence is None:
         confidence = math.nan
-    elif type(confidence) not in _NUMBERS or not 0 <= confidence <= 1:  # type: ignore[operator]
+    elif isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise DataError(f"expected `confidence` to be a number from 0 to 1 or null, but got {_shortened(confidence)}")
     if correct not in (0, 1):
         raise DataError(f"expected `correct` to be 0, 1, true or false, but got {_shortened(correct)}")
     answered = int(row["answer"] is not None) if "answer" in row and "response" in row else -1
-    return confidence, correct == 1, answered  # type: ignore[return-value]
+    return confidence, correct == 1, answered
 
 
 def _text(row: dict[str, object], name: str) -> str:
@@ -152,9 +149,10 @@ def _text(row: dict[str, object], name: str) -> str:
     return value
 
 
-def _check_id(name: str, value: object) -> None:
-    if type(value) not in _IDS:
+def _checked_id(name: str, value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise DataError(f"expected `{name}` to be a text, an integer or null, but got {_shortened(value)}")
+    return value
 
 
 def _reason(error: ValueError | RecursionError) -> str:
