@@ -17,6 +17,7 @@ commands:
   validate   metrics on the validation split         caopd validate --config ... --ckpt_path ...
   test       metrics on the test split               caopd test --config ... --ckpt_path ...
   predict    completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
+  score      metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
 
 options:
   -h, --help   this page; `caopd COMMAND --help` lists every setting
@@ -24,7 +25,7 @@ options:
 
 Any setting of a config can be overridden: caopd fit --config configs/quickstart.yaml --model.method=SDFT
 """
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "validate", "test", "predict", "score")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     sys.path.append(os.getcwd())  # a class_path in a config may name a file beside it, as with `python -m`
+    if given[0] == "score":
+        from caopd.scoring.command import run as run_score
+
+        return run_score(given[1:])
     from caopd.lightning_cli import run
 
     return run(arguments)

@@ -107,7 +107,7 @@ class DrawTask:
     num_validation: int = 2_000
     num_test: int = 2_000
     seed: int = 0
-    verifier: Verifier = field(default_factory=ExactMatch, init=False)
+    verifier: Verifier = field(default=ExactMatch(), init=False)
 
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "num_test"):

@@ -54,7 +54,7 @@ class ScienceQA:
     subjects: list[str] | None = None
     levels: list[str] | None = None
     types: list[str] | None = None
-    verifier: Verifier = field(default_factory=MultipleChoice, init=False)
+    verifier: Verifier = field(default=MultipleChoice(), init=False)
 
     def examples(self, split: str) -> Sequence[Example]:
         """The questions of ``train``, ``validation`` or ``test``, in the order of the data.

@@ -45,7 +45,7 @@ class ToolUse:
     source: DataSource
     first_call_only: bool = False
     exclude_ids: list[str] | None = None
-    verifier: ToolCalls = field(init=False)
+    verifier: ToolCalls = field(default=ToolCalls(), init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verifier", ToolCalls(self.first_call_only))

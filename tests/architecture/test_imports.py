@@ -142,6 +142,7 @@ FORBIDDEN = {
     "rewards": ROOMS - {"rewards", "types", "errors"},
     "methods": ROOMS - {"methods", "rewards", "types", "errors"},
     "tasks": ROOMS - {"tasks", "verifiers", "confidence", "types", "errors"},
+    "scoring": ROOMS - {"scoring", "metrics", "verifiers", "confidence", "types", "errors"},
     "tokens": {"tasks", "methods", "models", "rollouts", "module", "datamodule", "callbacks"},
     "encoding": {"models", "rollouts", "module", "datamodule", "callbacks"},
     "rollouts": {"tasks", "methods", "prompts", "losses", "module", "datamodule", "callbacks"},
@@ -215,22 +216,39 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-LOADED = "print(sorted({'torch', 'transformers', 'lightning', 'vllm', 'matplotlib', 'numpy'} & set(sys.modules)))"
+LOADED = (
+    "print(sorted({'torch', 'transformers', 'lightning', 'torchmetrics', 'vllm', 'matplotlib', 'numpy'}"
+    " & set(sys.modules)))"
+)
 
 
 def test_importing_the_package_loads_nothing_heavy():
     assert python(f"import sys, caopd; {LOADED}") == "[]\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["--version"], ["no-such-command"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["--version"], ["no-such-command"], ["score", "--help"]])
 def test_help_answers_without_loading_anything_heavy(arguments):
     output = python(f"import sys; from caopd.cli import main; code = main({arguments!r}); {LOADED}; print(code)")
     assert output.splitlines()[-2:] == ["[]", "2" if arguments == ["no-such-command"] else "0"]
 
 
+def test_the_functions_of_the_metrics_need_torch_alone():
+    assert python(f"import sys, caopd.metrics.functional; {LOADED}") == "['numpy', 'torch']\n"
+
+
+@pytest.mark.parametrize("task", [[], ["--task=science_qa"], ["--task=caopd.tasks.ToolUse"]])
+def test_scoring_loads_no_model_and_none_of_the_libraries_around_it(tmp_path, task):
+    file = tmp_path / "predictions.jsonl"
+    file.write_text('{"confidence": 0.5, "correct": 1}\n{"confidence": 0.5, "correct": 0}\n')
+    output = python(
+        f"import sys; from caopd.cli import main; assert not main(['score', {str(file)!r}, *{task}]); {LOADED}"
+    )
+    assert output.splitlines()[-1] == "['numpy', 'torch']"
+
+
 def test_the_command_is_installed_and_lists_its_commands():
     run = subprocess.run([Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True)
-    for command in ("fit", "validate", "test", "predict"):
+    for command in ("fit", "validate", "test", "predict", "score"):
         assert f"\n  {command} " in run.stdout
     assert importlib.metadata.version("caopd") in run.stdout
 

@@ -121,6 +121,20 @@ def test_predictions_agree_with_their_responses(run, tmp_path):
         assert row["group"].startswith("e=")
 
 
+def test_predictions_score_as_they_are_and_as_their_task_verifies_them(run, tmp_path):
+    assert evaluate("predict", run, tmp_path, **{"predictions.output": tmp_path / "p.jsonl"}) == 0
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    found = []
+    for task in ([], ["--task=draw"]):
+        assert main(["score", str(tmp_path / "p.jsonl"), f"--output={tmp_path / 's.json'}", *task]) == 0
+        found.append(json.loads((tmp_path / "s.json").read_text()))
+    as_stated, verified = found
+    assert as_stated["n"] == as_stated["n_prompts"] == as_stated["answer_parse_rate"]["n"] == 24
+    assert as_stated["accuracy"]["value"] == pytest.approx(sum(row["correct"] for row in rows) / 24, abs=1e-12)
+    assert set(as_stated["groups"]) == {row["group"] for row in rows}
+    assert {**as_stated, "task": "draw"} == verified
+
+
 def test_a_second_run_in_the_same_directory_stands_beside_the_first(run, fit):
     root = run.directory.parents[1]
     before = (run.directory / "metrics.json").read_bytes()

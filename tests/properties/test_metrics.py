@@ -20,6 +20,7 @@ from caopd.metrics.functional import (
     expected_calibration_error,
     murphy_decomposition,
     overconfidence_gap,
+    smooth_calibration_error,
     strict_pairwise_ranking,
     tie_rate,
     unique_value_calibration_error,
@@ -84,6 +85,7 @@ def test_the_order_of_the_completions_is_irrelevant(order, rows):
         expected_calibration_error,
         adaptive_calibration_error,
         unique_value_calibration_error,
+        smooth_calibration_error,
         brier_score,
         overconfidence_gap,
         strict_pairwise_ranking,
@@ -117,6 +119,7 @@ def test_calibration_errors_are_ordered(rows, n_bins):
     ):
         assert gap - 1e-12 <= float(error) <= finest + 1e-12
     assert close(expected_calibration_error(confidence, correct, 1), gap)
+    assert gap - 1e-5 <= float(smooth_calibration_error(confidence, correct)) <= finest + 1e-5
 
 
 @quick

@@ -14,6 +14,7 @@ from caopd.metrics.functional.selective import (
     risk_coverage_curve,
     selective_accuracy,
 )
+from caopd.metrics.functional.smooth import smooth_calibration_error
 
 __all__ = [
     "MurphyDecomposition",
@@ -30,6 +31,7 @@ __all__ = [
     "overconfidence_gap",
     "risk_coverage_curve",
     "selective_accuracy",
+    "smooth_calibration_error",
     "strict_pairwise_ranking",
     "tie_rate",
     "unique_value_calibration_error",

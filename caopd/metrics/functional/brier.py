@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from caopd.metrics.functional.binning import group_sums
+from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_pair
 
 
@@ -105,13 +105,33 @@ def murphy_decomposition(confidence: Tensor, correct: Tensor) -> MurphyDecomposi
         [0.0, 0.0625, 0.1875]
     """
     confidence, correct = check_pair(confidence, correct)
-    values_V, value = torch.unique(confidence, return_inverse=True)
-    sums = group_sums(confidence, correct, value, values_V.numel())
-    total = sums.counts.sum()
-    accuracy = sums.correct.sum().to(torch.float64) / total
-    accuracy_V = sums.correct.to(torch.float64) / sums.counts
+    return murphy_of_counts(value_counts(confidence, correct))
+
+
+def brier_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`brier_score` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> brier_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        tensor(0.6250, dtype=torch.float64)
+    """
+    values = counts.values.to(torch.float64)
+    error = counts.counts * values.square() + counts.correct * (1 - 2 * values)
+    return error.sum(-1) / counts.total
+
+
+def murphy_of_counts(counts: ValueCounts) -> MurphyDecomposition:
+    """:func:`murphy_decomposition` of counts; float64 ``[...]`` each, NaN without completions.
+
+    Example:
+        >>> parts = murphy_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        >>> [float(part) for part in parts]
+        [0.625, 0.25, 0.25]
+    """
+    accuracy_V, total = counts.accuracy, counts.total
+    accuracy = counts.correct.sum(-1) / total
     return MurphyDecomposition(
-        reliability=(sums.counts * (values_V.to(torch.float64) - accuracy_V).square()).sum() / total,
-        resolution=(sums.counts * (accuracy_V - accuracy).square()).sum() / total,
+        reliability=(counts.counts * (counts.values.to(torch.float64) - accuracy_V).square()).sum(-1) / total,
+        resolution=(counts.counts * (accuracy_V - accuracy.unsqueeze(-1)).square()).sum(-1) / total,
         uncertainty=accuracy * (1 - accuracy),
     )

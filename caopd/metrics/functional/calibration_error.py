@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caopd.metrics.functional.binning import calibration_error_of_sums, equal_width_sums, group_sums
+from caopd.metrics.functional.binning import calibration_error_of_sums, equal_width_bins, equal_width_sums
+from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_n_bins, check_pair
 
 
@@ -82,10 +83,7 @@ def adaptive_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int 
     """
     check_n_bins(n_bins)
     confidence, correct = check_pair(confidence, correct)
-    _, value, counts_V = torch.unique(confidence, return_inverse=True, return_counts=True)
-    twice_mid_rank_V = 2 * counts_V.cumsum(0) - counts_V
-    bin_V = (n_bins * twice_mid_rank_V) // max(2 * confidence.numel(), 1)
-    return calibration_error_of_sums(group_sums(confidence, correct, bin_V[value], n_bins))
+    return adaptive_error_of_counts(value_counts(confidence, correct), n_bins)
 
 
 def unique_value_calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
@@ -115,5 +113,40 @@ def unique_value_calibration_error(confidence: Tensor, correct: Tensor) -> Tenso
         tensor(0.2500, dtype=torch.float64)
     """
     confidence, correct = check_pair(confidence, correct)
-    values, value = torch.unique(confidence, return_inverse=True)
-    return calibration_error_of_sums(group_sums(confidence, correct, value, values.numel()))
+    return unique_value_error_of_counts(value_counts(confidence, correct))
+
+
+def equal_width_error_of_counts(counts: ValueCounts, n_bins: int = 10) -> Tensor:
+    """:func:`expected_calibration_error` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> counts = value_counts(torch.tensor([0.25, 0.5, 1.0]), torch.tensor([False, True, True]))
+        >>> equal_width_error_of_counts(counts, n_bins=2)
+        tensor(0.2500, dtype=torch.float64)
+    """
+    return counts.error_of_groups(equal_width_bins(counts.values, n_bins), n_bins)
+
+
+def adaptive_error_of_counts(counts: ValueCounts, n_bins: int = 10) -> Tensor:
+    """:func:`adaptive_calibration_error` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> counts = value_counts(torch.tensor([0.5, 0.75]), torch.tensor([True, True]))
+        >>> adaptive_error_of_counts(counts, n_bins=2)
+        tensor(0.3750, dtype=torch.float64)
+    """
+    twice_mid_rank = 2 * counts.counts.cumsum(-1) - counts.counts
+    twice_total = 2 * counts.total.clamp(min=1).unsqueeze(-1)
+    # Both sides are whole numbers, and floor division of floats is exact.
+    bins = torch.div(n_bins * twice_mid_rank, twice_total, rounding_mode="floor")
+    return counts.error_of_groups(bins.clamp(max=n_bins - 1).to(torch.int64), n_bins)
+
+
+def unique_value_error_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`unique_value_calibration_error` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> unique_value_error_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, True])))
+        tensor(0.2500, dtype=torch.float64)
+    """
+    return counts.gap.abs().sum(-1) / counts.total

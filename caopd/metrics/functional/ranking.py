@@ -12,11 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from caopd.metrics.functional.counts import ValueCounts
 from caopd.metrics.functional.validation import check_pair
 
 
 class PairCounts(NamedTuple):
-    """How the (correct, wrong) pairs of completions compare; int64 scalars.
+    """How the (correct, wrong) pairs of completions compare; int64 scalars, or float64 ``[...]`` of counts.
 
     Attributes:
         ordered: Pairs whose correct completion states strictly more confidence.
@@ -67,6 +68,25 @@ def count_pairs(of_correct: Tensor, of_wrong: Tensor) -> PairCounts:
         ordered=below_C.sum(),
         tied=(not_above_C - below_C).sum(),
         total=torch.tensor(of_correct.numel() * of_wrong.numel(), device=below_C.device),
+    )
+
+
+def pairs_of_counts(counts: ValueCounts) -> PairCounts:
+    """:func:`count_pairs` of counts; float64 ``[...]`` each, exact below 2^53 pairs.
+
+    Example:
+        >>> from caopd.metrics.functional.counts import value_counts
+        >>> stated = torch.tensor([0.5, 1.0, 0.5, 0.75])
+        >>> pairs = pairs_of_counts(value_counts(stated, torch.tensor([True, True, False, False])))
+        >>> [int(count) for count in pairs]
+        [2, 1, 4]
+    """
+    wrong = counts.counts - counts.correct
+    below = wrong.cumsum(-1) - wrong
+    return PairCounts(
+        ordered=(counts.correct * below).sum(-1),
+        tied=(counts.correct * wrong).sum(-1),
+        total=counts.correct.sum(-1) * wrong.sum(-1),
     )
 
 

@@ -7,14 +7,13 @@ input.
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
+from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_pair
 
 
@@ -97,7 +96,7 @@ def area_under_risk_coverage(confidence: Tensor, correct: Tensor) -> Tensor:
         >>> area_under_risk_coverage(torch.tensor([0.5, 1.0, 0.5, 0.75]), torch.tensor([1, 1, 0, 0]))
         tensor(0.3750, dtype=torch.float64)
     """
-    return risk_coverage_curve(confidence, correct).risk.mean()
+    return aurc_of_counts(value_counts(*check_pair(confidence, correct)))
 
 
 def selective_accuracy(confidence: Tensor, correct: Tensor, coverage: float) -> Tensor:
@@ -130,9 +129,46 @@ def selective_accuracy(confidence: Tensor, correct: Tensor, coverage: float) -> 
     """
     if not 0 < coverage <= 1:
         raise ConfigError(f"Expected argument `coverage` to lie in (0, 1], but got {coverage!r}.")
-    risk_N = risk_coverage_curve(confidence, correct).risk
-    if risk_N.numel() == 0:
-        return torch.tensor(math.nan, dtype=torch.float64, device=risk_N.device)
-    # Through the printed decimal: 0.07 * 100 is 7.000000000000001 in floats, and its ceiling would be 8.
-    answered = math.ceil(Fraction(str(float(coverage))) * risk_N.numel())
-    return 1 - risk_N[answered - 1]
+    return selective_accuracy_of_counts(value_counts(*check_pair(confidence, correct)), coverage)
+
+
+def aurc_of_counts(counts: ValueCounts) -> Tensor:
+    r""":func:`area_under_risk_coverage` of counts; float64 ``[...]``, NaN without completions.
+
+    The risks of one value's completions, with the symbols of :func:`risk_coverage_curve`, add up to
+
+    .. math::
+        \sum_{k = n_{>v} + 1}^{n_{>v} + n_v} \text{risk}(k)
+        = E_v + \Big( E_{>v} - n_{>v} \frac{E_v}{n_v} \Big) \big( H_{n_{>v} + n_v} - H_{n_{>v}} \big)
+
+    with the harmonic numbers :math:`H`.
+
+    Example:
+        >>> stated = torch.tensor([0.5, 1.0, 0.5, 0.75])
+        >>> aurc_of_counts(value_counts(stated, torch.tensor([True, True, False, False])))
+        tensor(0.3750, dtype=torch.float64)
+    """
+    errors = counts.counts - counts.correct
+    above = _above(counts.counts)
+    harmonic = torch.digamma(above + counts.counts + 1) - torch.digamma(above + 1)
+    risks = errors + (_above(errors) - above * errors / counts.counts.clamp(min=1)) * harmonic
+    return risks.sum(-1) / counts.total
+
+
+def selective_accuracy_of_counts(counts: ValueCounts, coverage: float) -> Tensor:
+    """:func:`selective_accuracy` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> counts = value_counts(torch.tensor([0.5, 1.0]), torch.tensor([False, True]))
+        >>> selective_accuracy_of_counts(counts, coverage=0.5)
+        tensor(1., dtype=torch.float64)
+    """
+    # 0.07 * 100 is 7.000000000000001 in floats; seven completions are meant, not eight.
+    answered = torch.ceil(coverage * counts.total - 1e-9)
+    free_V = (answered.unsqueeze(-1) - _above(counts.counts)).clamp(min=0)
+    return (torch.minimum(free_V, counts.counts) * counts.accuracy).sum(-1) / answered
+
+
+def _above(counts: Tensor) -> Tensor:
+    """Of each value, the sum over all larger values."""
+    return counts.flip(-1).cumsum(-1).flip(-1) - counts

@@ -12,11 +12,12 @@ from caopd.metrics import (
     CalibrationMetrics,
     ExpectedCalibrationError,
     OverconfidenceGap,
+    SmoothCalibrationError,
     StrictPairwiseRanking,
 )
 
 SPLIT = 70  # of 100: the processes hold shares of different sizes
-SINGLES = (ExpectedCalibrationError, BrierScore, OverconfidenceGap, StrictPairwiseRanking)
+SINGLES = (ExpectedCalibrationError, BrierScore, OverconfidenceGap, SmoothCalibrationError, StrictPairwiseRanking)
 
 
 def completions():
