@@ -12,7 +12,7 @@ from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGr
 class Method(ABC):
     """Turns the G rollouts of one prompt into what is trained on."""
 
-    signal: ClassVar[Signal]
+    signal: ClassVar[Signal] = Signal.CONTEXT
     """What its samples are trained on; it chooses the loss."""
     min_rollouts: int = 1
     """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are drawn."""
@@ -55,8 +55,6 @@ class Distillation(Method):
 
     Subclasses choose the context; everything else is the same.
     """
-
-    signal = Signal.CONTEXT
 
     @abstractmethod
     def teacher_context(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean, pstdev
 from typing import ClassVar
 
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, DataError
 from caopd.methods.base import Method
 from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
 from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup
@@ -51,7 +52,11 @@ class GRPO(Method):
         return self.default_rewards if self.rewards is None else self.rewards
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return every rollout as sampled, with its advantage over the rest of the group."""
+        """Return every rollout as sampled, with its advantage over the rest of the group.
+
+        Raises:
+            DataError: A reward is not finite.
+        """
         advantages = group_advantages(self._total_rewards(group), self.scale_by_std)
         return [
             TrainSample(group.example, rollout, context=None, advantage=advantage)
@@ -75,9 +80,16 @@ class GRPO(Method):
         """Accept every row: the verifier has the target."""
 
     def _total_rewards(self, group: VerifiedGroup) -> list[float]:
-        return [
+        totals = [
             sum(reward.weight * reward(group.example, rollout) for reward in self.terms) for rollout in group.rollouts
         ]
+        if not all(map(isfinite, totals)):
+            raise DataError(
+                f"Expected finite rewards, but the completions of example {group.example.id!r} earn {totals}: correct "
+                f"{', '.join(type(reward).__name__ for reward in self.terms)}, or their weights, so that a completion "
+                "that cannot be read earns a number."
+            )
+        return totals
 
 
 @dataclass(frozen=True)

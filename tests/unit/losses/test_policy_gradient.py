@@ -184,6 +184,22 @@ def test_no_tensor_grows_with_tokens_times_vocabulary(coefficient, largest_tenso
         assert largest(tokens, chunked) == 8 * 500
 
 
+def test_autocast_bfloat16():
+    """Products in bfloat16, ratio and loss in float32, gradients in the parameters' dtype."""
+    hidden, head, reference, tokens = make_case(temperature=0.7)
+    single = [x.detach().float().requires_grad_() for x in (hidden, head)]
+    other = ModelOutput(reference.hidden_TH.float(), reference.head_VH.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = PolicyGradientLoss(kl_coefficient=0.1, chunk_size=8)(ModelOutput(*single), other, tokens).loss
+        expected, *_ = dense(*single, other, tokens, 0.2, 0.2, 0.1)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), expected.double(), rtol=2e-2, atol=2e-2)
+    actual = torch.autograd.grad(loss, single)
+    assert all(x.dtype == torch.float32 for x in actual)
+    for a, b in zip(actual, torch.autograd.grad(expected, single), strict=True):
+        assert (a - b).norm() < 0.02 * b.norm()
+
+
 def test_a_reference_is_needed_only_for_a_divergence_from_it():
     assert not PolicyGradientLoss().needs_teacher
     assert PolicyGradientLoss(kl_coefficient=0.04).needs_teacher

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, DataError
 from caopd.methods import CAR, GRPO, RLCR
 from caopd.methods.grpo import group_advantages
 from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
@@ -108,6 +108,16 @@ def test_a_reward_of_ones_own_joins(group_of):
         1,
         -1,
     ]
+
+
+class Unread(Reward):
+    def __call__(self, example, rollout):
+        return math.nan if rollout.reading.value is None else 1.0
+
+
+def test_a_reward_that_is_no_number_is_an_error_that_names_it(group_of):
+    with pytest.raises(DataError, match=r"example '7'.*nan.*Correctness, Unread"):
+        GRPO([Correctness(), Unread()]).train_samples(group_of(EXAMPLE, ROLLOUTS))
 
 
 @pytest.mark.parametrize("method", [GRPO, RLCR, CAR])
