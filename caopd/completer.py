@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from caopd.confidence import ConfidenceFormat
 from caopd.errors import RolloutError
 from caopd.models.language_model import LanguageModel
+from caopd.parity import ParityConfig, check_parity
 from caopd.phases import PhaseClock
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
 from caopd.types import Example, Rollout, VerifiedRollout, strip_segment
@@ -93,6 +94,19 @@ class Completer:
                 tuple(self._verification(rollout, example) for rollout in group)
                 for example, group in zip(examples, groups, strict=True)
             ]
+
+    def compare(
+        self,
+        policy: LanguageModel,
+        requests: Sequence[RolloutRequest],
+        groups: Sequence[Sequence[VerifiedRollout]],
+        config: ParityConfig,
+    ) -> dict[str, float]:
+        """Compare some rollouts with the policy that should have drawn them: :func:`caopd.parity.check_parity`."""
+        prompts = [request.prompt_ids for request in requests]
+        drawn = [[verified.rollout for verified in group] for group in groups]
+        with self._clock("verify"), self._precision():
+            return check_parity(policy, prompts, drawn, config, self._engine.rounding)
 
 
 def check_versions(groups: Sequence[Sequence[Rollout]], expected: int) -> None:

@@ -15,16 +15,17 @@ from caopd.buffer import load_groups, save_groups
 from caopd.completer import Completer, Verification
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.distributed import gather_in_order
+from caopd.drawing import GroupDrawer, Policies
 from caopd.encoding import SampleEncoder
 from caopd.errors import ConfigError
 from caopd.estimators import Estimator, MonteCarlo
 from caopd.evaluation import EvaluationBatches, EvaluationConfig
 from caopd.methods import Method
 from caopd.module import DistillationModule
-from caopd.parity import ParityConfig, check_parity
+from caopd.parity import ParityConfig
 from caopd.phases import Phase, PhaseClock, PhaseListener
 from caopd.rollouts import AutoEngine, RolloutEngine, RolloutRequest, Sampling
-from caopd.rounds import RoundConfig, known_teacher_context, method_statistics, round_statistics
+from caopd.rounds import RoundConfig, method_statistics, round_statistics
 from caopd.seeds import derive_seed
 from caopd.tasks import Task
 from caopd.types import Example, TrainSample, VerifiedGroup, VerifiedRollout
@@ -90,7 +91,6 @@ class RolloutDataModule(LightningDataModule):
         self._parity_values: dict[str, float] = {}
         self._number = -1
         self._num_batches = 0
-        self._evaluation_clock = PhaseClock(lambda phase: None)
         self._engine_started = False
         if keep_rounds is not None and keep_rounds < 1:
             raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
@@ -269,21 +269,28 @@ class RolloutDataModule(LightningDataModule):
         mine = slice(self._trainer.global_rank * share, (self._trainer.global_rank + 1) * share)
         examples = [self._examples["train"][index] for index in indices[mine]]
         seeds = [derive_seed(self.seed, "rollout", position) for position in positions[mine]]
-        prompts = self._encoder(self.sampling).student_prompts(examples)
-        rollouts = self._complete(examples, prompts, seeds, self.round.num_rollouts, self.sampling, self.clock)
-        drawn = [[verified.rollout for verified in group] for group in rollouts]
-        with self._trainer.precision_plugin.forward_context():
-            self._parity_values = check_parity(self._model.student, prompts, drawn, self.parity, self.engine.rounding)
-        teacher_answers = self._teacher_answers(examples, rollouts, seeds)
+        drawn, self._parity_values = self._drawer().draw(self._policies, examples, seeds)
         self.engine.rest()
-        groups = gather_in_order(
-            [
-                VerifiedGroup(example, group, self.estimator.estimate([v.verdict for v in group], answers))
-                for example, group, answers in zip(examples, rollouts, teacher_answers, strict=True)
-            ]
-        )
+        groups = gather_in_order(drawn)
         self.estimator.end_round([[verified.verdict for verified in group.rollouts] for group in groups])
         return groups
+
+    def _drawer(self) -> GroupDrawer:
+        return GroupDrawer(
+            self._completer(self.clock),
+            self._encoder(self.sampling),
+            self.method,
+            self.estimator,
+            self.round.num_rollouts,
+            self.sampling,
+            self.parity,
+        )
+
+    @property
+    def _policies(self) -> Policies:
+        model = self._model
+        teacher = model.teacher if model.loss.needs_teacher else None
+        return Policies(model.student, teacher, self._trainer.global_step)
 
     def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
         """Write the round's rollouts into the run directory, before anything is trained on them."""
@@ -292,33 +299,6 @@ class RolloutDataModule(LightningDataModule):
             if self.keep_rounds is not None:
                 self._buffer_file(number - self.keep_rounds).unlink(missing_ok=True)
 
-    def _teacher_answers(
-        self, examples: Sequence[Example], rollouts: Sequence[Sequence[VerifiedRollout]], seeds: Sequence[int]
-    ) -> list[list[str | None]]:
-        """Return the teacher's parsed answers per example, none where nothing asks for them."""
-        num_rollouts = self.estimator.num_teacher_rollouts
-        if num_rollouts == 0:
-            return [[] for _ in examples]
-        encoder = self._encoder(self.sampling)
-        contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
-        # Without a context the teacher still completes the question, and is not listened to: generation is collective.
-        prompts = encoder.student_prompts(examples)
-        known = [
-            (index, example, context)
-            for index, (example, context) in enumerate(zip(examples, contexts, strict=True))
-            if context
-        ]
-        for (index, _, _), prompt in zip(known, encoder.teacher_prompts([(e, c) for _, e, c in known]), strict=True):
-            prompts[index] = prompt
-        completer = self._completer(self.engine, self.clock)
-        completer.sync(self._model.teacher, self._trainer.global_step)
-        requests = [RolloutRequest(p, derive_seed(s, "teacher")) for p, s in zip(prompts, seeds, strict=True)]
-        groups = completer.complete(examples, requests, num_rollouts, self.sampling)
-        return [
-            [] if context is None else [verified.verdict.answer for verified in group]
-            for context, group in zip(contexts, groups, strict=True)
-        ]
-
     def _train_samples(self, groups: Sequence[VerifiedGroup]) -> list[TrainSample]:
         """Return the trained samples of all groups, group by group."""
         return [
@@ -326,38 +306,24 @@ class RolloutDataModule(LightningDataModule):
         ]
 
     def _evaluation_batches(self, split: str) -> EvaluationBatches:
-        config = self.evaluation
-        encoder = self._encoder(config.sampling)
+        config, trainer = self.evaluation, self._trainer
+        completer, encoder = self._completer(PhaseClock(lambda phase: None)), self._encoder(config.sampling)
 
         def complete(examples: Sequence[Example]) -> list[VerifiedRollout]:
-            prompts = encoder.student_prompts(examples)
-            seeds = [derive_seed(self.seed, split, example.id) for example in examples]
-            clock = self._evaluation_clock
-            return [group[0] for group in self._complete(examples, prompts, seeds, 1, config.sampling, clock)]
+            completer.sync(self._model.student, trainer.global_step)
+            requests = [
+                RolloutRequest(prompt, derive_seed(self.seed, split, example.id))
+                for prompt, example in zip(encoder.student_prompts(examples), examples, strict=True)
+            ]
+            return [group[0] for group in completer.complete(examples, requests, 1, config.sampling)]
 
-        trainer = self._trainer
         return EvaluationBatches(
             self._examples[split], complete, config.batch_size, trainer.global_rank, trainer.world_size
         )
 
-    def _complete(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[tuple[int, ...]],
-        seeds: Sequence[int],
-        num_rollouts: int,
-        sampling: Sampling,
-        clock: PhaseClock,
-    ) -> list[tuple[VerifiedRollout, ...]]:
-        """Draw and verify completions of the student as it is now."""
-        completer = self._completer(self.engine, clock)
-        completer.sync(self._model.student, self._trainer.global_step)
-        requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        return completer.complete(examples, requests, num_rollouts, sampling)
-
-    def _completer(self, engine: RolloutEngine, clock: PhaseClock) -> Completer:
+    def _completer(self, clock: PhaseClock) -> Completer:
         verification = Verification(self.task.verifier, self.confidence)
-        return Completer(engine, verification, clock, self._trainer.precision_plugin.forward_context)
+        return Completer(self.engine, verification, clock, self._trainer.precision_plugin.forward_context)
 
     def _encoder(self, sampling: Sampling) -> SampleEncoder:
         model = self._model

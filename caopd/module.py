@@ -43,7 +43,7 @@ class DistillationModule(LightningModule):
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
 
     Raises:
-        ConfigError: If a rate or a share is not in [0, 1].
+        ConfigError: If a rate or a share is not in [0, 1], or importance sampling meets a method that revises.
     """
 
     def __init__(
@@ -168,6 +168,7 @@ class DistillationModule(LightningModule):
             sampled_logprob_T=batch.sampled_logprob_BC[mask_BC],
             advantage_T=batch.advantage_B.repeat_interleave(mask_BC.sum(dim=1)),
             temperature=self.trainer.datamodule.sampling.temperature,  # type: ignore[attr-defined]
+            sequence_T=torch.arange(len(mask_BC), device=mask_BC.device).repeat_interleave(mask_BC.sum(dim=1)),
         )
 
     def _count(self, batch: TokenBatch, output: LossOutput, target_T: Tensor) -> None:
@@ -267,6 +268,11 @@ COPY_ACCURACY = "teacher_copy_accuracy"
 def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
     """Return the loss that trains on the method's samples: the given one if it is for them."""
     if loss is not None and loss.signal == method.signal:
+        if loss.needs_sampled and method.revises:
+            raise ConfigError(
+                f"Expected no `importance_sampling` of the loss with {type(method).__name__}, which revises "
+                "completions: nobody sampled them as they are trained on, so there is no ratio. Remove one of the two."
+            )
         return loss
     default = LOSSES[method.signal]()
     if loss is not None:

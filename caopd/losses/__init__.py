@@ -13,6 +13,7 @@ from caopd.losses.chunked import TokenStatistics, chunked_divergence
 from caopd.losses.cross_entropy import CrossEntropyLoss
 from caopd.losses.distillation import DistillationLoss, segment_totals
 from caopd.losses.divergence import Divergence, DivergenceName, token_divergence
+from caopd.losses.importance import ImportanceSampling
 from caopd.losses.policy_gradient import PolicyGradientLoss
 
 LOSSES: dict[str, type[TrainingLoss]] = {
@@ -27,6 +28,7 @@ __all__ = [
     "DistillationLoss",
     "Divergence",
     "DivergenceName",
+    "ImportanceSampling",
     "LossOutput",
     "ModelOutput",
     "PolicyGradientLoss",

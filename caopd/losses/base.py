@@ -45,6 +45,7 @@ class TokenStreams:
             NaN where the token was not sampled as it stands.
         advantage_T: Advantage of the token's sequence; NaN where the method gives none.
         temperature: That of the sampling.
+        sequence_T: Which sequence of the batch the token belongs to, int64.
     """
 
     weight_T: Tensor
@@ -53,6 +54,7 @@ class TokenStreams:
     sampled_logprob_T: Tensor
     advantage_T: Tensor
     temperature: float
+    sequence_T: Tensor
 
 
 class SegmentTotal(NamedTuple):
@@ -129,6 +131,11 @@ class TrainingLoss(ABC):
     @property
     def needs_teacher(self) -> bool:
         """Whether it compares with a second model; without one, none is made."""
+        return False
+
+    @property
+    def needs_sampled(self) -> bool:
+        """Whether it needs the engine's log-probability of every token, which a revised one does not have."""
         return False
 
     def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:  # noqa: B027

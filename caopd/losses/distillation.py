@@ -5,12 +5,16 @@ Shape suffixes: T completion tokens of the batch, V vocabulary, H hidden size.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from caopd.errors import ConfigError
 from caopd.losses.base import LossOutput, Reduction, SegmentTotal, TokenStreams, TrainingLoss, total_over
 from caopd.losses.blocks import ModelOutput
 from caopd.losses.chunked import TokenStatistics, chunked_divergence
 from caopd.losses.divergence import Divergence, DivergenceName
+from caopd.losses.importance import ImportanceSampling
+from caopd.losses.logprobs import target_logprobs
 
 
 class DistillationLoss(TrainingLoss):
@@ -29,13 +33,14 @@ class DistillationLoss(TrainingLoss):
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
+        importance_sampling: Correction for samples of another engine, for completions as sampled; None for none.
 
     Raises:
         ConfigError: A value outside what is described above.
     """
 
     signal = "context"
-    logged = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy")
+    logged: tuple[str, ...] = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy")
 
     def __init__(
         self,
@@ -45,8 +50,12 @@ class DistillationLoss(TrainingLoss):
         reduction: Reduction = "sequence_mean",
         skip_first_tokens: int = 0,
         chunk_size: int = 64,
+        importance_sampling: ImportanceSampling | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)
+        self.importance_sampling = importance_sampling
+        if importance_sampling is not None:
+            self.logged = (*self.logged, "importance_ratio", "importance_truncated")
         self.reasoning = Divergence(reasoning, jsd_teacher_weight)
         self.confidence = Divergence(reasoning if confidence is None else confidence, jsd_teacher_weight)
 
@@ -54,6 +63,29 @@ class DistillationLoss(TrainingLoss):
     def needs_teacher(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def needs_sampled(self) -> bool:
+        """With importance sampling."""
+        return self.importance_sampling is not None
+
+    def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:
+        """Raise where importance ratios would not be those of the distribution that was sampled from.
+
+        Args:
+            temperature: Of training rollouts.
+            truncated: Whether top-p or top-k leave tokens out.
+            num_steps_per_round: Not used.
+
+        Raises:
+            ConfigError: Importance sampling beside another temperature than 1, top-p or top-k.
+        """
+        if self.importance_sampling is not None and (temperature != 1 or truncated):
+            raise ConfigError(
+                "Expected temperature 1, top_p 1 and top_k 0 with `importance_sampling`, whose ratios are those of the "
+                f"unscaled distributions, but got temperature {temperature}"
+                f"{' and top_p or top_k' if truncated else ''}: change `data.sampling`, or leave one out."
+            )
 
     def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
         """Return sum_t weight_t D_t: :func:`~caopd.losses.chunked.chunked_divergence`.
@@ -64,20 +96,35 @@ class DistillationLoss(TrainingLoss):
             tokens: Their weights and segments.
         """
         assert teacher is not None
+        weight_T, totals = self._corrected(student, tokens)
         loss, statistics = chunked_divergence(
             student.hidden_TH,
             student.head_VH,
             teacher.hidden_TH,
             teacher.head_VH,
-            tokens.weight_T,
+            weight_T,
             tokens.confidence_mask_T,
             self.reasoning,
             self.confidence,
             tokens.target_T,
             self.chunk_size,
         )
-        totals = segment_totals(statistics, tokens.weight_T, tokens.confidence_mask_T)
+        totals |= segment_totals(statistics, tokens.weight_T, tokens.confidence_mask_T)
         return LossOutput(loss, totals, statistics.teacher_top1_T)
+
+    def _corrected(self, student: ModelOutput, tokens: TokenStreams) -> tuple[Tensor, dict[str, SegmentTotal]]:
+        """Return the tokens' weights times their importance ratios, and sums of the ratios."""
+        if self.importance_sampling is None:
+            return tokens.weight_T, {}
+        operands = student.operands()
+        logprob_T = target_logprobs(operands.hidden_TH, operands.head_VH, tokens.target_T, self.chunk_size)
+        ratio_T = self.importance_sampling.ratios(logprob_T, tokens.sampled_logprob_T, tokens.sequence_T)
+        counted_T = tokens.weight_T != 0
+        totals = {
+            "importance_ratio": total_over(ratio_T, counted_T),
+            "importance_truncated": total_over((ratio_T >= self.importance_sampling.cap).float(), counted_T),
+        }
+        return torch.where(counted_T, tokens.weight_T * ratio_T, 0.0), totals
 
 
 def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor) -> dict[str, SegmentTotal]:

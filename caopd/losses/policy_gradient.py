@@ -73,6 +73,11 @@ class PolicyGradientLoss(TrainingLoss):
         """Where there is a divergence from the reference."""
         return self.kl_coefficient > 0
 
+    @property
+    def needs_sampled(self) -> bool:
+        """Always: the ratio is taken to the engine's policy."""
+        return True
+
     def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:
         """Raise unless the samples come from the distribution whose gradient this is.
 

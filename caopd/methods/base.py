@@ -14,6 +14,8 @@ class Method(ABC):
 
     signal: ClassVar[Signal] = Signal.CONTEXT
     """What its samples are trained on; it chooses the loss."""
+    revises: ClassVar[bool] = False
+    """Whether its samples state other confidences than were sampled: then a trajectory is not as sampled."""
     min_rollouts: int = 1
     """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are drawn."""
 

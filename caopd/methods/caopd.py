@@ -22,6 +22,7 @@ class CaOPD(Distillation):
     """
 
     backbone: Distillation = field(default_factory=SDFT)
+    revises = True
 
     @property
     def min_rollouts(self) -> int:  # type: ignore[override]

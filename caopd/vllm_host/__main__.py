@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from multiprocessing.connection import Connection
 
@@ -20,7 +21,8 @@ def serve(connection: Connection) -> None:
     while method != "close":
         try:
             method, arguments = connection.recv()
-        except EOFError:  # the training process has ended
+        except EOFError:  # the training process has ended without a word: nobody else cleans up
+            shutil.rmtree(host.directory, ignore_errors=True)
             break
         try:
             answer: tuple[object, CaopdError | None] = (getattr(host, method)(*arguments), None)

@@ -25,9 +25,14 @@ class Adapter(NamedTuple):
 
 
 class VLLMHost:
-    """A vLLM that starts with dummy weights: every weight that it uses came from the policy."""
+    """A vLLM that starts with dummy weights: every weight that it uses came from the policy.
+
+    Attributes:
+        directory: Holds the config of the model.
+    """
 
     def __init__(self) -> None:
+        self.directory = ""
         self._llm: Any = None
         self._lora: Any = None
         self._asleep = False
@@ -47,6 +52,7 @@ class VLLMHost:
         """
         from vllm import LLM
 
+        self.directory = directory
         fixed = {"load_format": "dummy", "skip_tokenizer_init": True, "generation_config": "vllm"}
         try:
             self._llm = LLM(directory, worker_extension_cls=EXTENSION, **fixed, **arguments)

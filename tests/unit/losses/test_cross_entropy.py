@@ -21,7 +21,8 @@ def batch_of(loss, target):
     mask_BC = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
     weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
     nowhere_T = torch.full_like(weight_T, torch.nan)
-    return TokenStreams(weight_T, torch.zeros_like(target, dtype=torch.bool), target, nowhere_T, nowhere_T, 1.0)
+    one_sequence_T = torch.zeros_like(target)
+    return TokenStreams(weight_T, one_sequence_T.bool(), target, nowhere_T, nowhere_T, 1.0, one_sequence_T)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 64])

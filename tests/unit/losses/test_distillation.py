@@ -91,7 +91,11 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     target_T = torch.randint(17, (tokens,), generator=g)
     nowhere_T = torch.full_like(weight_T, torch.nan)
     student, teacher = ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head)
-    output = loss(student, teacher, TokenStreams(weight_T, confidence_T, target_T, nowhere_T, nowhere_T, 1.0))
+    output = loss(
+        student,
+        teacher,
+        TokenStreams(weight_T, confidence_T, target_T, nowhere_T, nowhere_T, 1.0, torch.zeros_like(target_T)),
+    )
 
     logits = hidden @ head.T, teacher_hidden @ teacher_head.T
     value_T = torch.where(

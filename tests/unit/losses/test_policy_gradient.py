@@ -26,7 +26,15 @@ def make_case(tokens=40, temperature=1.0, seed=0, drift=0.5, vocabulary=VOCABULA
     old_T = logprob_T + drift * torch.randn(tokens, dtype=torch.float64, generator=g)
     advantage_T = torch.randn(tokens, dtype=torch.float64, generator=g)
     weight_T = torch.rand(tokens, dtype=torch.float64, generator=g)
-    streams = TokenStreams(weight_T, torch.zeros(tokens, dtype=torch.bool), target_T, old_T, advantage_T, temperature)
+    streams = TokenStreams(
+        weight_T,
+        torch.zeros(tokens, dtype=torch.bool),
+        target_T,
+        old_T,
+        advantage_T,
+        temperature,
+        torch.zeros_like(target_T),
+    )
     return hidden, head, reference, streams
 
 
@@ -106,7 +114,15 @@ def test_the_expected_gradient_is_that_of_the_expected_advantage(temperature):
 
     every_V = torch.arange(VOCABULARY)
     raw_V = (hidden @ head.T).detach().log_softmax(-1)[0]
-    tokens = TokenStreams(probability_V.detach(), every_V > VOCABULARY, every_V, raw_V, advantage_V, temperature)
+    tokens = TokenStreams(
+        probability_V.detach(),
+        every_V > VOCABULARY,
+        every_V,
+        raw_V,
+        advantage_V,
+        temperature,
+        torch.zeros_like(every_V),
+    )
     student = ModelOutput(hidden.expand(VOCABULARY, -1), head)
     (actual,) = torch.autograd.grad(PolicyGradientLoss()(student, None, tokens).loss, head)
     torch.testing.assert_close(-actual, expected, **CLOSE)

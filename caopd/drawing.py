@@ -1,0 +1,107 @@
+"""Draws the groups of a round: the student's rollouts, verified and compared, the teacher's answers, mu_hat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caopd.completer import Completer
+from caopd.encoding import SampleEncoder
+from caopd.estimators import Estimator
+from caopd.methods import Method
+from caopd.models import LanguageModel
+from caopd.parity import ParityConfig
+from caopd.rollouts import RolloutRequest, Sampling
+from caopd.rounds import known_teacher_context
+from caopd.seeds import derive_seed
+from caopd.types import Example, VerifiedGroup, VerifiedRollout
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Whose completions are drawn.
+
+    Attributes:
+        student: Draws the rollouts.
+        teacher: Answers with its context, where an estimator asks for it; None where there is none.
+        version: Number of optimizer steps behind their weights.
+    """
+
+    student: LanguageModel
+    teacher: LanguageModel | None
+    version: int
+
+
+@dataclass(frozen=True)
+class GroupDrawer:
+    """Draws the groups of some prompts.
+
+    Attributes:
+        completer: Draws and verifies.
+        encoder: Makes the prompts' ids.
+        method: Chooses the teacher's context.
+        estimator: Makes mu_hat of verdicts.
+        num_rollouts: G.
+        sampling: How rollouts are drawn.
+        parity: How closely they are compared with the student.
+    """
+
+    completer: Completer
+    encoder: SampleEncoder
+    method: Method
+    estimator: Estimator
+    num_rollouts: int
+    sampling: Sampling
+    parity: ParityConfig
+
+    def draw(
+        self, policies: Policies, examples: Sequence[Example], seeds: Sequence[int]
+    ) -> tuple[list[VerifiedGroup], dict[str, float]]:
+        """Return one group per example, and what the comparison with the student showed; a collective operation.
+
+        Args:
+            policies: The student and its teacher.
+            examples: Rows of this process.
+            seeds: Of their groups.
+        """
+        prompts = self.encoder.student_prompts(examples)
+        self.completer.sync(policies.student, policies.version)
+        requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        rollouts = self.completer.complete(examples, requests, self.num_rollouts, self.sampling)
+        parity = self.completer.compare(policies.student, requests, rollouts, self.parity)
+        answers = self._teacher_answers(policies, examples, rollouts, seeds)
+        groups = [
+            VerifiedGroup(example, group, self.estimator.estimate([v.verdict for v in group], given))
+            for example, group, given in zip(examples, rollouts, answers, strict=True)
+        ]
+        return groups, parity
+
+    def _teacher_answers(
+        self,
+        policies: Policies,
+        examples: Sequence[Example],
+        rollouts: Sequence[Sequence[VerifiedRollout]],
+        seeds: Sequence[int],
+    ) -> list[list[str | None]]:
+        """Return the teacher's parsed answers per example, none where nothing asks for them."""
+        num_rollouts = self.estimator.num_teacher_rollouts
+        if num_rollouts == 0 or policies.teacher is None:
+            return [[] for _ in examples]
+        contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
+        # Without a context the teacher still completes the question, and is not listened to: generation is collective.
+        prompts = self.encoder.student_prompts(examples)
+        known = [
+            (index, example, context)
+            for index, (example, context) in enumerate(zip(examples, contexts, strict=True))
+            if context
+        ]
+        taught = self.encoder.teacher_prompts([(example, context) for _, example, context in known])
+        for (index, _, _), prompt in zip(known, taught, strict=True):
+            prompts[index] = prompt
+        self.completer.sync(policies.teacher, policies.version)
+        requests = [RolloutRequest(p, derive_seed(s, "teacher")) for p, s in zip(prompts, seeds, strict=True)]
+        groups = self.completer.complete(examples, requests, num_rollouts, self.sampling)
+        return [
+            [] if context is None else [verified.verdict.answer for verified in group]
+            for context, group in zip(contexts, groups, strict=True)
+        ]

@@ -1,0 +1,104 @@
+"""``caopd fit`` with vLLM as its child: parity logged, faults stop it, and nothing is left behind however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import QUICKSTART, SMALL, options
+
+ENGINE = {
+    "data.engine": "caopd.rollouts.VLLMEngine",
+    "data.engine.options": "{kv_cache_gib: 0.25}",
+    "trainer.check_val_every_n_epoch": 2,
+}
+STALE = """
+from caopd.rollouts import VLLMEngine, VLLMOptions
+from caopd.rollouts.vllm_local import LocalVLLM
+
+
+class HeadStaysBehind(LocalVLLM):
+    def load(self, policy, weights, version):
+        super().load(policy, (pair for pair in weights if version == 0 or pair[0] != "lm_head.weight"), version)
+
+
+class StaleEngine(VLLMEngine):
+    def __init__(self):
+        super().__init__()
+        self._backend = HeadStaysBehind(VLLMOptions(kv_cache_gib=0.25))
+"""
+IMPORTANCE = {
+    "model.method": "SDFT",
+    "model.loss.init_args.importance_sampling": "{level: token, cap: 2.0}",
+}
+
+
+def children():
+    """Processes of vLLM that anybody started."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "caopd.vllm_host" in (process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def files():
+    return {path for folder in ("/dev/shm", "/tmp") for path in Path(folder).glob("caopd-*")}
+
+
+@pytest.fixture
+def nothing_left():
+    """What there was before is all that there is afterwards."""
+    before, files_before = set(children()), files()
+    yield
+    psutil.wait_procs(set(children()) - before, timeout=10)
+    assert set(children()) <= before
+    assert files() <= files_before
+
+
+def command(directory, **settings):
+    merged = {**SMALL, **ENGINE, "trainer.default_root_dir": directory, **settings}
+    return [sys.executable, "-m", "caopd", "fit", f"--config={QUICKSTART}", *options(merged)]
+
+
+def test_a_run_logs_parity_and_importance_ratios(spawn, tmp_path, nothing_left):
+    """Rounds of one step: rollouts are the student's, up to rounding."""
+    run = spawn(tmp_path, **ENGINE, **IMPORTANCE, **{"trainer.accumulate_grad_batches": 4, "model.optimizer.lr": 0.02})
+    assert max(run.scalars("rollout/parity_max")) < 1e-4
+    assert len(run.scalars("rollout/parity_mean")) == 2
+    assert run.scalars("train/importance_ratio") == pytest.approx([1.0, 1.0], abs=1e-4)
+    assert run.scalars("train/importance_truncated") == [0.0, 0.0]
+    assert len(run.scalars("time/sync_seconds")) == 2
+
+
+def test_a_stale_engine_stops_the_run_and_says_why(tmp_path, nothing_left):
+    (tmp_path / "stale.py").write_text(STALE)
+    arguments = command(tmp_path, **{"data.engine": "stale.StaleEngine", "model.optimizer.lr": 0.02})
+    arguments = [argument for argument in arguments if not argument.startswith("--data.engine.options")]
+    run = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 2, run.stderr[-3000:]
+    assert "not on-policy" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_signal_leaves_nothing_behind(number, tmp_path, nothing_left):
+    """As a terminal does it: the signal goes to the whole group of the command, while vLLM draws."""
+    before = set(children())
+    arguments = command(tmp_path, **{"trainer.max_epochs": 1000})
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ}
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("round_00001.jsonl")):
+        assert process.poll() is None, "it ended by itself"
+        assert time.monotonic() < deadline, "no second round"
+        time.sleep(0.1)
+    assert set(children()) - before
+    os.killpg(process.pid, number)
+    assert process.wait(60) != 0
