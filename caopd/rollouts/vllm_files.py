@@ -1,4 +1,4 @@
-"""Hands weights to vLLM through files in memory: works in a child process and on a server alike."""
+"""Hands weights to vLLM: through files in memory, which a child process and a server read alike, or by GPU handles."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.multiprocessing.reductions import reduce_tensor
 
-MAX_FILE_BYTES = 2 * 2**30
-"""A file is written when its weights have this size, so that the writer holds no more of them at once."""
+MAX_PART_BYTES = 2 * 2**30
+"""Weights go in parts of this size, so that no more of them are held twice at once."""
 
 
 def memory_directory() -> str:
@@ -30,21 +33,39 @@ def written(weights: Iterable[tuple[str, Tensor]], parent: str) -> Iterator[Path
     """
     directory = Path(tempfile.mkdtemp(prefix="caopd-weights-", dir=parent))
     try:
-        for number, part in enumerate(_parts(weights)):
+        # A file holds no two names of one memory: a tied head is copied, as are views.
+        copies = ((name, tensor.cpu().contiguous().clone()) for name, tensor in weights)
+        for number, part in enumerate(_parts(copies)):
             save_file(part, directory / f"{number:05d}.safetensors")
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def handles(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Any]]:
+    """Yield updates for vLLM's IPC weight transfer; an update's weights stay in memory until the next one is asked for.
+
+    Args:
+        weights: Names and whole tensors, on one GPU.
+    """
+    for part in _parts((name, tensor.contiguous()) for name, tensor in weights):
+        device = next(iter(part.values())).device
+        gpu = str(torch.cuda.get_device_properties(device).uuid)
+        yield {
+            "names": list(part),
+            "dtype_names": [str(tensor.dtype).removeprefix("torch.") for tensor in part.values()],
+            "shapes": [list(tensor.shape) for tensor in part.values()],
+            "ipc_handles": [{gpu: reduce_tensor(tensor)[1]} for tensor in part.values()],  # type: ignore[no-untyped-call]
+        }
+
+
 def _parts(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
     part: dict[str, Tensor] = {}
     size = 0
     for name, tensor in weights:
-        # A file holds no two names of one memory: a tied head is written on its own.
-        part[name] = tensor.detach().cpu().contiguous().clone()
-        size += part[name].nbytes
-        if size >= MAX_FILE_BYTES:
+        part[name] = tensor
+        size += tensor.nbytes
+        if size >= MAX_PART_BYTES:
             yield part
             part, size = {}, 0
     if part:

@@ -23,7 +23,7 @@ from caopd.models.weights import is_adapter
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.vllm_base import sampling_arguments
 from caopd.rollouts.vllm_child import VLLMChild
-from caopd.rollouts.vllm_files import memory_directory, written
+from caopd.rollouts.vllm_files import handles, memory_directory, written
 from caopd.rollouts.vllm_options import VLLMOptions
 from caopd.vllm_host.host import Adapter, Drawn, VLLMHost
 
@@ -97,6 +97,8 @@ class LocalVLLM:
             "enforce_eager": not self._on_gpu if options.enforce_eager is None else options.enforce_eager,
             "enable_sleep_mode": self._sleeps,
         }
+        if self._by_handles:
+            arguments["weight_transfer_config"] = {"backend": "ipc"}
         if options.lora == "adapter" and policy.lora_rank is not None:
             arguments |= {"enable_lora": True, "max_lora_rank": max(policy.lora_rank, _SMALLEST_LORA_RANK)}
         return arguments | options.arguments
@@ -104,6 +106,11 @@ class LocalVLLM:
     @property
     def _sleeps(self) -> bool:
         return self._on_gpu and self.options.sleep
+
+    @property
+    def _by_handles(self) -> bool:
+        possible = self._on_gpu and self.options.tensor_parallel_size == 1
+        return self.options.transfer == "handles" or (self.options.transfer == "auto" and possible)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -123,8 +130,14 @@ class LocalVLLM:
             deque(rest, maxlen=0)
             self._do("take", None, self._written_adapter(policy, adapter), version)
             return
-        with written(rest, memory_directory()) as directory:
-            self._do("take", str(directory), self._written_adapter(policy, adapter), version)
+        if self._by_handles:
+            self._do("wake")
+            for update in handles(rest):
+                self._do("take_handles", update)
+            self._do("take", None, self._written_adapter(policy, adapter), version)
+        else:
+            with written(rest, memory_directory()) as directory:
+                self._do("take", str(directory), self._written_adapter(policy, adapter), version)
         self._base_is_there = bool(adapter)
 
     def _written_adapter(self, policy: LanguageModel, weights: dict[str, Tensor]) -> Adapter | None:

@@ -22,6 +22,8 @@ class VLLMOptions:
         max_model_len: Longest prompt plus completion, tokens; None is the model's own.
         enforce_eager: Run without compiled graphs; None compiles on GPUs only.
         sleep: Give GPU memory back while the student trains.
+        transfer: How weights reach vLLM: ``handles`` to GPU memory that both processes see, by vLLM's own transfer API
+            (one GPU); ``files`` in memory; ``auto`` takes handles where they work.
         lora: Whether LoRA adapters are merged into the weights that are sent, or sent on their own (less to send).
         arguments: Further arguments of ``vllm.LLM``.
 
@@ -37,6 +39,7 @@ class VLLMOptions:
     max_model_len: int | None = None
     enforce_eager: bool | None = None
     sleep: bool = True
+    transfer: Literal["auto", "files", "handles"] = "auto"
     lora: Literal["merged", "adapter"] = "merged"
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -45,6 +48,11 @@ class VLLMOptions:
             raise ConfigError(f"Expected `memory_share` of vLLM to be in (0, 1], but got {self.memory_share}.")
         if self.kv_cache_gib is not None and self.kv_cache_gib <= 0:
             raise ConfigError(f"Expected `kv_cache_gib` of vLLM to be positive or null, but got {self.kv_cache_gib}.")
+        if self.transfer == "handles" and self.tensor_parallel_size > 1:
+            raise ConfigError(
+                "Expected `tensor_parallel_size: 1` with `transfer: handles` of vLLM, whose weights lie on one GPU, "
+                f"but got {self.tensor_parallel_size}: set `transfer` to `files` or `auto`."
+            )
         for name in ("tensor_parallel_size", "max_num_seqs", "max_model_len"):
             value = self.__dict__[name]
             if value is not None and value < 1:

@@ -69,8 +69,9 @@ class VLLMServers:
         """Write the weights once and let every server read them."""
         with written(weights, self._servers.weights_directory) as directory:
             for url in self._servers.urls:
-                self._worker(url, "take_policy", str(directory), str(version))
+                self._worker(url, "take_policy", str(directory))
         for url in self._servers.urls:
+            self._worker(url, "stamp_policy", str(version))
             if not self._call("POST", url, "/reset_prefix_cache")["success"]:
                 raise RolloutError(
                     f"The vLLM server {url} could not forget its prefix cache: is it shared with others?"

@@ -36,6 +36,8 @@ class VLLMHost:
         self._llm: Any = None
         self._lora: Any = None
         self._asleep = False
+        self._linked = False
+        self._updating = False
 
     def start(self, directory: str, arguments: dict[str, Any]) -> int:
         """Start vLLM; takes seconds to tens of seconds.
@@ -61,22 +63,45 @@ class VLLMHost:
             raise RolloutError(f"Expected vLLM to start with {arguments}, but it did not: {reason}") from error
         return int(self._llm.model_config.max_model_len)
 
+    def wake(self) -> None:
+        """Take back the memory that weights need, where it was given back."""
+        if self._asleep:
+            self._llm.wake_up(tags=["weights"])
+
+    def take_handles(self, update: dict[str, Any]) -> None:
+        """Take over some weights from another process's GPU memory by vLLM's own transfer API.
+
+        Args:
+            update: Names, types, shapes and CUDA IPC handles.
+        """
+        with _translated():
+            if not self._linked:
+                self._llm.init_weight_transfer_engine({"init_info": {"packed": False}})
+                self._linked = True
+            if not self._updating:
+                self._llm.start_weight_update()
+                self._updating = True
+            self._llm.update_weights({"update_info": update})
+
     def take(self, weights: str | None, adapter: Adapter | None, version: int) -> None:
         """Take over a policy and forget what was computed with the earlier one.
 
         Args:
-            weights: Folder of safetensors files; None keeps the base under an adapter.
+            weights: Folder of safetensors files; None where they came by :meth:`take_handles`, or to keep the base
+                under an adapter.
             adapter: LoRA adapter; None for a policy without.
             version: Of the policy.
         """
         with _translated():
-            if self._asleep:
-                self._llm.wake_up(tags=["weights"])
+            if self._updating:
+                self._llm.finish_weight_update()
+                self._updating = False
+            self.wake()
             if weights is not None:
-                self._llm.collective_rpc("take_policy", args=(weights, str(version)))
+                self._llm.collective_rpc("take_policy", args=(weights,))
             if adapter is not None:
                 self._take_adapter(adapter)
-                self._llm.collective_rpc("stamp_policy", args=(str(version),))
+            self._llm.collective_rpc("stamp_policy", args=(str(version),))
             if self._asleep:
                 self._llm.wake_up(tags=["kv_cache"])
                 self._asleep = False

@@ -20,21 +20,27 @@ class WeightKeeper:
 
     _policy_version: int = -1
 
-    def take_policy(self: Any, directory: str, version: str) -> str:
+    def take_policy(self: Any, directory: str) -> str:
         """Replace the model's weights by those in a directory of safetensors files.
 
         Args:
             directory: Weights under their checkpoint names, the head's included.
+
+        Returns:
+            The directory.
+        """
+        self.reload_weights(weights_iterator=_weights(Path(directory)), is_checkpoint_format=True)
+        return directory
+
+    def stamp_policy(self, version: str) -> str:
+        """Say whose weights these are, when all of them have arrived.
+
+        Args:
             version: What later rollouts are stamped with, a whole number.
 
         Returns:
             The version.
         """
-        self.reload_weights(weights_iterator=_weights(Path(directory)), is_checkpoint_format=True)
-        return str(self.stamp_policy(version))
-
-    def stamp_policy(self, version: str) -> str:
-        """Set the version of weights that arrived otherwise; argument and result as in :meth:`take_policy`."""
         self._policy_version = int(version)
         return version
 
