@@ -59,7 +59,7 @@ def run_one(method: str, seed: int, directory: Path) -> dict:
     return record
 
 
-def save_diagrams(directory: Path, methods: list[str], seed: int, images: Path) -> None:
+def save_diagrams(directory: Path, methods: list[str], seed: int, images: Path, name: str) -> None:
     """Save the reliability diagrams that TensorBoard shows: of the base model, and of each method's last validation."""
     images.mkdir(parents=True, exist_ok=True)
     for method in methods:
@@ -67,8 +67,8 @@ def save_diagrams(directory: Path, methods: list[str], seed: int, images: Path) 
         events = EventAccumulator(str(events_file), size_guidance={"images": 0})
         events.Reload()
         diagrams = events.Images("val/reliability")
-        (images / "quickstart-base.png").write_bytes(diagrams[0].encoded_image_string)
-        (images / f"quickstart-{method.lower()}.png").write_bytes(diagrams[-1].encoded_image_string)
+        (images / f"{name}-base.png").write_bytes(diagrams[0].encoded_image_string)
+        (images / f"{name}-{method.lower()}.png").write_bytes(diagrams[-1].encoded_image_string)
 
 
 def summary(records: list[dict], methods: list[str]) -> str:
@@ -122,14 +122,15 @@ def main() -> None:
     output = arguments.results / arguments.name
     output.with_suffix(".json").write_text(json.dumps({"environment": environment, "runs": records}, indent=2) + "\n")
     table = summary(records, arguments.methods)
-    call = " ".join(["python benchmarks/quickstart.py", "--methods", *arguments.methods, "--name", arguments.name])
+    chosen = ["--methods", *arguments.methods, "--name", arguments.name, "--seeds", *map(str, arguments.seeds)]
+    call = " ".join(["python benchmarks/quickstart.py", *chosen])
     output.with_suffix(".md").write_text(
         f"# {', '.join(arguments.methods)} on the embedded model\n\n"
         f"`{call}`; {environment['cpus']} CPU cores, {arguments.processes} runs at a time, "
         f"one thread each; {environment['timestamp'][:10]}. 2,000 held-out questions, greedy completions; mean ± "
         "standard deviation over the seeds. Nothing was tuned on these seeds.\n\n" + table + "\n"
     )
-    save_diagrams(arguments.directory, arguments.methods, arguments.seeds[0], ROOT / "docs" / "images")
+    save_diagrams(arguments.directory, arguments.methods, arguments.seeds[0], ROOT / "docs" / "images", arguments.name)
     print(table)
 
 

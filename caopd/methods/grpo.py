@@ -1,4 +1,4 @@
-"""Policy gradients with group-normalised advantages: GRPO, and RLCR and CAR, which differ in their rewards alone."""
+"""Policy gradients with group-normalised advantages: GRPO; RLCR and CAR are its defaults with other rewards."""
 
 from __future__ import annotations
 

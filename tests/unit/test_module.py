@@ -1,0 +1,44 @@
+import warnings
+
+import pytest
+
+from caopd.losses import LOSSES, CrossEntropyLoss, DistillationLoss, PolicyGradientLoss
+from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD
+from caopd.module import DistillationModule
+from caopd.types import Signal
+
+EXPECTED = [
+    *((method, DistillationLoss) for method in (SDFT(), SDPO(), CaOPD())),
+    *((method, PolicyGradientLoss) for method in (GRPO(), RLCR(), CAR())),
+    (SFT(), CrossEntropyLoss),
+]
+every_method = pytest.mark.parametrize(("method", "expected"), EXPECTED, ids=lambda value: type(value).__name__)
+
+
+def test_every_signal_has_a_loss_that_is_for_it():
+    assert set(LOSSES) == set(Signal)
+    assert {loss.signal for loss in LOSSES.values()} == set(Signal)
+
+
+@every_method
+def test_the_methods_signal_chooses_the_loss(method, expected):
+    assert type(DistillationModule(method=method).loss) is expected
+
+
+@every_method
+def test_a_loss_for_the_methods_samples_is_taken_as_it_is(method, expected):
+    loss = expected(chunk_size=7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert DistillationModule(method=method, loss=loss).loss is loss
+
+
+@every_method
+@pytest.mark.parametrize("given", LOSSES.values())
+def test_a_loss_for_other_samples_is_left_aside_with_a_warning(method, expected, given):
+    if given is expected:
+        return
+    with pytest.warns(UserWarning, match=rf"{given.__name__}.*{type(method).__name__}.*{expected.__name__}"):
+        module = DistillationModule(method=method, loss=given(chunk_size=7))
+    assert type(module.loss) is expected
+    assert module.loss.chunk_size != 7
