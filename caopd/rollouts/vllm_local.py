@@ -97,6 +97,9 @@ class LocalVLLM:
             "enforce_eager": not self._on_gpu if options.enforce_eager is None else options.enforce_eager,
             "enable_sleep_mode": self._sleeps,
         }
+        if not self._on_gpu:
+            # vLLM takes back what a seeded generator drew for a partly read prompt, which the CPU's cannot do.
+            arguments["enable_chunked_prefill"] = False
         if self._by_handles:
             arguments["weight_transfer_config"] = {"backend": "ipc"}
         if options.lora == "adapter" and policy.lora_rank is not None:

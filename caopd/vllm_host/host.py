@@ -29,11 +29,12 @@ class VLLMHost:
 
     Attributes:
         directory: Holds the config of the model.
+        llm: The ``vllm.LLM``, None before ``start``.
     """
 
     def __init__(self) -> None:
         self.directory = ""
-        self._llm: Any = None
+        self.llm: Any = None
         self._lora: Any = None
         self._asleep = False
         self._linked = False
@@ -57,16 +58,16 @@ class VLLMHost:
         self.directory = directory
         fixed = {"load_format": "dummy", "skip_tokenizer_init": True, "generation_config": "vllm"}
         try:
-            self._llm = LLM(directory, worker_extension_cls=EXTENSION, **fixed, **arguments)
+            self.llm = LLM(directory, worker_extension_cls=EXTENSION, **fixed, **arguments)
         except (RuntimeError, ValueError, TypeError) as error:
             reason = str(error).strip()[:600]
             raise RolloutError(f"Expected vLLM to start with {arguments}, but it did not: {reason}") from error
-        return int(self._llm.model_config.max_model_len)
+        return int(self.llm.model_config.max_model_len)
 
     def wake(self) -> None:
         """Take back the memory that weights need, where it was given back."""
         if self._asleep:
-            self._llm.wake_up(tags=["weights"])
+            self.llm.wake_up(tags=["weights"])
 
     def take_handles(self, update: dict[str, Any]) -> None:
         """Take over some weights from another process's GPU memory by vLLM's own transfer API.
@@ -76,12 +77,12 @@ class VLLMHost:
         """
         with _translated():
             if not self._linked:
-                self._llm.init_weight_transfer_engine({"init_info": {"packed": False}})
+                self.llm.init_weight_transfer_engine({"init_info": {"packed": False}})
                 self._linked = True
             if not self._updating:
-                self._llm.start_weight_update()
+                self.llm.start_weight_update()
                 self._updating = True
-            self._llm.update_weights({"update_info": update})
+            self.llm.update_weights({"update_info": update})
 
     def take(self, weights: str | None, adapter: Adapter | None, version: int) -> None:
         """Take over a policy and forget what was computed with the earlier one.
@@ -94,16 +95,16 @@ class VLLMHost:
         """
         with _translated():
             if self._updating:
-                self._llm.finish_weight_update()
+                self.llm.finish_weight_update()
                 self._updating = False
             self.wake()
             if weights is not None:
-                self._llm.collective_rpc("take_policy", args=(weights,))
+                self.llm.collective_rpc("take_policy", args=(weights,))
             if adapter is not None:
                 self._take_adapter(adapter)
-            self._llm.collective_rpc("stamp_policy", args=(str(version),))
+            self.llm.collective_rpc("stamp_policy", args=(str(version),))
             if self._asleep:
-                self._llm.wake_up(tags=["kv_cache"])
+                self.llm.wake_up(tags=["kv_cache"])
                 self._asleep = False
             self._forget_prefixes()
 
@@ -111,12 +112,12 @@ class VLLMHost:
         from vllm.lora.request import LoRARequest
 
         if self._lora is not None:
-            self._llm.llm_engine.remove_lora(self._lora.lora_int_id)
+            self.llm.llm_engine.remove_lora(self._lora.lora_int_id)
         self._lora = LoRARequest(f"policy-{adapter.number}", adapter.number, adapter.directory)
-        self._llm.llm_engine.add_lora(self._lora)
+        self.llm.llm_engine.add_lora(self._lora)
 
     def _forget_prefixes(self) -> None:
-        if not self._llm.reset_prefix_cache():
+        if not self.llm.reset_prefix_cache():
             raise RolloutError("vLLM could not forget its prefix cache: it would use stale keys and values.")
 
     def draw(self, prompts: Sequence[Sequence[int]], settings: Sequence[dict[str, Any]]) -> list[list[Drawn]]:
@@ -135,7 +136,7 @@ class VLLMHost:
             raise ConfigError(f"vLLM does not draw with these sampling settings: {error}") from error
         tokens = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
         with _translated():
-            outputs = self._llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
+            outputs = self.llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
         return [[_drawn(completion) for completion in output.outputs] for output in outputs]
 
     def version(self) -> int:
@@ -145,7 +146,7 @@ class VLLMHost:
             RolloutError: If they hold different ones.
         """
         with _translated():
-            versions = set(self._llm.collective_rpc("policy_version"))
+            versions = set(self.llm.collective_rpc("policy_version"))
         if len(versions) > 1:
             raise RolloutError(
                 f"Expected vLLM's workers to hold one policy, but they hold versions {sorted(versions)}."
@@ -156,12 +157,12 @@ class VLLMHost:
         """Give the GPU's memory back; all weights must come anew."""
         if not self._asleep:
             with _translated():
-                self._llm.sleep(level=2)
+                self.llm.sleep(level=2)
             self._asleep = True
 
     def close(self) -> None:
         """End vLLM's processes and its process group."""
-        llm, self._llm, self._lora, self._asleep = self._llm, None, None, False
+        llm, self.llm, self._lora, self._asleep = self.llm, None, None, False
         if llm is not None:
             from vllm.distributed import cleanup_dist_env_and_memory
 

@@ -48,7 +48,14 @@ def server_urls() -> list[str]:
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", ModelSource().location),
         *("--host", "127.0.0.1", "--port", str(port), "--load-format", "dummy", "--dtype", "float32"),
-        *("--enforce-eager", "--kv-cache-memory-bytes", str(2**28), "--generation-config", "vllm"),
+        *(
+            "--enforce-eager",
+            "--no-enable-chunked-prefill",
+            "--kv-cache-memory-bytes",
+            str(2**28),
+            "--generation-config",
+            "vllm",
+        ),
         *("--worker-extension-cls", "caopd.vllm_host.keeper.WeightKeeper"),
     ]
     environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
@@ -217,6 +224,15 @@ def test_the_batch_size_changes_no_rollout(make_engine, policy, prompts, batch_s
     requests = requests_of(prompts)
     expected = tokens(make_engine(policy).generate(requests, 4, WILD))
     assert tokens(make_engine(policy, batch_size).generate(requests, 4, WILD)) == expected
+
+
+def test_more_prompt_tokens_than_are_read_at_once_change_nothing(engine, policy, prompts):
+    """Fifty prompts of 400 tokens: an engine that reads prompts in pieces must not lose its place in the streams."""
+    long = [((index + 5, *prompts[0]) * 60)[:400] for index in range(50)]
+    requests = requests_of(long)
+    together = engine.generate(requests, 2, WILD)
+    check_logprobs(policy, requests, together)
+    assert tokens(engine.generate(requests[37:38], 2, WILD)) == tokens(together)[37:38]
 
 
 def test_rollouts_of_other_seeds_and_of_the_same_group_differ(engine, prompts):
