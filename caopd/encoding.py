@@ -106,6 +106,8 @@ class SampleEncoder:
         )
         for index, prompt in zip(taught, prompts, strict=True):
             teachers[index] = prompt
+            if samples[index].student_sees_context:
+                students[index] = prompt
         return [
             TokenizedSample(student, teacher, completion, sample.weight, self._copies_context(sample), sample.advantage)
             for student, teacher, completion, sample in zip(students, teachers, completions, samples, strict=True)

@@ -213,6 +213,7 @@ class TrainSample:
             completion as it is.
         weight: Weight in the loss; 0 means that the method had nothing to teach here.
         advantage: How much better the rollout is than the rest of its group; None where the method does not say.
+        student_sees_context: Whether the student, too, reads the context: it then learns to use one.
     """
 
     example: Example
@@ -221,3 +222,4 @@ class TrainSample:
     confidence: float | None = None
     weight: float = 1.0
     advantage: float | None = None
+    student_sees_context: bool = False

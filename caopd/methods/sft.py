@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from caopd.errors import ConfigError, DataError
 from caopd.methods.base import Method
 from caopd.types import Example, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
 
+_KINDS = ("demonstration", "solution")
+
 
 @dataclass(frozen=True)
 class SFT(Method):
     """Supervised fine-tuning: the completion is the demonstration, which states its confidence.
 
+    A model that is to teach itself must use what its context shows. Large ones do; for a small one, some of the
+    demonstrations can be shown in the prompt as a teacher sees them, stating a confidence that the completion repeats.
+
     Args:
         demonstration_confidence: What the demonstration states; None trains without a confidence segment.
+        context_share: Share of the prompts that show a context, with a confidence of 0.00 to 1.00 in place of the
+            demonstration's. Which ones, and what they state, depends on the example alone.
 
     Raises:
-        ConfigError: If the confidence is not in [0, 1].
+        ConfigError: If the confidence or the share is not in [0, 1], or contexts are asked for without a confidence.
     """
 
     demonstration_confidence: float | None = 1.0
+    context_share: float = 0.0
     signal = Signal.COMPLETION
     min_rollouts = 0
 
@@ -31,12 +40,23 @@ class SFT(Method):
                 f"{self.demonstration_confidence}."
             )
 
+        if not 0 <= self.context_share <= 1 or (self.context_share and self.demonstration_confidence is None):
+            raise ConfigError(
+                "Expected `context_share` of SFT to be in [0, 1], and 0 where `demonstration_confidence` is null, but "
+                f"got {self.context_share}: a context states a confidence."
+            )
+
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return the demonstration as the one sample of the prompt."""
         self.check_example(group.example)
         assert group.example.demonstration is not None
         response = Response(group.example.demonstration)
-        return [TrainSample(group.example, response, context=None, confidence=self.demonstration_confidence)]
+        rng = random.Random(group.example.id)
+        if rng.random() >= self.context_share:
+            return [TrainSample(group.example, response, context=None, confidence=self.demonstration_confidence)]
+        confidence = rng.randrange(101) / 100
+        context = TeacherContext(rng.choice(_KINDS), response.text, confidence, empirical=True)
+        return [TrainSample(group.example, response, context, confidence, student_sees_context=True)]
 
     def known_context(self, example: Example) -> TeacherContext | None:
         """Return None: there is no teacher."""

@@ -132,6 +132,16 @@ def test_a_written_response_is_trained_on_behind_the_students_prompt(encoder, to
     assert not tokenized.copies_context
 
 
+def test_a_student_that_shall_use_contexts_reads_the_teachers_prompt(encoder, tokenizer, examples):
+    context = TeacherContext("demonstration", "6", 0.25, empirical=True)
+    seen = TrainSample(examples[0], Response("6"), context, 0.25, student_sees_context=True)
+    hidden = TrainSample(examples[0], Response("6"), context, 0.25)
+    first, second = encoder.encode([seen, hidden])
+    assert first.student_prompt_ids == first.teacher_prompt_ids == second.teacher_prompt_ids
+    assert second.student_prompt_ids == encoder.student_prompts(examples[:1])[0]
+    assert first.completion == second.completion
+
+
 def test_without_rollouts_all_that_is_trained_on_is_checked(encoder, tokenizer):
     """The demonstration of 50 tokens, and not the longest completion that could be sampled."""
     (tokenized,) = encoder.encode([TrainSample(SYSTEM, Response(SYSTEM.demonstration), None, 1.0)])

@@ -13,6 +13,33 @@ def test_the_demonstration_is_the_completion_and_states_its_confidence(confidenc
     assert samples == [TrainSample(EXAMPLE, Response("Because.\nB"), None, confidence, weight=1.0)]
 
 
+def test_some_prompts_show_a_context_whose_confidence_is_repeated():
+    examples = [Example(f"row-{n}", "Q", "B", demonstration="Because.\nB") for n in range(2000)]
+    method = SFT(context_share=0.25)
+    (first, second) = ([method.train_samples(VerifiedGroup(e, (), None))[0] for e in examples] for _ in range(2))
+    assert first == second, "it depends on the example alone"
+    shown = [sample for sample in first if sample.context is not None]
+    assert 430 < len(shown) < 570
+    for sample in shown:
+        assert sample.student_sees_context
+        assert sample.context.response == "Because.\nB"
+        assert sample.context.empirical
+        assert sample.context.confidence == sample.confidence
+    stated = {sample.confidence for sample in shown}
+    assert len(stated) > 90
+    assert {min(stated), max(stated)} <= {0.0, 0.01, 0.02, 0.98, 0.99, 1.0}
+    assert {sample.context.kind for sample in shown} == {"demonstration", "solution"}
+    assert all(not s.student_sees_context and s.confidence == 1.0 for s in first if s.context is None)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"context_share": 1.1}, {"context_share": 0.5, "demonstration_confidence": None}]
+)
+def test_an_impossible_share_is_refused(arguments):
+    with pytest.raises(ConfigError, match=r"context_share.*\[0, 1\]"):
+        SFT(**arguments)
+
+
 def test_full_confidence_is_the_default_and_no_rollouts_are_needed():
     assert SFT().demonstration_confidence == 1.0
     assert SFT().min_rollouts == 0
