@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from caopd.cli import main
 from caopd.models.tiny import build_model, build_tokenizer
@@ -84,6 +85,23 @@ def test_a_config_trains_for_two_steps(path, small_model, source, tmp_path):
     report = json.loads(metrics.read_text())
     assert report["initial"]["step"] == 0
     assert report["final"]["step"] == 2
+
+
+def test_the_main_job_draws_with_vllm(small_model, source, tmp_path):
+    """The small model is too small for `auto` to start one."""
+    config = yaml.safe_load((CONFIGS[0].parent / "sdpo_caopd.yaml").read_text())
+    merged = merge(config, replacements(config, small_model, source))
+    engine = {"class_path": "caopd.rollouts.VLLMEngine", "init_args": {"options": {"kv_cache_gib": 0.25}}}
+    merged["data"]["engine"] = engine
+    merged["trainer"]["default_root_dir"] = str(tmp_path)
+    merged["trainer"]["check_val_every_n_epoch"] = 2
+    changed = tmp_path / "config.yaml"
+    changed.write_text(yaml.safe_dump(merged))
+    assert main(["fit", f"--config={changed}"]) == 0
+    events = EventAccumulator(str(next(tmp_path.rglob("events*")).parent))
+    events.Reload()
+    assert max(event.value for event in events.Scalars("rollout/parity_max")) < 1e-4
+    assert len(events.Scalars("rollout/parity_max")) == 2
 
 
 def merge(config, changes):
