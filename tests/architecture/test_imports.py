@@ -146,6 +146,9 @@ FORBIDDEN = {
     "tokens": {"tasks", "methods", "models", "rollouts", "module", "datamodule", "callbacks"},
     "encoding": {"models", "rollouts", "module", "datamodule", "callbacks"},
     "rollouts": {"tasks", "methods", "prompts", "losses", "module", "datamodule", "callbacks"},
+    "vllm_host": ROOMS - {"vllm_host", "errors"},
+    "parity": {"tasks", "methods", "prompts", "rollouts", "module", "datamodule", "callbacks"},
+    "drawing": {"module", "datamodule", "callbacks", "losses", "metrics"},
     "module": {"tasks", "prompts", "verifiers", "datamodule", "callbacks", "encoding"},
     "datamodule": {"callbacks", "losses", "metrics", "prompts"},
 }
