@@ -18,6 +18,7 @@ commands:
   test       metrics on the test split               caopd test --config ... --ckpt_path ...
   predict    completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
   score      metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
+  export     a checkpoint as a Hugging Face model    caopd export CKPT DIR
 
 options:
   -h, --help   this page; `caopd COMMAND --help` lists every setting
@@ -25,7 +26,7 @@ options:
 
 Any setting of a config can be overridden: caopd fit --config configs/quickstart.yaml --model.method=SDFT
 """
-COMMANDS = ("fit", "validate", "test", "predict", "score")
+COMMANDS = ("fit", "validate", "test", "predict", "score", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from caopd.scoring.command import run as run_score
 
         return run_score(given[1:])
+    if given[0] == "export":
+        from caopd.export.command import run as run_export
+
+        return run_export(given[1:])
     from caopd.lightning_cli import run
 
     return run(arguments)
