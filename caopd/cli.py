@@ -18,6 +18,7 @@ commands:
   test       metrics on the test split               caopd test --config ... --ckpt_path ...
   predict    completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
   score      metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
+  route      cost and accuracy of two models         caopd route small.jsonl large.jsonl --output route
   export     a checkpoint as a Hugging Face model    caopd export CKPT DIR
 
 options:
@@ -26,7 +27,7 @@ options:
 
 Any setting of a config can be overridden: caopd fit --config configs/quickstart.yaml --model.method=SDFT
 """
-COMMANDS = ("fit", "validate", "test", "predict", "score", "export")
+COMMANDS = ("fit", "validate", "test", "predict", "score", "route", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from caopd.scoring.command import run as run_score
 
         return run_score(given[1:])
+    if given[0] == "route":
+        from caopd.routing.command import run as run_route
+
+        return run_route(given[1:])
     if given[0] == "export":
         from caopd.export.command import run as run_export
 
