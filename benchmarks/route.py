@@ -52,7 +52,7 @@ def predictions(name: str, rounds: int, seed: int, directory: Path) -> Path:
 def row(name: str, record: dict) -> str:
     relative = record["relative_area"]
     chosen = record["for_target"]
-    reached = "-" if chosen is None else f"{chosen['cost']:.2f} (threshold {threshold(chosen)})"
+    reached = "-" if chosen is None else f"{chosen['cost']:.2f} ({threshold(chosen)})"
     spent = record["for_budget"]["accuracy"]
     return (
         f"| {name} | {record['small_accuracy']:.3f} | {record['large_accuracy']:.3f} | {len(record['points'])} "
@@ -63,8 +63,8 @@ def row(name: str, record: dict) -> str:
 
 def threshold(point: dict) -> str:
     if point["threshold"] is not None:
-        return f"{point['threshold']:.2f}"
-    return "none, everything is deferred" if point["deferred"] else "none, nothing is deferred"
+        return f"threshold {point['threshold']:.2f}"
+    return "none: all deferred" if point["deferred"] else "none: all kept"
 
 
 def report(record: dict, options: argparse.Namespace) -> str:
@@ -83,8 +83,9 @@ def report(record: dict, options: argparse.Namespace) -> str:
         *(row(name, curve) for name, curve in record["routers"].items()),
         "",
         "Both routers are small models in front of the same large one. The share of the oracle's area is how much of "
-        "what could be gained by knowing all verdicts is gained by the stated confidence. Thresholds are found on the "
-        "questions that they are judged on.",
+        "what could be gained by knowing all verdicts is gained by the stated confidence; on this task the verdict of a "
+        "question with several fitting digits is chance, which no confidence can know. The large model alone costs 10. "
+        "Thresholds are found on the questions that they are judged on.",
     ]
     return "\n".join(lines) + "\n"
 
