@@ -83,9 +83,9 @@ def report(record: dict, options: argparse.Namespace) -> str:
         *(row(name, curve) for name, curve in record["routers"].items()),
         "",
         "Both routers are small models in front of the same large one. The share of the oracle's area is how much of "
-        "what could be gained by knowing all verdicts is gained by the stated confidence; on this task the verdict of a "
-        "question with several fitting digits is chance, which no confidence can know. The large model alone costs 10. "
-        "Thresholds are found on the questions that they are judged on.",
+        "what could be gained by knowing all verdicts is gained by the stated confidence; on this task the verdict on "
+        "a question with several fitting digits is chance, which no confidence can know. The large model alone costs "
+        "10. Thresholds are found on the questions that they are judged on.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -82,9 +82,50 @@ def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
         return None, None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return found["initial"], found["final"]
-    except (ValueError, KeyError, TypeError) as error:
+        return _checked(found["initial"]), _checked(found["final"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"Expected {path} to hold `initial` and `final` metrics, as `caopd fit` writes them, but it does not "
-            f"({error}). Restore it or remove it."
+            f"({type(error).__name__}: {error}). Restore it or remove it."
         ) from error
+
+
+def _checked(metrics: Any) -> Metrics | None:  # noqa: ANN401 (whatever the file says)
+    """Metrics with their step and their number of completions, or None."""
+    if metrics is None:
+        return None
+    values: dict[str, float | None] = {name: None if value is None else value + 0 for name, value in metrics.items()}
+    if None in (values["step"], values["n"]):
+        raise ValueError("`step` and `n` are null")
+    return values
+
+
+def class_name(value: Any) -> str:  # noqa: ANN401 (whatever the file says)
+    """Return the name of the class that a setting gives, as a path or with its arguments.
+
+    Args:
+        value: The setting.
+
+    Example:
+        >>> class_name({"class_path": "caopd.tasks.DrawTask", "init_args": {}}), class_name("SFT"), class_name(None)
+        ('DrawTask', 'SFT', 'unnamed')
+    """
+    path = value.get("class_path") if isinstance(value, dict) else value
+    return str(path).rpartition(".")[2] if path else "unnamed"
+
+
+def method_name(config: Mapping[str, Any]) -> str:
+    """Return the name of a config's method, of its backbone too where it has one.
+
+    Args:
+        config: As read.
+
+    Example:
+        >>> backbone = {"class_path": "caopd.methods.SDPO"}
+        >>> method = {"class_path": "caopd.methods.CaOPD", "init_args": {"backbone": backbone}}
+        >>> method_name({"model": {"method": method}})
+        'CaOPD on SDPO'
+    """
+    method = setting(config, "model", "method")
+    backbone = setting(config, "model", "method", "init_args", "backbone")
+    return f"{class_name(method)} on {class_name(backbone)}" if backbone else class_name(method)

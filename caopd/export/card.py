@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from caopd.models import SMOLLM2, ModelSource
-from caopd.runs import Metrics, setting
+from caopd.runs import Metrics, class_name, method_name, setting
 
 MEASURES = {
     "accuracy": "accuracy",
@@ -56,7 +56,7 @@ class CardFacts:
     @property
     def task(self) -> str:
         """Name of the task's class."""
-        return _class_name(setting(self.settings, "data", "task"))
+        return class_name(setting(self.settings, "data", "task"))
 
 
 def model_card(facts: CardFacts) -> str:
@@ -67,9 +67,6 @@ def model_card(facts: CardFacts) -> str:
     """
     base = str(setting(facts.settings, "model", "source", "name_or_path") or ModelSource.name_or_path)
     base = Path(base).name if Path(base).is_absolute() else base  # whose directory it is concerns nobody
-    method = _class_name(setting(facts.settings, "model", "method"))
-    backbone = setting(facts.settings, "model", "method", "init_args", "backbone")
-    trained_with = f"{method} on {_class_name(backbone)}" if backbone else method
     whose = "" if facts.weights == "student" else ", the moving average that taught the student"
     return f"""---
 {_metadata(facts, base)}
@@ -77,7 +74,7 @@ def model_card(facts: CardFacts) -> str:
 
 # {facts.name}
 
-`{base}` trained with {trained_with} on {facts.task}, {facts.step} optimizer steps ([caopd](https://arxiv.org/abs/2604.16830));
+`{base}` trained with {method_name(facts.settings)} on {facts.task}, {facts.step} optimizer steps ([caopd](https://arxiv.org/abs/2604.16830));
 the weights are those of the {facts.weights}{whose}.
 
 ## Measured calibration
@@ -161,11 +158,6 @@ def _sampling(settings: Mapping[str, Any]) -> str:
 def _arguments(facts: CardFacts) -> str:
     arguments = setting(facts.settings, "data", "template_arguments") or {}
     return "".join(f", {name}={value!r}" for name, value in arguments.items())
-
-
-def _class_name(value: Any) -> str:  # noqa: ANN401 (a path, or a dictionary with one)
-    path = value.get("class_path") if isinstance(value, dict) else value
-    return str(path).rpartition(".")[2] if path else "unnamed"
 
 
 def _number(value: float | None) -> str:

@@ -71,8 +71,8 @@ def _draw(axes: Axes, curve: CascadeCurve) -> None:
     axes.plot(*zip(*best, strict=True), color=GREEN, linestyle=":", linewidth=1.8, label="oracle deferral")
     axes.plot(costs, accuracies, color=BLUE, linewidth=1.8, label="by confidence", **_markers(len(costs)))
     axes.plot(
-        costs[::-1][:1] + costs[:1],
-        chance[::-1][:1] + chance[:1],
+        [costs[0], costs[-1]],
+        [chance[0], chance[-1]],
         color=BLACK,
         linestyle="--",
         linewidth=1.2,

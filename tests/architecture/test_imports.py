@@ -147,6 +147,7 @@ FORBIDDEN = {
     "command_line": ROOMS - {"command_line", "errors"},
     "runs": ROOMS - {"runs", "errors"},
     "scoring": ROOMS - {"scoring", "metrics", "verifiers", "confidence", "types", "command_line", "errors"},
+    "reporting": ROOMS - {"reporting", "scoring", "metrics", "plots", "buffer", "runs", "command_line", "errors"},
     "routing": ROOMS - {"routing", "scoring", "metrics", "plots", "command_line", "errors"},
     "export": ROOMS - {"export", "models", "confidence", "runs", "command_line", "errors"},
     "tokens": {"tasks", "methods", "models", "rollouts", "module", "datamodule", "callbacks"},
@@ -243,7 +244,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert python(f"import sys, caopd; {LOADED}") == "[]\n"
 
 
-HELP = [["--help"], ["-h"], *([command, "--help"] for command in ("score", "route", "export"))]
+HELP = [["--help"], ["-h"], *([command, "--help"] for command in ("score", "report", "route", "export"))]
 
 
 @pytest.mark.parametrize("arguments", [*HELP, [], ["--version"], ["no-such-command"]])
@@ -277,7 +278,7 @@ def test_routing_loads_no_model_either(tmp_path):
 
 def test_the_command_is_installed_and_lists_its_commands():
     run = subprocess.run([Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True)
-    for command in ("fit", "validate", "test", "predict", "score", "route", "export"):
+    for command in ("fit", "validate", "test", "predict", "score", "report", "route", "export"):
         assert f"\n  {command} " in run.stdout
     assert importlib.metadata.version("caopd") in run.stdout
 

@@ -16,11 +16,17 @@ def test_a_checkpoint_belongs_to_the_directory_with_a_config(tmp_path):
 
 def test_metrics_are_read_as_they_stand(tmp_path):
     assert read_metrics(tmp_path) == (None, None)
-    (tmp_path / "metrics.json").write_text(json.dumps({"initial": None, "final": {"ece": 0.1, "spr": None}}))
-    assert read_metrics(tmp_path) == (None, {"ece": 0.1, "spr": None})
+    final = {"ece": 0.1, "spr": None, "step": 8, "n": 24}
+    (tmp_path / "metrics.json").write_text(json.dumps({"initial": None, "final": final}))
+    assert read_metrics(tmp_path) == (None, final)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"initial": {}}', "\x00"])
+BAD = ("{}", "3", '{"step": 1}', '{"step": null, "n": 2}', '{"step": 1, "n": 2, "ece": "0.1"}')
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"initial": null}', "\x00", *(f'{{"initial": null, "final": {x}}}' for x in BAD)]
+)
 def test_metrics_of_another_making_are_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(DataError, match=r"metrics\.json.*`caopd fit`"):
