@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MODELS = {"small-CaOPD": ("CaOPD", "small"), "small-SDFT": ("SDFT", "small"), "large-CaOPD": ("CaOPD", "large")}
+ROUTERS = ("CaOPD", "SDFT")
 SDFT = ["--model.method=SDFT"]
 
 
@@ -49,43 +51,78 @@ def predictions(name: str, rounds: int, seed: int, directory: Path) -> Path:
     return written
 
 
-def row(name: str, record: dict) -> str:
-    relative = record["relative_area"]
-    chosen = record["for_target"]
-    reached = "-" if chosen is None else f"{chosen['cost']:.2f} ({threshold(chosen)})"
-    spent = record["for_budget"]["accuracy"]
-    return (
-        f"| {name} | {record['small_accuracy']:.3f} | {record['large_accuracy']:.3f} | {len(record['points'])} "
-        f"| {record['area_above_random']:+.4f} | {'-' if relative is None else f'{relative:.1%}'} "
-        f"| {reached} | {spent:.3f} |"
-    )
+def one_seed(seed: int, options: argparse.Namespace) -> dict:
+    """Train the three models and draw both curves, or read what an earlier call recorded."""
+    directory = options.directory / str(seed)
+    directory.mkdir(parents=True, exist_ok=True)
+    record_file = directory / "record.json"
+    if record_file.exists():
+        return json.loads(record_file.read_text())
+    start = time.perf_counter()
+    rounds = {"small": options.small, "large": options.large}
+    files = {name: predictions(name, rounds[size], seed, directory) for name, (_, size) in MODELS.items()}
+    routers = {}
+    for method in ROUTERS:
+        output = directory / f"route-{method}"
+        chosen = [f"--target_accuracy={options.target}", f"--budget={options.budget}", f"--output={output}"]
+        caopd(directory / "route.log", "route", files[f"small-{method}"], files["large-CaOPD"], *chosen)
+        routers[method] = json.loads((output / "route.json").read_text()) | {"small": method, "large": "CaOPD"}
+    record = {"seed": seed, "seconds": round(time.perf_counter() - start, 1), "routers": routers}
+    record_file.write_text(json.dumps(record, indent=2))
+    return record
 
 
-def threshold(point: dict) -> str:
-    if point["threshold"] is not None:
-        return f"threshold {point['threshold']:.2f}"
-    return "none: all deferred" if point["deferred"] else "none: all kept"
+def numbers(curve: dict) -> list[float | None]:
+    chosen = curve["for_target"]
+    return [
+        curve["small_accuracy"],
+        curve["large_accuracy"],
+        curve["area_above_random"],
+        curve["relative_area"],
+        None if chosen is None else chosen["cost"],
+        curve["for_budget"]["accuracy"],
+    ]
 
 
-def report(record: dict, options: argparse.Namespace) -> str:
-    rounds = record["rounds"]
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return f"reached in {len(known)} of {len(values)}"
+    return f"{statistics.mean(known):.3f} ± {statistics.stdev(known) if len(known) > 1 else 0:.3f}"
+
+
+def report(record: dict) -> str:
+    rounds, runs = record["rounds"], record["runs"]
     lines = [
         "# A cascade of embedded models",
         "",
-        f"`python benchmarks/route.py`; {record['cpus']} CPU cores, one thread, {record['seconds']:.0f} s in all"
-        f"{' (other jobs shared the cores)' if record['load_before'] > 1 else ''}; {record['timestamp'][:10]}. The "
-        f"quickstart's model after {rounds['small']} rounds is the small one, after {rounds['large']} rounds of CaOPD "
-        f"the large one; 2,000 test questions, greedy completions, seed {options.seed}. A call costs 1 or 10.",
+        f"`python benchmarks/route.py`; {record['cpus']} CPU cores, one thread, "
+        f"{', '.join(str(round(run['seconds'])) for run in runs)} s for the seeds (other jobs shared the cores); "
+        f"{record['timestamp'][:10]}. The quickstart's model after {rounds['small']} rounds is the small one, after "
+        f"{rounds['large']} rounds of CaOPD the large one; 2,000 test questions, greedy completions. A call costs 1 or "
+        "10. Mean ± standard deviation over the seeds.",
         "",
-        f"| router | small accuracy | large accuracy | operating points | area above random | of the oracle's "
-        f"| cost of accuracy {options.target:g} | accuracy at cost {options.budget:g} |",
-        "|---|---|---|---|---|---|---|---|",
-        *(row(name, curve) for name, curve in record["routers"].items()),
+        row("small model", "seed", "its accuracy", "large accuracy", "area above random", "share of the oracle's",
+            f"cost of accuracy {record['target']:g}", f"accuracy at cost {record['budget']:g}"),
+        row(*["---"] * 8),
+    ]  # fmt: skip
+    for method in ROUTERS:
+        columns = zip(*(numbers(run["routers"][method]) for run in runs), strict=True)
+        lines.append(row(f"**{method}**", "all", *(spread(list(column)) for column in columns)))
+    for method in ROUTERS:
+        for run in runs:
+            cells = ["-" if value is None else f"{value:.3f}" for value in numbers(run["routers"][method])]
+            lines.append(row(method, str(run["seed"]), *cells))
+    lines += [
         "",
-        "Both routers are small models in front of the same large one. The share of the oracle's area is how much of "
-        "what could be gained by knowing all verdicts is gained by the stated confidence; on this task the verdict on "
-        "a question with several fitting digits is chance, which no confidence can know. The large model alone costs "
-        "10. Thresholds are found on the questions that they are judged on.",
+        "Both small models stand in front of the same large one, which costs 10 alone. Area above random is the mean "
+        "gain over deferring blindly; its share of the oracle's is how much of what knowing all verdicts would gain is "
+        "gained by the stated confidence. On this task the verdict on a question with several fitting digits is "
+        "chance, which no confidence can know. Thresholds are found on the questions that they are judged on.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -94,41 +131,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=int, default=15, help="rounds of the small models")
     parser.add_argument("--large", type=int, default=80, help="rounds of the large model")
-    parser.add_argument("--seed", type=int, default=21)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23])
     parser.add_argument("--target", type=float, default=0.6, help="accuracy")
     parser.add_argument("--budget", type=float, default=6.0, help="mean cost per question")
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-route")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
-    options.directory.mkdir(parents=True, exist_ok=True)
-    rounds = {"small": options.small, "large": options.large}
-    load, start, routers = os.getloadavg()[0], time.perf_counter(), {}
-    files = {
-        name: predictions(name, rounds[size], options.seed, options.directory) for name, (_, size) in MODELS.items()
-    }
-    for method in ("CaOPD", "SDFT"):
-        output = options.directory / f"route-{method}"
-        chosen = [f"--target_accuracy={options.target}", f"--budget={options.budget}", f"--output={output}"]
-        caopd(options.directory / "route.log", "route", files[f"small-{method}"], files["large-CaOPD"], *chosen)
-        routers[method] = json.loads((output / "route.json").read_text()) | {"small": method, "large": "CaOPD"}
     record = {
         "benchmark": "route",
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "threads": 1,
-        "load_before": round(load, 1),
-        "seconds": round(time.perf_counter() - start, 1),
+        "load_before": round(os.getloadavg()[0], 1),
         "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd")},
         "config": "configs/quickstart.yaml",
-        "seed": options.seed,
-        "rounds": rounds,
-        "routers": routers,
+        "rounds": {"small": options.small, "large": options.large},
+        "target": options.target,
+        "budget": options.budget,
+        "runs": [one_seed(seed, options) for seed in options.seeds],
     }
     output = options.results / "route"
     output.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
-    output.with_suffix(".md").write_text(report(record, options))
-    print(report(record, options))
+    output.with_suffix(".md").write_text(report(record))
+    print(report(record))
 
 
 if __name__ == "__main__":

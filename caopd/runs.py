@@ -22,8 +22,8 @@ def run_of_checkpoint(checkpoint: Path) -> Path:
     Args:
         checkpoint: A file, usually in ``checkpoints/`` of the run directory.
     """
-    own, above = checkpoint.resolve().parents[:2]
-    return own if (own / CONFIG).is_file() else above
+    own = checkpoint.resolve().parent
+    return own if (own / CONFIG).is_file() else own.parent
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -83,7 +83,8 @@ def reliability_diagram(
 
 
 def _heading(bins: ReliabilityBins, title: str | None, spr: float | None, ocg: float | None) -> str:
-    numbers = [f"ECE {bins.ece:.3f}", f"OCG {bins.ocg if ocg is None else ocg:+.3f}"]
+    gap = bins.ocg if ocg is None else ocg
+    numbers = [f"ECE {round(bins.ece, 9):.3f}", f"OCG {round(gap, 9):+.3f}"]  # as tables round them
     if spr is not None and not math.isnan(spr):
         numbers.append(f"SPR {spr:.3f}")
     return "\n".join([*([title] if title else []), "   ".join(numbers)])

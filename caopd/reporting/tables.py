@@ -146,7 +146,7 @@ def shown(cell: Cell) -> str:
         return "-"
     if isinstance(cell, str):
         return cell
-    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.3f}"
+    return f"{cell:,}" if isinstance(cell, int) else f"{round(cell, 9):.3f}"  # 0.3835 whatever sum it comes from
 
 
 def _printed(cell: Cell) -> float | None:
