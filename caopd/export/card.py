@@ -106,7 +106,7 @@ def _metadata(facts: CardFacts, base: str) -> str:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
-        base_model=hub if hub.count("/") == 1 and hub[0].isalnum() else None,
+        base_model=hub if hub.count("/") == 1 and not Path(hub).exists() else None,
         tags=["caopd", "calibration", "on-policy-distillation"],
         model_name=facts.name,
         eval_results=[

@@ -41,7 +41,7 @@ _OF_PREDICTIONS = (
 )
 _MAX_POINTS = 400
 """Of a risk-coverage curve: more are not seen."""
-_NO_PREDICTIONS = "No run directory holds a `predictions.jsonl`, which `caopd predict` writes."
+_NO_PREDICTIONS = "No run directory holds a `predictions.jsonl` with confidences, which `caopd predict` writes."
 
 
 @dataclass(frozen=True)
@@ -162,23 +162,26 @@ def _confidence(records: Sequence[RunRecord]) -> ReportFigures:
 
 
 def _risk_coverage(records: Sequence[RunRecord]) -> ReportFigures:
-    curves = {}
-    for record in records:
-        if record.predictions is not None:
-            stated = ~np.isnan(record.predictions.confidence)
-            curve = risk_coverage_curve(
-                torch.from_numpy(record.predictions.confidence[stated]),
-                torch.from_numpy(record.predictions.correct[stated]),
-            )
-            points = list(zip(curve.coverage.tolist(), curve.risk.tolist(), strict=True))
-            curves[record.name] = [*points[:: -(-len(points) // _MAX_POINTS) or 1], *points[-1:]]
+    curves = {record.name: _risks(record.predictions) for record in records}
     text = (
         "Error rate when only the most confident share of the completions is answered: the lower, the better the "
         "confidence tells right from wrong. A flat line tells nothing. Within a tie, the mean over all orders."
     )
-    if not curves:
+    if not any(curves.values()):
         return ReportFigures("Risk and coverage", _NO_PREDICTIONS, {})
     return ReportFigures("Risk and coverage", text, {"risk-coverage": risk_coverage_figure(curves)})
+
+
+def _risks(predictions: Predictions | None) -> list[tuple[float, float]]:
+    """Coverage and risk, at most about ``_MAX_POINTS`` of them; none without predictions."""
+    if predictions is None:
+        return []
+    stated = ~np.isnan(predictions.confidence)
+    curve = risk_coverage_curve(
+        torch.from_numpy(predictions.confidence[stated]), torch.from_numpy(predictions.correct[stated])
+    )
+    points = list(zip(curve.coverage.tolist(), curve.risk.tolist(), strict=True))
+    return [*points[:: len(points) // _MAX_POINTS + 1], *points[-1:]]
 
 
 def _pareto(records: Sequence[RunRecord]) -> ReportFigures:

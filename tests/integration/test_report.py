@@ -166,7 +166,7 @@ def test_a_run_with_nothing_but_metrics_is_reported(runs, tmp_path):
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| unnamed | after | 4 | **0.500** | - | - |" in text
     assert "not all measured on the same prompts" in text
-    assert "No run directory holds a `predictions.jsonl`" in text
+    assert "No run directory holds a `predictions.jsonl` with confidences" in text
 
 
 @pytest.mark.parametrize(
