@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MODELS = {"small-CaOPD": ("CaOPD", "small"), "small-SDFT": ("SDFT", "small"), "large-CaOPD": ("CaOPD", "large")}
 ROUTERS = ("CaOPD", "SDFT")
+HEADS = ("its accuracy", "large accuracy", "area above random", "share of the oracle's")
 SDFT = ["--model.method=SDFT"]
 
 
@@ -97,6 +98,7 @@ def spread(values: list[float | None]) -> str:
 
 def report(record: dict) -> str:
     rounds, runs = record["rounds"], record["runs"]
+    spent = f"accuracy at cost {record['budget']:g}"
     lines = [
         "# A cascade of embedded models",
         "",
@@ -106,10 +108,9 @@ def report(record: dict) -> str:
         f"{rounds['large']} rounds of CaOPD the large one; 2,000 test questions, greedy completions. A call costs 1 or "
         "10. Mean ± standard deviation over the seeds.",
         "",
-        row("small model", "seed", "its accuracy", "large accuracy", "area above random", "share of the oracle's",
-            f"cost of accuracy {record['target']:g}", f"accuracy at cost {record['budget']:g}"),
+        row("small model", "seed", *HEADS, f"cost of accuracy {record['target']:g}", spent),
         row(*["---"] * 8),
-    ]  # fmt: skip
+    ]
     for method in ROUTERS:
         columns = zip(*(numbers(run["routers"][method]) for run in runs), strict=True)
         lines.append(row(f"**{method}**", "all", *(spread(list(column)) for column in columns)))
