@@ -123,7 +123,9 @@ def report(record: dict) -> str:
         "Both small models stand in front of the same large one, which costs 10 alone. Area above random is the mean "
         "gain over deferring blindly; its share of the oracle's is how much of what knowing all verdicts would gain is "
         "gained by the stated confidence. On this task the verdict on a question with several fitting digits is "
-        "chance, which no confidence can know. Thresholds are found on the questions that they are judged on.",
+        "chance, which no confidence can know. The small models state few different values, so there are few "
+        "thresholds, and a budget just short of the next one's cost buys nothing. Thresholds are found on the questions "
+        "that they are judged on.",
     ]
     return "\n".join(lines) + "\n"
 
