@@ -124,8 +124,8 @@ def report(record: dict) -> str:
         "gain over deferring blindly; its share of the oracle's is how much of what knowing all verdicts would gain is "
         "gained by the stated confidence. On this task the verdict on a question with several fitting digits is "
         "chance, which no confidence can know. The small models state few different values, so there are few "
-        "thresholds, and a budget just short of the next one's cost buys nothing. Thresholds are found on the questions "
-        "that they are judged on.",
+        "thresholds, and a budget just short of the next one's cost buys nothing. Thresholds are found on the "
+        "questions that they are judged on.",
     ]
     return "\n".join(lines) + "\n"
 
