@@ -18,6 +18,9 @@ commands:
   test       metrics on the test split               caopd test --config ... --ckpt_path ...
   predict    completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
   score      metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
+  report     a page that compares runs               caopd report runs/a runs/b --output report
+  route      cost and accuracy of two models         caopd route small.jsonl large.jsonl --output route
+  export     a checkpoint as a Hugging Face model    caopd export CKPT DIR
 
 options:
   -h, --help   this page; `caopd COMMAND --help` lists every setting
@@ -25,7 +28,7 @@ options:
 
 Any setting of a config can be overridden: caopd fit --config configs/quickstart.yaml --model.method=SDFT
 """
-COMMANDS = ("fit", "validate", "test", "predict", "score")
+COMMANDS = ("fit", "validate", "test", "predict", "score", "report", "route", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from caopd.scoring.command import run as run_score
 
         return run_score(given[1:])
+    if given[0] == "report":
+        from caopd.reporting.command import run as run_report
+
+        return run_report(given[1:])
+    if given[0] == "route":
+        from caopd.routing.command import run as run_route
+
+        return run_route(given[1:])
+    if given[0] == "export":
+        from caopd.export.command import run as run_export
+
+        return run_export(given[1:])
     from caopd.lightning_cli import run
 
     return run(arguments)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from caopd.metrics.bins import ReliabilityBins, reliability_bins
+from caopd.metrics.cascade import CascadeCurve, OperatingPoint, cascade_curve
 
 if TYPE_CHECKING:
     from caopd.metrics.brier import BrierScore
@@ -30,11 +31,14 @@ _CLASSES = {
 __all__ = [
     "BrierScore",
     "CalibrationMetrics",
+    "CascadeCurve",
     "ExpectedCalibrationError",
+    "OperatingPoint",
     "OverconfidenceGap",
     "ReliabilityBins",
     "SmoothCalibrationError",
     "StrictPairwiseRanking",
+    "cascade_curve",
     "reliability_bins",
 ]
 

@@ -1,5 +1,7 @@
 """Figures for reports and papers. Matplotlib is loaded when a figure is drawn, not on import."""
 
+from caopd.plots.cascade import cascade_figure
 from caopd.plots.reliability import reliability_diagram
+from caopd.plots.style import save_figure
 
-__all__ = ["reliability_diagram"]
+__all__ = ["cascade_figure", "reliability_diagram", "save_figure"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from caopd.errors import DataError
 from caopd.metrics.bins import ReliabilityBins
+from caopd.plots.style import new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,16 +69,12 @@ def reliability_diagram(
         >>> figure.get_suptitle()
         'toy\nECE 0.438   OCG +0.438   SPR 0.500'
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if bins.n_completions == 0:
         raise DataError(
             "Expected `bins` to hold completions, but got only empty bins. "
             "No confidence was parsed: look at the format adherence first."
         )
-    figure = Figure(figsize=(3.5, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.5, 4.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
     figure.suptitle(_heading(bins, title, spr, ocg), fontsize=9)
     _draw_gaps(upper, bins)
@@ -86,7 +83,8 @@ def reliability_diagram(
 
 
 def _heading(bins: ReliabilityBins, title: str | None, spr: float | None, ocg: float | None) -> str:
-    numbers = [f"ECE {bins.ece:.3f}", f"OCG {bins.ocg if ocg is None else ocg:+.3f}"]
+    gap = bins.ocg if ocg is None else ocg
+    numbers = [f"ECE {round(bins.ece, 9):.3f}", f"OCG {round(gap, 9):+.3f}"]  # as tables round them
     if spr is not None and not math.isnan(spr):
         numbers.append(f"SPR {spr:.3f}")
     return "\n".join([*([title] if title else []), "   ".join(numbers)])
@@ -116,7 +114,7 @@ def _draw_gaps(axes: Axes, bins: ReliabilityBins) -> None:
     axes.plot([0, 1], [0, 1], color=_INK, linestyle=(0, (4, 3)), linewidth=0.9, zorder=4)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="Accuracy")
     _add_legend(axes, bins)
-    _tidy(axes)
+    tidy(axes)
 
 
 def _add_legend(axes: Axes, bins: ReliabilityBins) -> None:
@@ -156,18 +154,9 @@ def _draw_counts(axes: Axes, bins: ReliabilityBins) -> None:
     axes.axvline(confidence, label=f"Mean confidence {confidence:.3f}", **style)
     axes.set(xlabel="Stated confidence", ylabel=f"% of {bins.n_completions:,}")
     axes.legend(ncols=2, **_LEGEND)
-    _tidy(axes)
+    tidy(axes)
 
 
 def _rows(bins: ReliabilityBins) -> list[tuple[float, float, int, float, float]]:
     """Left edge, right edge, completions, mean confidence and accuracy of every bin."""
     return list(zip(bins.edges[:-1], bins.edges[1:], bins.counts, bins.mean_confidence, bins.accuracy, strict=True))
-
-
-def _tidy(axes: Axes) -> None:
-    axes.tick_params(labelsize=7.5, width=0.6)
-    axes.xaxis.label.set_fontsize(8.5)
-    axes.yaxis.label.set_fontsize(8.5)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)

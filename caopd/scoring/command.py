@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from caopd.errors import CaopdError, ConfigError
+from caopd.command_line import run_command
+from caopd.errors import ConfigError
 
 DESCRIPTION = """Every metric of saved predictions, overall and per group, with 95 % bootstrap intervals clustered by
 prompt. A line of FILE is a JSON object with `confidence` (number from 0 to 1, or null) and `correct` (0 or 1), or with
@@ -22,17 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Command line behind ``caopd score``.
     """
-    try:
-        _score(_parser().parse_args(arguments))
-    except SystemExit as stop:  # the parser's: 0 behind --help, 2 behind its own message
-        return int(stop.code or 0)
-    except CaopdError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"error: a file cannot be read or written: {error}\n")
-        return 2
-    return 0
+    return run_command(_parser(), _score, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ class Predictions:
         prompt: Number of the prompt, from 0, int64 ``[N]``. A line without ``prompt_id`` is a prompt of its own.
         group: Index into ``groups``, -1 for none, int64 ``[N]``.
         groups: Names of the groups, in the order of the file.
+        prompt_ids: Number of each prompt that has a ``prompt_id``.
     """
 
     confidence: npt.NDArray[np.float64]
@@ -37,6 +39,7 @@ class Predictions:
     prompt: npt.NDArray[np.int64]
     group: npt.NDArray[np.int64]
     groups: tuple[str, ...]
+    prompt_ids: Mapping[int | str, int] = field(default_factory=dict)
 
 
 def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
@@ -110,6 +113,7 @@ class _Columns:
             prompt=np.frombuffer(self.prompt, np.int64),
             group=np.frombuffer(self.group, np.int64),
             groups=tuple(self._groups),
+            prompt_ids=self._prompts,
         )
 
     def _prompt(self, name: object) -> int:

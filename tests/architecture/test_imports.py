@@ -99,7 +99,9 @@ def test_the_reader_of_imports_sees_them():
     assert "caopd.lightning_cli" in own_closure("caopd.cli", with_functions=True)
 
 
-@pytest.mark.parametrize("room", [*LIGHT_ROOMS, "errors", "rounds", "buffer", "seeds", "phases", "cli"])
+@pytest.mark.parametrize(
+    "room", [*LIGHT_ROOMS, "errors", "rounds", "buffer", "seeds", "phases", "cli", "command_line", "runs"]
+)
 def test_rules_and_texts_import_nothing_heavy(room):
     modules = in_room(room)
     assert modules, f"no such room: {room}"
@@ -142,7 +144,12 @@ FORBIDDEN = {
     "rewards": ROOMS - {"rewards", "types", "errors"},
     "methods": ROOMS - {"methods", "rewards", "types", "errors"},
     "tasks": ROOMS - {"tasks", "verifiers", "confidence", "types", "errors"},
-    "scoring": ROOMS - {"scoring", "metrics", "verifiers", "confidence", "types", "errors"},
+    "command_line": ROOMS - {"command_line", "errors"},
+    "runs": ROOMS - {"runs", "errors"},
+    "scoring": ROOMS - {"scoring", "metrics", "verifiers", "confidence", "types", "command_line", "errors"},
+    "reporting": ROOMS - {"reporting", "scoring", "metrics", "plots", "buffer", "runs", "command_line", "errors"},
+    "routing": ROOMS - {"routing", "scoring", "metrics", "plots", "command_line", "errors"},
+    "export": ROOMS - {"export", "models", "confidence", "runs", "command_line", "errors"},
     "tokens": {"tasks", "methods", "models", "rollouts", "module", "datamodule", "callbacks"},
     "encoding": {"models", "rollouts", "module", "datamodule", "callbacks"},
     "rollouts": {"tasks", "methods", "prompts", "losses", "module", "datamodule", "callbacks"},
@@ -240,7 +247,10 @@ def test_importing_the_package_loads_nothing_heavy():
     assert python(f"import sys, caopd; {LOADED}") == "[]\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["--version"], ["no-such-command"], ["score", "--help"]])
+HELP = [["--help"], ["-h"], *([command, "--help"] for command in ("score", "report", "route", "export"))]
+
+
+@pytest.mark.parametrize("arguments", [*HELP, [], ["--version"], ["no-such-command"]])
 def test_help_answers_without_loading_anything_heavy(arguments):
     output = python(f"import sys; from caopd.cli import main; code = main({arguments!r}); {LOADED}; print(code)")
     assert output.splitlines()[-2:] == ["[]", "2" if arguments == ["no-such-command"] else "0"]
@@ -260,9 +270,18 @@ def test_scoring_loads_no_model_and_none_of_the_libraries_around_it(tmp_path, ta
     assert output.splitlines()[-1] == "['numpy', 'torch']"
 
 
+def test_routing_loads_no_model_either(tmp_path):
+    file = tmp_path / "predictions.jsonl"
+    file.write_text('{"prompt_id": 1, "confidence": 0.5, "correct": 1}\n')
+    output = python(
+        f"import sys; from caopd.cli import main; assert not main(['route', {str(file)!r}, {str(file)!r}]); {LOADED}"
+    )
+    assert output.splitlines()[-1] == "['numpy', 'torch']"
+
+
 def test_the_command_is_installed_and_lists_its_commands():
     run = subprocess.run([Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True)
-    for command in ("fit", "validate", "test", "predict", "score"):
+    for command in ("fit", "validate", "test", "predict", "score", "report", "route", "export"):
         assert f"\n  {command} " in run.stdout
     assert importlib.metadata.version("caopd") in run.stdout
 

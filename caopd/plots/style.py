@@ -1,0 +1,67 @@
+"""Colours, hatches and files that all figures share: for every kind of colour vision, and for black and white."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
+    "#1A1A1A",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+"""Okabe-Ito without its yellow, which white paper swallows, and with a softer black."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure on an Agg canvas; it belongs to no pyplot state.
+
+    Args:
+        width: Inches.
+        height: Inches.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes) -> None:
+    """Small ticks, no frame on the open sides, marks above the grid."""
+    axes.tick_params(labelsize=7.5, width=0.6)
+    axes.xaxis.label.set_fontsize(8.5)
+    axes.yaxis.label.set_fontsize(8.5)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as SVG, PDF and PNG; the same figure gives the same files.
+
+    Args:
+        figure: What to write.
+        stem: Path without a suffix.
+
+    Returns:
+        The paths of the files.
+    """
+    import matplotlib as mpl
+
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
+    paths = []
+    with mpl.rc_context({"svg.hashsalt": "caopd", "pdf.fonttype": 42}):
+        for suffix, extra in metadata.items():
+            paths.append(stem.with_name(stem.name + suffix))
+            figure.savefig(paths[-1], metadata=extra, dpi=200)
+    return paths

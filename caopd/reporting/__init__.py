@@ -1,0 +1,1 @@
+"""``caopd report``: runs compared in tables, figures and one page."""

@@ -1,0 +1,131 @@
+"""What a run leaves in its directory, read: ``config.yaml`` and ``metrics.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from caopd.errors import ConfigError, DataError
+
+CONFIG, METRICS = "config.yaml", "metrics.json"
+Metrics = Mapping[str, float | None]
+"""Metric -> value; None where it is undefined."""
+
+
+def run_of_checkpoint(checkpoint: Path) -> Path:
+    """Return the run directory that a checkpoint belongs to: its own, or the one above.
+
+    Args:
+        checkpoint: A file, usually in ``checkpoints/`` of the run directory.
+    """
+    own = checkpoint.resolve().parent
+    return own if (own / CONFIG).is_file() else own.parent
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config as it stands, without making anything of it.
+
+    Args:
+        path: A YAML file.
+
+    Raises:
+        ConfigError: It holds no settings.
+        OSError: It cannot be read.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Expected {path} to be a config in YAML, but it cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"Expected {path} to hold settings by name, but got {str(config)[:100]!r}.")
+    return config
+
+
+def setting(config: Mapping[str, Any], *keys: str) -> Any:  # noqa: ANN401 (whatever the file says)
+    """Return a setting of a config, None where it is not given.
+
+    Args:
+        config: As read.
+        keys: The way to the setting.
+
+    Example:
+        >>> config = {"model": {"source": {"name_or_path": "embedded"}}}
+        >>> setting(config, "model", "source", "name_or_path"), setting(config, "data", "task")
+        ('embedded', None)
+    """
+    value: Any = config
+    for key in keys:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
+    """Read what a run measured before and after training.
+
+    Args:
+        run: The run directory.
+
+    Returns:
+        Metrics of the first and of the last validation; None for what was not measured, or where there is no file.
+
+    Raises:
+        DataError: The file is not one that a run writes.
+    """
+    path = run / METRICS
+    if not path.is_file():
+        return None, None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return _checked(found["initial"]), _checked(found["final"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"Expected {path} to hold `initial` and `final` metrics, as `caopd fit` writes them, but it does not "
+            f"({type(error).__name__}: {error}). Restore it or remove it."
+        ) from error
+
+
+def _checked(metrics: Any) -> Metrics | None:  # noqa: ANN401 (whatever the file says)
+    """Metrics with their step and their number of completions, or None."""
+    if metrics is None:
+        return None
+    values: dict[str, float | None] = {name: None if value is None else value + 0 for name, value in metrics.items()}
+    if None in (values["step"], values["n"]):
+        raise ValueError("`step` and `n` are null")
+    return values
+
+
+def class_name(value: Any) -> str:  # noqa: ANN401 (whatever the file says)
+    """Return the name of the class that a setting gives, as a path or with its arguments.
+
+    Args:
+        value: The setting.
+
+    Example:
+        >>> class_name({"class_path": "caopd.tasks.DrawTask", "init_args": {}}), class_name("SFT"), class_name(None)
+        ('DrawTask', 'SFT', 'unnamed')
+    """
+    path = value.get("class_path") if isinstance(value, dict) else value
+    return str(path).rpartition(".")[2] if path else "unnamed"
+
+
+def method_name(config: Mapping[str, Any]) -> str:
+    """Return the name of a config's method, of its backbone too where it has one.
+
+    Args:
+        config: As read.
+
+    Example:
+        >>> backbone = {"class_path": "caopd.methods.SDPO"}
+        >>> method = {"class_path": "caopd.methods.CaOPD", "init_args": {"backbone": backbone}}
+        >>> method_name({"model": {"method": method}})
+        'CaOPD on SDPO'
+    """
+    method = setting(config, "model", "method")
+    backbone = setting(config, "model", "method", "init_args", "backbone")
+    return f"{class_name(method)} on {class_name(backbone)}" if backbone else class_name(method)

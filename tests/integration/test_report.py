@@ -1,0 +1,189 @@
+"""``caopd report`` on real runs: what its pages show is what the runs measured, and a browser shows it offline."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from caopd.cli import main
+from caopd.scoring.bootstrap import score
+from caopd.scoring.predictions import read_predictions
+
+FIGURES = ["reliability-1", "reliability-2", "confidence", "risk-coverage", "pareto", "training"]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def runs(fit, tmp_path_factory):
+    """A run with predictions, and one without; the predictions lack some confidences."""
+    root = tmp_path_factory.mktemp("runs")
+    settings = {"trainer.check_val_every_n_epoch": 1}
+    first = fit(root / "first", **settings)
+    second = fit(root / "second", **settings, **{"model.method": "SDFT"})
+    rows = [
+        {"prompt_id": k, "confidence": None if k % 7 == 0 else (k * 3 % 11) / 10, "correct": int(k % 3 == 0)}
+        for k in range(60)
+    ]
+    (first.directory / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return first.directory, second.directory
+
+
+@pytest.fixture(scope="module")
+def report(runs, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("report")
+    assert main(["report", *map(str, runs), f"--output={directory}", "--title=A <comparison>"]) == 0
+    return directory
+
+
+def rows_of(report, name):
+    with (report / "tables" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_metrics_are_those_of_the_runs(runs, report):
+    rows = rows_of(report, "metrics")
+    assert [(row["run"], row["moment"]) for row in rows] == [
+        ("CaOPD on SDFT", "before"),
+        ("CaOPD on SDFT", "after"),
+        ("SDFT", "before"),
+        ("SDFT", "after"),
+    ]
+    for number, directory in enumerate(runs):
+        measured = json.loads((directory / "metrics.json").read_text())
+        for row, moment in zip(rows[2 * number :], ("initial", "final"), strict=False):
+            for name in ("accuracy", "mean_confidence", "ece", "brier", "ocg", "spr", "auroc", "format_adherence"):
+                assert (float(row[name]) if row[name] else None) == measured[moment][name]
+
+
+def test_predictions_have_the_intervals_of_caopd_score(runs, report):
+    (row,) = rows_of(report, "predictions")
+    scores, _ = score(read_predictions(runs[0] / "predictions.jsonl"))
+    for name in ("accuracy", "ece", "smooth_ece", "brier", "spr", "aurc"):
+        found = [float(row[key]) for key in (name, f"{name}_low", f"{name}_high")]
+        estimate = scores.estimates[name]
+        assert found == [estimate.value, estimate.low, estimate.high]
+
+
+def test_every_figure_is_there_as_vector_and_pixels(report):
+    assert sorted({path.stem for path in (report / "figures").iterdir()}) == sorted(FIGURES)
+    for name in FIGURES:
+        assert {path.suffix for path in (report / "figures").glob(f"{name}.*")} == {".svg", ".pdf", ".png"}
+
+
+def test_markdown_shows_tables_and_names_figures_that_are_there(report):
+    text = (report / "report.md").read_text()
+    assert re.findall(r"\(figures/(.*?)\.svg\)", text) == FIGURES
+    for row in rows_of(report, "metrics"):
+        assert f"| {row['run']} | {row['moment']} |" in text
+
+
+def test_the_page_needs_nothing_else(report):
+    page = (report / "report.html").read_text()
+    assert "<title>A &lt;comparison&gt;</title>" in page
+    assert not re.findall(r"<(?:script|link|img|iframe|object)\b|\bsrc=|@import|url\((?!#)", page)
+    assert not [target for target in re.findall(r'href="(.*?)"', page) if not target.startswith("#")]
+
+
+def test_ids_of_the_page_are_unique_and_every_reference_finds_one(report):
+    page = (report / "report.html").read_text()
+    ids = re.findall(r'\bid="(.*?)"', page)
+    assert len(ids) == len(set(ids)) > 100
+    assert set(re.findall(r'href="#(.*?)"|url\(#(.*?)\)', page)) <= {pair for i in ids for pair in ((i, ""), ("", i))}
+
+
+def test_figures_are_well_formed_and_named(report):
+    drawn = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(), flags=re.DOTALL)
+    assert len(drawn) == len(FIGURES)
+    assert all(ET.fromstring(svg).get("aria-label") for svg in drawn)
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Open a page in headless Chromium: its document after loading, and what it complains of."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+
+    def open_page(path):
+        quiet = ["disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-sync"]
+        options = [f"--{name}" for name in ("headless", "no-sandbox", *quiet, "disable-component-update")]
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [CHROMIUM, *options, profile, "--enable-logging=stderr", "--dump-dom", path.as_uri()]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return shown.stdout, [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+
+    return open_page
+
+
+MEASURE = """
+<script>
+document.title = [...document.querySelectorAll("figure > svg")].map(svg => {
+  const box = svg.getBoundingClientRect();
+  const used = [...svg.querySelectorAll("use")].every(use => svg.querySelector(use.getAttribute("xlink:href")));
+  const seen = box.width > 200 && box.height > 200 && box.right <= innerWidth;
+  return [seen, used, svg.querySelectorAll("path").length > 20];
+}).join(";");
+</script>
+"""
+
+
+def test_chromium_shows_every_figure_and_has_nothing_to_complain_of(report, browse, tmp_path):
+    document, complaints = browse(report / "report.html")
+    assert complaints == []
+    assert document.count("<figure>") == document.count("<svg") == len(FIGURES)
+    # The page has no script; a copy gets one that measures what the browser has drawn.
+    measured = tmp_path / "measured.html"
+    measured.write_text((report / "report.html").read_text().replace("</body>", f"{MEASURE}</body>"))
+    document, complaints = browse(measured)
+    assert complaints == []
+    assert re.search(r"<title>(.*?)</title>", document)[1].split(";") == ["true,true,true"] * len(FIGURES)
+
+
+def test_the_browser_would_complain(browse, tmp_path):
+    """The check above would pass on a browser that says nothing."""
+    (tmp_path / "bad.html").write_text("<!DOCTYPE html><title>x</title><script>there_is_none()</script>")
+    _, complaints = browse(tmp_path / "bad.html")
+    assert len(complaints) == 1
+    assert "there_is_none" in complaints[0]
+
+
+def test_a_folder_is_searched_for_runs_and_runs_can_be_named(runs, tmp_path):
+    root = runs[0].parents[2]
+    assert main(["report", str(root), f"--output={tmp_path}", "--names", "one", "two & three"]) == 0
+    assert [row["run"] for row in rows_of(tmp_path, "runs")] == ["one", "two & three"]
+    assert r"two \& three" in (tmp_path / "tables" / "runs.tex").read_text()
+
+
+def test_a_run_with_nothing_but_metrics_is_reported(runs, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    final = {"accuracy": 0.5, "spr": None, "n": 4, "step": 3}
+    (bare / "metrics.json").write_text(json.dumps({"initial": None, "final": final}))
+    assert main(["report", str(bare), str(runs[1]), f"--output={tmp_path / 'report'}"]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| unnamed | after | 4 | **0.500** | - | - |" in text
+    assert "not all measured on the same prompts" in text
+    assert "No run directory holds a `predictions.jsonl` with confidences" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["{empty}"], "there is no metrics.json in it or below"),
+        (["{run}", "--names", "a", "b"], "Expected 1 different names"),
+        (["{run}", "{other}", "--names", "a", "a"], "Expected 2 different names"),
+        (["{broken}"], "`initial` and `final`"),
+    ],
+)
+def test_errors_are_messages_and_nothing_is_written(runs, tmp_path, capsys, options, message):
+    places = {"empty": tmp_path / "empty", "broken": tmp_path / "broken", "run": runs[0], "other": runs[1]}
+    for name in ("empty", "broken"):
+        places[name].mkdir()
+    (places["broken"] / "metrics.json").write_text("{}")
+    given = [option.format(**places) for option in options]
+    assert main(["report", f"--output={tmp_path / 'report'}", *given]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
