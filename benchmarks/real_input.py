@@ -102,7 +102,7 @@ def table(record: dict) -> str:
     lines = ["| | " + " | ".join(HEADLINE) + " |", "|---|" + "---|" * len(HEADLINE)]
     for name, task in record["tasks"].items():
         rows = {"as it comes": task["sft"]["initial"], "after SFT": task["initial"], "after CaOPD": task["final"]}
-        for stage, metrics in rows.items():
+        for stage, metrics in ((stage, metrics) for stage, metrics in rows.items() if metrics):
             values = [metrics[key] for key in HEADLINE]
             cells = ["-" if value is None else f"{value:.3f}".removesuffix(".000") for value in values]
             lines.append(f"| {name}, {stage} | " + " | ".join(cells) + " |")
