@@ -12,31 +12,74 @@ VLLM = {
     "data.engine.options": "{kv_cache_gib: 0.25}",
     "trainer.check_val_every_n_epoch": 2,
 }
-STRATEGIES = {"ddp": {"trainer.strategy": "ddp"}, "fsdp2": FSDP2}
+ONE_PROCESS = {**VLLM, "trainer.accumulate_grad_batches": 2}
+DDP = {"trainer.strategy": "ddp", "trainer.devices": 2}
 TOLERANCE = 1e-5
 """Largest difference of a weight or a loss: other batches and halved sums round differently in float32."""
+DYING = """
+from caopd.rollouts import VLLMEngine, VLLMOptions
+from caopd.rollouts.vllm_local import LocalVLLM
+
+NUMBERS = iter(range(100))
+
+
+class KillsItself(LocalVLLM):
+    def draw(self, *arguments):
+        if next(NUMBERS) == 2:  # validation, first round, second round
+            self._child._process.kill()
+        return super().draw(*arguments)
+
+
+class DyingEngine(VLLMEngine):
+    def __init__(self):
+        super().__init__(max_restarts=1)
+        self._backend = KillsItself(VLLMOptions(kv_cache_gib=0.25))
+"""
 
 
 @pytest.fixture(scope="module")
 def one_process(spawn, tmp_path_factory):
-    return spawn(tmp_path_factory.mktemp("one"), **VLLM, **{"trainer.accumulate_grad_batches": 2})
+    return spawn(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_processes_draw_and_train_as_one(strategy, one_process, spawn, tmp_path):
-    two = spawn(tmp_path, **VLLM, **STRATEGIES[strategy], **{"trainer.devices": 2})
+def test_fsdp2_draws_and_trains_as_one_process(one_process, spawn, tmp_path):
+    assert_same_run(spawn(tmp_path, **VLLM, **FSDP2, **{"trainer.devices": 2}), one_process)
+
+
+def test_ddp_does_too_when_vllm_dies_in_the_second_round(one_process, spawn, tmp_path, monkeypatch):
+    """Process 0 starts vLLM again and draws the same round, while the other process waits for its groups."""
+    (tmp_path / "dying.py").write_text(DYING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    settings = {name: value for name, value in VLLM.items() if not name.startswith("data.engine")}
+    run = spawn(tmp_path, **settings, **DDP, **{"data.engine": "dying.DyingEngine"})
+    assert_same_run(run, one_process)
+
+
+def test_a_resumed_run_draws_with_the_restored_weights(one_process, spawn, tmp_path):
+    """A fresh vLLM gets the checkpoint's weights before the first rollout: the second round is the same."""
+    resumed = spawn(tmp_path, ckpt_path=one_process.checkpoint_file("round0"), **ONE_PROCESS)
+    assert tokens(resumed, 1) == tokens(one_process, 1)
+    assert max(resumed.scalars("rollout/parity_max")) < 1e-4
+    assert_same_weights(resumed, one_process)
+
+
+def assert_same_run(found, expected):
     for number in range(2):
-        file = f"rollouts/round_{number:05d}.jsonl"
-        assert tokens(two.directory / file) == tokens(one_process.directory / file)
+        assert tokens(found, number) == tokens(expected, number)
     for tag in ("train/loss", "train/kl_reasoning", "train/kl_confidence", "rollout/accuracy", "val/brier"):
-        assert two.scalars(tag) == pytest.approx(one_process.scalars(tag), abs=TOLERANCE), tag
-    assert max(two.scalars("rollout/parity_max")) < 1e-4
-    expected, found = one_process.checkpoint("round1")["state_dict"], two.checkpoint("round1")["state_dict"]
-    assert found.keys() == expected.keys()
-    for name, weight in expected.items():
-        torch.testing.assert_close(found[name], weight, atol=TOLERANCE, rtol=0, msg=name)
+        assert found.scalars(tag) == pytest.approx(expected.scalars(tag), abs=TOLERANCE), tag
+    assert max(found.scalars("rollout/parity_max")) < 1e-4
+    assert_same_weights(found, expected)
 
 
-def tokens(file):
+def assert_same_weights(found, expected):
+    wanted, weights = expected.checkpoint("round1")["state_dict"], found.checkpoint("round1")["state_dict"]
+    assert weights.keys() == wanted.keys()
+    for name, weight in wanted.items():
+        torch.testing.assert_close(weights[name], weight, atol=TOLERANCE, rtol=0, msg=name)
+
+
+def tokens(run, number):
     """Ids of all rollouts of a round, and the versions that they carry."""
-    return [(v.rollout.token_ids, v.rollout.policy_version) for group in load_groups(file) for v in group.rollouts]
+    groups = load_groups(run.directory / f"rollouts/round_{number:05d}.jsonl")
+    return [(v.rollout.token_ids, v.rollout.policy_version) for group in groups for v in group.rollouts]
