@@ -43,7 +43,7 @@ class DistillationModule(LightningModule):
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
 
     Raises:
-        ConfigError: If a rate or a share is not in [0, 1], or importance sampling meets a method that revises.
+        ConfigError: If a rate or a share is not in [0, 1], or a loss of sampled tokens meets a method that revises.
     """
 
     def __init__(
@@ -270,8 +270,9 @@ def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
     if loss is not None and loss.signal == method.signal:
         if loss.needs_sampled and method.revises:
             raise ConfigError(
-                f"Expected no `importance_sampling` of the loss with {type(method).__name__}, which revises "
-                "completions: nobody sampled them as they are trained on, so there is no ratio. Remove one of the two."
+                f"Expected completions as they were sampled, since {type(loss).__name__} as it is set needs every "
+                f"token's sampled probability, but {type(method).__name__} revises them. Use DistillationLoss without "
+                "`importance_sampling`, or a method that does not revise."
             )
         return loss
     default = LOSSES[method.signal]()
