@@ -94,7 +94,8 @@ class DistillationLoss(TrainingLoss):
             tokens: Their weights and segments.
         """
         assert teacher is not None
-        weight_T, totals = tokens.weight_T, {}
+        weight_T = tokens.weight_T
+        totals: dict[str, SegmentTotal] = {}
         if self.importance_sampling is not None:
             weight_T, totals = self.importance_sampling.corrected(student, tokens, self.chunk_size)
         loss, statistics = chunked_divergence(

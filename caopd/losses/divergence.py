@@ -170,7 +170,7 @@ def _without(logprob_TV: Tensor, tokens_Tk: Tensor) -> Tensor:
 
 
 def _floor(x: Tensor) -> float:
-    """Return a finite number far below any log-probability, for where that of ``-inf`` would have a derivative of 0/0."""
+    """Return a finite number far below any log-probability; at ``-inf`` some derivatives would be 0/0."""
     return torch.finfo(x.dtype).min / 4
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
-from caopd.losses.base import LossOutput, Reduction, TokenStreams, TrainingLoss
+from caopd.losses.base import LossOutput, Reduction, SegmentTotal, TokenStreams, TrainingLoss
 from caopd.losses.blocks import ModelOutput
 from caopd.losses.chunked import TokenTerm, chunked_objective, log_probability_of
 from caopd.losses.distillation import segment_totals
@@ -117,7 +117,8 @@ class VOPDLoss(TrainingLoss):
             tokens: Targets, weights, segments and the sampler's log-probabilities.
         """
         assert teacher is not None
-        weight_T, totals = tokens.weight_T, {}
+        weight_T = tokens.weight_T
+        totals: dict[str, SegmentTotal] = {}
         if self.importance_sampling is not None:
             weight_T, totals = self.importance_sampling.corrected(student, tokens, self.chunk_size)
 
