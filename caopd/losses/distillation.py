@@ -32,6 +32,8 @@ class DistillationLoss(TrainingLoss):
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
         importance_sampling: Correction for samples of another engine, for completions as sampled; None for none.
+        top_k: Compare only the student's k most likely tokens and one bucket for the rest (SDPO, arXiv 2601.20802, has
+            k = 100); None compares the full vocabulary. It changes what is learnt and saves no memory here.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -49,13 +51,14 @@ class DistillationLoss(TrainingLoss):
         skip_first_tokens: int = 0,
         chunk_size: int = 64,
         importance_sampling: ImportanceSampling | None = None,
+        top_k: int | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)
         self.importance_sampling = importance_sampling
         if importance_sampling is not None:
             self.logged = (*self.logged, *LOGGED)
-        self.reasoning = Divergence(reasoning, jsd_teacher_weight)
-        self.confidence = Divergence(reasoning if confidence is None else confidence, jsd_teacher_weight)
+        self.reasoning = Divergence(reasoning, jsd_teacher_weight, top_k)
+        self.confidence = Divergence(reasoning if confidence is None else confidence, jsd_teacher_weight, top_k)
 
     @property
     def needs_teacher(self) -> bool:

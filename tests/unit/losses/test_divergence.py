@@ -148,7 +148,7 @@ def test_extreme_logits(divergence, dtype):
         log_probabilities(student.detach()), log_probabilities(teacher), divergence
     )
     torch.testing.assert_close(closed_value, value.detach())
-    # A log-probability of -1e4 is rounded to 1e-3 in float32, and autograd takes the exponential of its sum with others.
+    # A log-probability of -1e4 is rounded to 1e-3 in float32, and autograd takes the exponential of a sum with it.
     close = 1e-3 if divergence.top_k and dtype == torch.float32 else 1e-6
     torch.testing.assert_close(closed[~lacking], gradient[~lacking], rtol=1e-5, atol=close)
 
