@@ -1,4 +1,4 @@
-"""The LightningModule: student, EMA teacher, training loss. It knows no task, no prompt and no method's rules."""
+"""The LightningModule: student, teacher, training loss. It knows no task, no prompt and no method's rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from caopd.evaluation import EvaluationBatch
 from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import LanguageModel, ModelSource, make_teacher, shard, update_teacher
+from caopd.models import EMA, LanguageModel, ModelSource, Teacher, make_teacher, shard
 from caopd.tokens import TokenBatch
 from caopd.types import Signal
 
@@ -27,23 +27,25 @@ OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 
 
 class DistillationModule(LightningModule):
-    """Trains a student on what a method makes of its rollouts, and keeps its moving average as the teacher.
+    """Trains a student on what a method makes of its rollouts, beside a teacher that is a copy of it.
 
-    After every optimizer step the teacher moves by ``ema_rate`` towards the student. Where the loss compares with no
-    teacher, there is none.
+    Where the loss compares with no teacher, there is none.
 
     Args:
         source: Which model is trained.
         method: Makes training samples of verified groups; used by the data module.
         loss: What is minimised. None, or a loss for another signal than that of the method's samples, is the default
             for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
-        ema_rate: r of the teacher's update, in [0, 1]; 0 freezes the teacher, 1 makes it the student.
+        ema_rate: Short for ``teacher: EMA(rate)``; with neither of both it is 0.01.
+        teacher: What becomes of the copy: its moving average follows the student, it stays, or it is the reference of a
+            trust region.
         optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
 
     Raises:
-        ConfigError: If a rate or a share is not in [0, 1], or a loss of sampled tokens meets a method that revises.
+        ConfigError: If a rate or a share is not in [0, 1], a teacher comes beside a rate, or a loss of sampled tokens
+            meets a method that revises.
     """
 
     def __init__(
@@ -51,19 +53,19 @@ class DistillationModule(LightningModule):
         source: ModelSource = ModelSource(),
         method: Method = CaOPD(),
         loss: TrainingLoss | None = None,
-        ema_rate: float = 0.01,
+        ema_rate: float | None = None,
+        teacher: Teacher | None = None,
         optimizer: OptimizerFactory | None = None,
         schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
         warmup: float = 0.1,
     ) -> None:
         super().__init__()
-        for name, value in {"ema_rate": ema_rate, "warmup": warmup}.items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"Expected `{name}` to be between 0 and 1, but got {value}.")
+        if not 0 <= warmup <= 1:
+            raise ConfigError(f"Expected `warmup` to be between 0 and 1, but got {warmup}.")
         self.source = source
         self.method = method
         self.loss = _loss_for(method, loss)
-        self.ema_rate = ema_rate
+        self.teacher_rule = _teacher_for(ema_rate, teacher)
         self.schedule = schedule
         self.warmup = warmup
         self._optimizer = optimizer or _default_optimizer
@@ -155,9 +157,8 @@ class DistillationModule(LightningModule):
     def _teacher_output(self, batch: TokenBatch) -> ModelOutput | None:
         if not self.loss.needs_teacher:
             return None
-        return ModelOutput(
-            *self.teacher.hidden_and_head(batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL)
-        )
+        inputs = batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL
+        return ModelOutput(*self.teacher_rule.hidden_and_head(self.teacher, self.student, inputs))
 
     def _streams(self, batch: TokenBatch) -> TokenStreams:
         mask_BC = batch.completion_mask_BC
@@ -194,7 +195,7 @@ class DistillationModule(LightningModule):
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
         super().optimizer_step(*arguments, **keywords)
         if self.loss.needs_teacher:
-            update_teacher(self.teacher, self.student, self.ema_rate)
+            self.teacher_rule.update(self.teacher, self.student)
         self._stepped = True
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -282,6 +283,19 @@ def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
             f"trained on with {type(default).__name__} and its default settings. Set `model.loss` to change them."
         )
     return default
+
+
+def _teacher_for(ema_rate: float | None, teacher: Teacher | None) -> Teacher:
+    if ema_rate is None:
+        return teacher or EMA()
+    if teacher is not None:
+        raise ConfigError(
+            f"Expected one of `model.ema_rate` and `model.teacher`, but got {ema_rate} beside {teacher}: set the one "
+            "that is not meant to null."
+        )
+    if not 0 <= ema_rate <= 1:
+        raise ConfigError(f"Expected `ema_rate` to be between 0 and 1, but got {ema_rate}.")
+    return EMA(ema_rate)
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
