@@ -10,7 +10,7 @@ from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import CONTEXT_TEMPLATES
 from caopd.types import Example, Signal, VerifiedGroup
 
-DISTILLATIONS = [SDFT(), SDPO(), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
+DISTILLATIONS = [SDFT(), SDPO(), SDPO(feedback=True), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
 WITHOUT_ROLLOUTS = [SFT(), SFT(demonstration_confidence=None)]
 POLICY_GRADIENTS = [GRPO(), GRPO(scale_by_std=False), RLCR(), CAR()]
 METHODS = [*DISTILLATIONS, *POLICY_GRADIENTS, *WITHOUT_ROLLOUTS]
