@@ -19,7 +19,7 @@ from caopd.evaluation import EvaluationBatch
 from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import EMA, LanguageModel, ModelSource, Teacher, make_teacher, shard
+from caopd.models import EMA, LanguageModel, ModelSource, Teacher, shard
 from caopd.tokens import TokenBatch
 from caopd.types import Signal
 
@@ -27,7 +27,7 @@ OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 
 
 class DistillationModule(LightningModule):
-    """Trains a student on what a method makes of its rollouts, beside a teacher that is a copy of it.
+    """Trains a student on what a method makes of its rollouts, beside a teacher.
 
     Where the loss compares with no teacher, there is none.
 
@@ -38,14 +38,15 @@ class DistillationModule(LightningModule):
             for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
         ema_rate: Short for ``teacher: EMA(rate)``; with neither of both it is 0.01.
         teacher: What becomes of the copy: its moving average follows the student, it stays, or it is the reference of a
-            trust region.
+            trust region; or another model in its place.
         optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
 
     Raises:
-        ConfigError: If a rate or a share is not in [0, 1], a teacher comes beside a rate, or a loss of sampled tokens
-            meets a method that revises.
+        ConfigError: If a rate or a share is not in [0, 1], a teacher comes beside a rate, a method without
+            privileged context has no other model as its teacher, or completions are not the student's samples where the
+            loss needs them.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class DistillationModule(LightningModule):
         self.source = source
         self.method = method
         self.loss = _loss_for(method, loss)
-        self.teacher_rule = _teacher_for(ema_rate, teacher)
+        self.teacher_rule = _teacher_for(method, ema_rate, teacher)
         self.schedule = schedule
         self.warmup = warmup
         self._optimizer = optimizer or _default_optimizer
@@ -83,16 +84,16 @@ class DistillationModule(LightningModule):
 
     @cached_property
     def max_length(self) -> int:
-        """Longest prompt plus completion, tokens."""
-        return self.source.max_length()
+        """Longest prompt plus completion, tokens, that student and teacher take."""
+        return int(min(self.source.max_length(), self.teacher_rule.max_length()))
 
     def configure_model(self) -> None:
-        """Load the student, copy a teacher if there is one, and shard both alike under a sharding strategy."""
+        """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
         if hasattr(self, "student"):
             return
         self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
         if self.loss.needs_teacher:
-            self.teacher: LanguageModel = make_teacher(self.student)
+            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh["data_parallel"])
             if self.loss.needs_teacher:
@@ -269,11 +270,12 @@ COPY_ACCURACY = "teacher_copy_accuracy"
 def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
     """Return the loss that trains on the method's samples: the given one if it is for them."""
     if loss is not None and loss.signal == method.signal:
-        if loss.needs_sampled and method.revises:
+        if loss.needs_sampled and (method.revises or method.draws != "student"):
+            does = "revises them" if method.revises else "draws them from the teacher"
             raise ConfigError(
-                f"Expected completions as they were sampled, since {type(loss).__name__} as it is set needs every "
-                f"token's sampled probability, but {type(method).__name__} revises them. Use DistillationLoss without "
-                "`importance_sampling`, or a method that does not revise."
+                f"Expected completions as the student sampled them, since {type(loss).__name__} as it is set needs "
+                f"every token's sampled probability, but {type(method).__name__} {does}. Use DistillationLoss without "
+                "`importance_sampling`, or another method."
             )
         return loss
     default = LOSSES[method.signal]()
@@ -285,17 +287,21 @@ def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
     return default
 
 
-def _teacher_for(ema_rate: float | None, teacher: Teacher | None) -> Teacher:
-    if ema_rate is None:
-        return teacher or EMA()
-    if teacher is not None:
+def _teacher_for(method: Method, ema_rate: float | None, teacher: Teacher | None) -> Teacher:
+    if ema_rate is not None and teacher is not None:
         raise ConfigError(
             f"Expected one of `model.ema_rate` and `model.teacher`, but got {ema_rate} beside {teacher}: set the one "
             "that is not meant to null."
         )
-    if not 0 <= ema_rate <= 1:
+    if ema_rate is not None and not 0 <= ema_rate <= 1:
         raise ConfigError(f"Expected `ema_rate` to be between 0 and 1, but got {ema_rate}.")
-    return EMA(ema_rate)
+    teacher = teacher or (EMA() if ema_rate is None else EMA(ema_rate))
+    if not method.privileged and not teacher.external:
+        raise ConfigError(
+            f"Expected another model as the teacher of {type(method).__name__}, whose teacher sees no more than the "
+            f"student, but got {teacher}: set `model.teacher` to External with the `source` of a stronger model."
+        )
+    return teacher
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:

@@ -1,26 +1,46 @@
-"""What the student learns from: a copy of itself as it was at the start, and what becomes of that copy.
+"""What the student learns from: a copy of itself as it was at the start and what becomes of it, or another model.
 
 Shape suffixes: B sequences, L length, T tokens, V vocabulary, H hidden size of the student.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from caopd.errors import ConfigError
-from caopd.models.ema import update_teacher
+from caopd.errors import ConfigError, ModelError
+from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.language_model import LanguageModel
+from caopd.models.source import ModelSource
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Ids, attention mask and predictor mask of the teacher's sequences, each [B, L]."""
 
 
 class Teacher(ABC):
-    """How the teacher's distribution follows from the copy and from the student of now."""
+    """Where the teacher comes from, and how its distribution follows from it and from the student of now."""
+
+    external: ClassVar[bool] = False
+    """Whether it is another model than the student, which can teach without privileged context."""
+
+    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+        """Return the model behind the teacher, frozen and in evaluation mode: a copy of the student.
+
+        Args:
+            student: As it is in memory, whole.
+            tokenizer: The student's.
+        """
+        return make_teacher(student)
+
+    def max_length(self) -> float:
+        """Return the longest sequence that it takes, tokens; without a limit of its own, infinity."""
+        return math.inf
 
     @abstractmethod
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:
@@ -102,6 +122,52 @@ class TrustRegion(Teacher):
         student.train(training)
         states = [(1 - self.rate) * reference_TH, self.rate * hidden_TH]
         return torch.cat(states, dim=1), torch.cat([reference_head_VH, head_VH], dim=1)
+
+
+@dataclass(frozen=True)
+class External(Teacher):
+    """Another model, frozen, with the student's tokenizer; its hidden size and depth may differ.
+
+    Args:
+        source: Which model.
+    """
+
+    source: ModelSource = field(default_factory=ModelSource)
+    external = True
+
+    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+        """Load the model.
+
+        Args:
+            student: Gives the number of rows of the head.
+            tokenizer: The student's, which prompts and completions are encoded with.
+
+        Raises:
+            ModelError: If its tokenizer has another vocabulary, or its head another number of rows.
+        """
+        own = self.source.load_tokenizer()
+        if own.get_vocab() != tokenizer.get_vocab():
+            raise ModelError(
+                f"Expected the teacher {self.source.name_or_path!r} to have the student's tokenizer, but their "
+                f"vocabularies differ ({len(own)} and {len(tokenizer)} tokens): distributions over different tokens "
+                "cannot be compared. Choose `model.teacher.source` from the student's family."
+            )
+        teacher = self.source.load_model(tokenizer)
+        rows = [len(model.hf.get_output_embeddings().weight) for model in (teacher, student)]
+        if rows[0] != rows[1]:
+            raise ModelError(
+                f"Expected the head of the teacher {self.source.name_or_path!r} to have as many rows as the student's, "
+                f"{rows[1]}, but it has {rows[0]}: one of them is padded. Cut the padding of the larger head "
+                "(`resize_token_embeddings` of transformers) and save that model."
+            )
+        return teacher.requires_grad_(False).eval()
+
+    def max_length(self) -> float:
+        """Return the model's."""
+        return self.source.max_length()
+
+    def update(self, copy: LanguageModel, student: LanguageModel) -> None:
+        """Leave the model as it is."""
 
 
 def _check_rate(teacher: EMA | TrustRegion) -> None:

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from caopd.errors import ConfigError
-from caopd.models import EMA, Frozen, TrustRegion, make_teacher
+from caopd.errors import ConfigError, ModelError
+from caopd.models import EMA, External, Frozen, ModelSource, TrustRegion, make_teacher
+from caopd.models.tiny import build_model, build_tokenizer
 
 
 @pytest.fixture
@@ -87,3 +88,56 @@ def test_a_step_moves_the_moving_average_alone(pair, teacher, share):
 def test_a_rate_out_of_range_is_refused(kind, rate):
     with pytest.raises(ConfigError, match=rf"`rate` of {kind.__name__}.*0 and 1.*{rate}"):
         kind(rate)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Saves a smaller untrained model with the embedded one's tokenizer, changed on request."""
+
+    def build(change=lambda model, tokenizer: None):
+        torch.manual_seed(0)
+        tokenizer = build_tokenizer()
+        model = build_model(tokenizer, width=32, num_layers=1)
+        change(model, tokenizer)
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return ModelSource(name_or_path=str(tmp_path))
+
+    return build
+
+
+def test_another_model_teaches_as_it_is(pair, batch, other, tokenizer):
+    _, student = pair
+    teacher = External(other())
+    model = teacher.make(student, tokenizer)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    before = [parameter.clone() for parameter in model.parameters()]
+    teacher.update(model, student)
+    assert all(map(torch.equal, before, model.parameters()))
+    hidden_TH, head_VH = teacher.hidden_and_head(model, student, batch)
+    assert hidden_TH.shape[1] == 32
+    assert len(head_VH) == len(student.hf.get_output_embeddings().weight)
+    assert teacher.external
+    assert teacher.max_length() == 512
+
+
+def test_a_teacher_with_another_vocabulary_is_refused(pair, other, tokenizer):
+    source = other(lambda model, tokenizer: tokenizer.add_tokens(["<|more|>"]))
+    with pytest.raises(ModelError, match=r"student's tokenizer.*vocabularies differ.*`model.teacher.source`"):
+        External(source).make(pair[1], tokenizer)
+
+
+def test_a_teacher_with_a_padded_head_is_refused(pair, other, tokenizer):
+    rows = len(tokenizer)
+    source = other(lambda model, tokenizer: model.resize_token_embeddings(rows + 8))
+    with pytest.raises(ModelError, match=rf"as many rows as the student's, {rows}, but it has {rows + 8}.*padding"):
+        External(source).make(pair[1], tokenizer)
+
+
+def test_a_copy_has_no_length_of_its_own(pair, tokenizer):
+    for teacher in (EMA(), Frozen(), TrustRegion()):
+        assert teacher.max_length() == float("inf")
+        assert not teacher.external
+        made = teacher.make(pair[1], tokenizer)
+        assert all(map(torch.equal, made.parameters(), pair[1].parameters()))
