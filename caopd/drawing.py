@@ -39,7 +39,7 @@ class GroupDrawer:
     Attributes:
         completer: Draws and verifies.
         encoder: Makes the prompts' ids.
-        method: Chooses the teacher's context.
+        method: Chooses who draws, and the teacher's context.
         estimator: Makes mu_hat of verdicts.
         num_rollouts: G.
         sampling: How rollouts are drawn.
@@ -57,7 +57,7 @@ class GroupDrawer:
     def draw(
         self, policies: Policies, examples: Sequence[Example], seeds: Sequence[int]
     ) -> tuple[list[VerifiedGroup], dict[str, float]]:
-        """Return one group per example, and what the comparison with the student showed; a collective operation.
+        """Return one group per example, and what the comparison with who drew them showed; a collective operation.
 
         Args:
             policies: The student and its teacher.
@@ -65,10 +65,12 @@ class GroupDrawer:
             seeds: Of their groups.
         """
         prompts = self.encoder.student_prompts(examples)
-        self.completer.sync(policies.student, policies.version)
+        policy = policies.teacher if self.method.draws == "teacher" else policies.student
+        assert policy is not None
+        self.completer.sync(policy, policies.version)
         requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         rollouts = self.completer.complete(examples, requests, self.num_rollouts, self.sampling)
-        parity = self.completer.compare(policies.student, requests, rollouts, self.parity)
+        parity = self.completer.compare(policy, requests, rollouts, self.parity)
         answers = self._teacher_answers(policies, examples, rollouts, seeds)
         groups = [
             VerifiedGroup(example, group, self.estimator.estimate([v.verdict for v in group], given))

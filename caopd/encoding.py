@@ -126,7 +126,7 @@ class SampleEncoder:
             self.encode([s for example in examples for s in method.train_samples(VerifiedGroup(example, (), None))])
             return
         self.student_prompts(examples)
-        if method.signal is not Signal.CONTEXT:
+        if method.signal is not Signal.CONTEXT or not method.privileged:
             return
         contexts = [(example, method.known_context(example)) for example in examples]
         self.teacher_prompts([(example, context) for example, context in contexts if context is not None])

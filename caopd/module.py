@@ -1,4 +1,4 @@
-"""The LightningModule: student, EMA teacher, training loss. It knows no task, no prompt and no method's rules."""
+"""The LightningModule: student, teacher, training loss. It knows no task, no prompt and no method's rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from caopd.evaluation import EvaluationBatch
 from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import LanguageModel, ModelSource, make_teacher, shard, update_teacher
+from caopd.models import EMA, LanguageModel, ModelSource, Teacher, shard
 from caopd.tokens import TokenBatch
 from caopd.types import Signal
 
@@ -27,23 +27,26 @@ OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 
 
 class DistillationModule(LightningModule):
-    """Trains a student on what a method makes of its rollouts, and keeps its moving average as the teacher.
+    """Trains a student on what a method makes of its rollouts, beside a teacher.
 
-    After every optimizer step the teacher moves by ``ema_rate`` towards the student. Where the loss compares with no
-    teacher, there is none.
+    Where the loss compares with no teacher, there is none.
 
     Args:
         source: Which model is trained.
         method: Makes training samples of verified groups; used by the data module.
         loss: What is minimised. None, or a loss for another signal than that of the method's samples, is the default
             for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
-        ema_rate: r of the teacher's update, in [0, 1]; 0 freezes the teacher, 1 makes it the student.
+        ema_rate: Short for ``teacher: EMA(rate)``; with neither of both it is 0.01.
+        teacher: What becomes of the copy: its moving average follows the student, it stays, or it is the reference of a
+            trust region; or another model in its place.
         optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
 
     Raises:
-        ConfigError: If a rate or a share is not in [0, 1], or importance sampling meets a method that revises.
+        ConfigError: If a rate or a share is not in [0, 1], a teacher comes beside a rate, a method without
+            privileged context has no other model as its teacher, or completions are not the student's samples where the
+            loss needs them.
     """
 
     def __init__(
@@ -51,19 +54,19 @@ class DistillationModule(LightningModule):
         source: ModelSource = ModelSource(),
         method: Method = CaOPD(),
         loss: TrainingLoss | None = None,
-        ema_rate: float = 0.01,
+        ema_rate: float | None = None,
+        teacher: Teacher | None = None,
         optimizer: OptimizerFactory | None = None,
         schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
         warmup: float = 0.1,
     ) -> None:
         super().__init__()
-        for name, value in {"ema_rate": ema_rate, "warmup": warmup}.items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"Expected `{name}` to be between 0 and 1, but got {value}.")
+        if not 0 <= warmup <= 1:
+            raise ConfigError(f"Expected `warmup` to be between 0 and 1, but got {warmup}.")
         self.source = source
         self.method = method
         self.loss = _loss_for(method, loss)
-        self.ema_rate = ema_rate
+        self.teacher_rule = _teacher_for(method, ema_rate, teacher)
         self.schedule = schedule
         self.warmup = warmup
         self._optimizer = optimizer or _default_optimizer
@@ -81,16 +84,16 @@ class DistillationModule(LightningModule):
 
     @cached_property
     def max_length(self) -> int:
-        """Longest prompt plus completion, tokens."""
-        return self.source.max_length()
+        """Longest prompt plus completion, tokens, that student and teacher take."""
+        return int(min(self.source.max_length(), self.teacher_rule.max_length()))
 
     def configure_model(self) -> None:
-        """Load the student, copy a teacher if there is one, and shard both alike under a sharding strategy."""
+        """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
         if hasattr(self, "student"):
             return
         self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
         if self.loss.needs_teacher:
-            self.teacher: LanguageModel = make_teacher(self.student)
+            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh["data_parallel"])
             if self.loss.needs_teacher:
@@ -155,9 +158,8 @@ class DistillationModule(LightningModule):
     def _teacher_output(self, batch: TokenBatch) -> ModelOutput | None:
         if not self.loss.needs_teacher:
             return None
-        return ModelOutput(
-            *self.teacher.hidden_and_head(batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL)
-        )
+        inputs = batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL
+        return ModelOutput(*self.teacher_rule.hidden_and_head(self.teacher, self.student, inputs))
 
     def _streams(self, batch: TokenBatch) -> TokenStreams:
         mask_BC = batch.completion_mask_BC
@@ -194,7 +196,7 @@ class DistillationModule(LightningModule):
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
         super().optimizer_step(*arguments, **keywords)
         if self.loss.needs_teacher:
-            update_teacher(self.teacher, self.student, self.ema_rate)
+            self.teacher_rule.update(self.teacher, self.student)
         self._stepped = True
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -268,10 +270,12 @@ COPY_ACCURACY = "teacher_copy_accuracy"
 def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
     """Return the loss that trains on the method's samples: the given one if it is for them."""
     if loss is not None and loss.signal == method.signal:
-        if loss.needs_sampled and method.revises:
+        if loss.needs_sampled and (method.revises or method.draws != "student"):
+            does = "revises them" if method.revises else "draws them from the teacher"
             raise ConfigError(
-                f"Expected no `importance_sampling` of the loss with {type(method).__name__}, which revises "
-                "completions: nobody sampled them as they are trained on, so there is no ratio. Remove one of the two."
+                f"Expected completions as the student sampled them, since {type(loss).__name__} as it is set needs "
+                f"every token's sampled probability, but {type(method).__name__} {does}. Use DistillationLoss without "
+                "`importance_sampling`, or another method."
             )
         return loss
     default = LOSSES[method.signal]()
@@ -281,6 +285,23 @@ def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
             f"trained on with {type(default).__name__} and its default settings. Set `model.loss` to change them."
         )
     return default
+
+
+def _teacher_for(method: Method, ema_rate: float | None, teacher: Teacher | None) -> Teacher:
+    if ema_rate is not None and teacher is not None:
+        raise ConfigError(
+            f"Expected one of `model.ema_rate` and `model.teacher`, but got {ema_rate} beside {teacher}: set the one "
+            "that is not meant to null."
+        )
+    if ema_rate is not None and not 0 <= ema_rate <= 1:
+        raise ConfigError(f"Expected `ema_rate` to be between 0 and 1, but got {ema_rate}.")
+    teacher = teacher or (EMA() if ema_rate is None else EMA(ema_rate))
+    if not method.privileged and not teacher.external:
+        raise ConfigError(
+            f"Expected another model as the teacher of {type(method).__name__}, whose teacher sees no more than the "
+            f"student, but got {teacher}: set `model.teacher` to External with the `source` of a stronger model."
+        )
+    return teacher
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:

@@ -50,6 +50,7 @@ CONTEXT_TEMPLATES = {
 }
 """Templates by :attr:`caopd.types.TeacherContext.kind`: appendix C.3.1 (SDFT) and C.3.2 (SDPO)."""
 
+FEEDBACK_INTRODUCTION = "Feedback on an unsuccessful attempt at the question:"
 NOTE_OPENING = "The empirical confidence for this question is "
 NOTE_CLOSING = ". Output exactly this value in the `{field}` field."
 
@@ -65,7 +66,7 @@ def student_messages(example: Example, confidence_format: ConfidencePhrases) -> 
 
 
 def teacher_messages(example: Example, context: TeacherContext, confidence_format: ConfidencePhrases) -> list[Message]:
-    """Render the teacher's prompt: the student's, then the privileged response, a note, the closing sentence.
+    """Render the teacher's prompt: the student's, then privileged response, feedback, a note, the closing sentence.
 
     Args:
         example: The row.
@@ -73,14 +74,16 @@ def teacher_messages(example: Example, context: TeacherContext, confidence_forma
         confidence_format: Renders that confidence as it renders the student's.
     """
     template = CONTEXT_TEMPLATES[context.kind]
-    response = context.response
-    if context.confidence is not None:
-        response += "\n" + confidence_format.render(context.confidence)
+    parts = [_question(example, confidence_format)]
+    if context.response is not None:
+        stated = [] if context.confidence is None else [confidence_format.render(context.confidence)]
+        parts.append("\n".join([template.introduction, context.response, *stated]))
+    if context.feedback is not None:
+        parts.append(f"{FEEDBACK_INTRODUCTION}\n{context.feedback}")
     closing = template.closing
     if context.empirical and context.confidence is not None:
         closing = _note(context.confidence, confidence_format) + "\n" + closing
-    parts = [_question(example, confidence_format), f"{template.introduction}\n{response}", closing]
-    return _messages(example, "\n\n".join(parts))
+    return _messages(example, "\n\n".join([*parts, closing]))
 
 
 def _question(example: Example, confidence_format: ConfidencePhrases) -> str:

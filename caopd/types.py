@@ -109,11 +109,14 @@ class Verdict:
         correct: Whether the answer agrees with the target. Without a parsed answer it is False.
         answer: The answer in canonical form (equal answers are equal strings), None when none was parsed.
         outcome: Whether an answer was parsed.
+        feedback: A sentence about what is wrong with the completion that does not give the target away; None for
+            nothing to say.
     """
 
     correct: bool
     answer: str | None
     outcome: AnswerOutcome
+    feedback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +178,17 @@ class TeacherContext:
 
     Attributes:
         kind: Which template (:data:`caopd.prompts.CONTEXT_TEMPLATES`).
-        response: The privileged response, without a confidence segment.
+        response: The privileged response, without a confidence segment; None where there is feedback alone.
         confidence: The confidence that the privileged response states, None for none.
         empirical: Whether the confidence is the student's empirical one; then a note asks to output exactly it.
+        feedback: What the environment says of the completion that is trained on, None for nothing.
     """
 
     kind: str
-    response: str
+    response: str | None
     confidence: float | None
     empirical: bool = False
+    feedback: str | None = None
 
     def with_empirical_confidence(self, mu_hat: float) -> TeacherContext:
         """Return the context that states ``mu_hat`` as its confidence and asks for exactly that value."""

@@ -15,6 +15,7 @@ from caopd.losses.distillation import DistillationLoss, segment_totals
 from caopd.losses.divergence import Divergence, DivergenceName, token_divergence
 from caopd.losses.importance import ImportanceSampling
 from caopd.losses.policy_gradient import PolicyGradientLoss
+from caopd.losses.vopd import VOPDLoss
 
 LOSSES: dict[str, type[TrainingLoss]] = {
     loss.signal: loss for loss in (DistillationLoss, PolicyGradientLoss, CrossEntropyLoss)
@@ -37,6 +38,7 @@ __all__ = [
     "TokenStatistics",
     "TokenStreams",
     "TrainingLoss",
+    "VOPDLoss",
     "chunked_divergence",
     "segment_totals",
     "token_divergence",

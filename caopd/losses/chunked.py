@@ -10,7 +10,7 @@ differ).
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,6 +44,24 @@ class TokenStatistics(NamedTuple):
     teacher_entropy_T: Tensor
     teacher_top1_T: Tensor
     student_logprob_T: Tensor | None
+
+
+class TokenTerm(NamedTuple):
+    """What some tokens add to the loss.
+
+    Attributes:
+        value_T: Their values, unweighted.
+        divergence_T: Divergence of student and teacher, for the log; may be the value itself.
+        gradient_TV: Gradient of the values with respect to the student's logits; None where none is asked for.
+    """
+
+    value_T: Tensor
+    divergence_T: Tensor
+    gradient_TV: Tensor | None
+
+
+TokenObjective = Callable[[Tensor, Tensor, Tensor, bool], TokenTerm]
+"""Takes log-probabilities of student and teacher [T, V], their rows [T], and whether a gradient is wanted."""
 
 
 def chunked_divergence(
@@ -102,51 +120,101 @@ def chunked_divergence(
         >>> student_head.grad.T  # S - T
         tensor([[-0.2500,  0.2500]])
     """
-    _check_vocabularies(student_head_VH, teacher_head_VH)
     _check_token_counts(student_hidden_TH, teacher_hidden_TH, weight_T, confidence_mask_T, target_T)
-    chunks = _chunks(confidence_mask_T, reasoning, confidence, chunk_size)
-    gradients = LossGradients.wanted(student_hidden_TH, student_head_VH, weight_T)
-    student = ModelOutput(student_hidden_TH, student_head_VH).operands()
-    teacher = ModelOutput(teacher_hidden_TH, teacher_head_VH).operands()
-    with torch.no_grad(), torch.autocast(student_hidden_TH.device.type, enabled=False):
-        statistics = _empty_statistics(student_hidden_TH, target_T is not None)
-        for rows_T, divergence in chunks:
-            consume = partial(
-                _consume, divergence=divergence, statistics=statistics, target_T=target_T, gradients=gradients
-            )
-            run_chunk(student, teacher, rows_T, consume, gradients)
-        counted_T = statistics.divergence_T.masked_fill(weight_T == 0, 0.0)
-        loss = (counted_T * weight_T.to(counted_T.dtype)).sum()
+    parts = _segments(confidence_mask_T, reasoning, confidence)
+    student = ModelOutput(student_hidden_TH, student_head_VH)
+    teacher = ModelOutput(teacher_hidden_TH, teacher_head_VH)
+    return chunked_objective(student, teacher, weight_T, parts, target_T, chunk_size)
+
+
+def chunked_objective(
+    student: ModelOutput,
+    teacher: ModelOutput,
+    weight_T: Tensor,
+    parts: Sequence[tuple[Tensor, TokenObjective]],
+    target_T: Tensor | None = None,
+    chunk_size: int = 64,
+) -> tuple[Tensor, TokenStatistics]:
+    """Return sum_t weight_t x_t for any x_t of both distributions whose gradient is known, and statistics per token.
+
+    What :func:`chunked_divergence` says of gradients, precision, memory and weights of 0 holds here.
+
+    Args:
+        student: Hidden states and head of the student.
+        teacher: The same of the teacher, over the same vocabulary and for the same tokens.
+        weight_T: Weight of every token in the loss.
+        parts: Rows, and what is summed over them; together they name every token once.
+        target_T: Token ids whose log-probability under the student to report, int64.
+        chunk_size: Tokens whose logits exist at a time.
+
+    Raises:
+        ConfigError: Vocabularies or token counts that differ, or ``chunk_size`` below 1.
+    """
+    _check_vocabularies(student.head_VH, teacher.head_VH)
+    _check_token_counts(student.hidden_TH, teacher.hidden_TH, weight_T, target_T)
+    if chunk_size < 1:
+        raise ConfigError(f"Expected `chunk_size` to be an integer larger than 0, but got {chunk_size}.")
+    gradients = LossGradients.wanted(student.hidden_TH, student.head_VH, weight_T)
+    statistics = _empty_statistics(student.hidden_TH, target_T is not None)
+    value_T = torch.zeros_like(statistics.divergence_T)
+    operands, others = student.operands(), teacher.operands()
+    with torch.no_grad(), torch.autocast(weight_T.device.type, enabled=False):
+        for part_T, objective in parts:
+
+            def consume(
+                student_logits_TV: Tensor,
+                teacher_logits_TV: Tensor | None,
+                rows_T: Tensor,
+                objective: TokenObjective = objective,
+            ) -> None:
+                assert teacher_logits_TV is not None
+                student_TV, teacher_TV = log_probabilities(student_logits_TV), log_probabilities(teacher_logits_TV)
+                _fill(statistics, student_TV, teacher_TV, rows_T, target_T)
+                term = objective(student_TV, teacher_TV, rows_T, gradients is not None)
+                value_T[rows_T], statistics.divergence_T[rows_T] = term.value_T, term.divergence_T
+                if gradients is not None and term.gradient_TV is not None:
+                    weight_T1 = gradients.relative_weight_T[rows_T].unsqueeze(-1)
+                    student_logits_TV.copy_(term.gradient_TV.mul_(weight_T1).masked_fill_(weight_T1 == 0, 0.0))
+
+            for rows_T in torch.split(part_T, chunk_size):
+                if len(rows_T):
+                    run_chunk(operands, others, rows_T, consume, gradients)
+        loss = (value_T.masked_fill(weight_T == 0, 0.0) * weight_T.to(value_T.dtype)).sum()
     if gradients is not None:
-        loss = with_gradients(loss, student_hidden_TH, student_head_VH, gradients)
+        loss = with_gradients(loss, student.hidden_TH, student.head_VH, gradients)
     return loss, statistics
 
 
-def _consume(
-    student_logits_TV: Tensor,
-    teacher_logits_TV: Tensor | None,
-    rows_T: Tensor,
-    divergence: Divergence,
-    statistics: TokenStatistics,
-    target_T: Tensor | None,
-    gradients: LossGradients | None,
+def _fill(
+    statistics: TokenStatistics, student_TV: Tensor, teacher_TV: Tensor, rows_T: Tensor, target_T: Tensor | None
 ) -> None:
-    """Fill some tokens' statistics; with gradients, overwrite the student's logits by the loss's gradient."""
-    assert teacher_logits_TV is not None
-    student_TV, teacher_TV = log_probabilities(student_logits_TV), log_probabilities(teacher_logits_TV)
+    """Fill some tokens' statistics from log-probabilities."""
     statistics.student_entropy_T[rows_T] = -expectation(student_TV.exp(), student_TV)
     statistics.teacher_entropy_T[rows_T] = -expectation(teacher_TV.exp(), teacher_TV)
     statistics.teacher_top1_T[rows_T] = teacher_TV.argmax(-1)
     if statistics.student_logprob_T is not None and target_T is not None:
-        target_T1 = target_T[rows_T].unsqueeze(-1)
-        statistics.student_logprob_T[rows_T] = student_TV.gather(-1, target_T1).squeeze(-1)
-    if gradients is None:
-        statistics.divergence_T[rows_T] = divergence_of(student_TV, teacher_TV, divergence)
-        return
-    value_T, gradient_TV = value_and_logit_gradient(student_TV, teacher_TV, divergence)
-    statistics.divergence_T[rows_T] = value_T
-    weight_T1 = gradients.relative_weight_T[rows_T].unsqueeze(-1)
-    student_logits_TV.copy_(gradient_TV.mul_(weight_T1).masked_fill_(weight_T1 == 0, 0.0))
+        statistics.student_logprob_T[rows_T] = log_probability_of(student_TV, target_T[rows_T])
+
+
+def log_probability_of(logprob_TV: Tensor, target_T: Tensor) -> Tensor:
+    """Return every row's log-probability of its target.
+
+    Example:
+        >>> log_probability_of(torch.tensor([[-1.0, -2.0], [-3.0, -4.0]]), torch.tensor([1, 0]))
+        tensor([-2., -3.])
+    """
+    return logprob_TV.gather(-1, target_T.unsqueeze(-1)).squeeze(-1)
+
+
+def _objective(divergence: Divergence) -> TokenObjective:
+    def term(student_TV: Tensor, teacher_TV: Tensor, rows_T: Tensor, with_gradient: bool) -> TokenTerm:
+        if not with_gradient:
+            value_T = divergence_of(student_TV, teacher_TV, divergence)
+            return TokenTerm(value_T, value_T, None)
+        value_T, gradient_TV = value_and_logit_gradient(student_TV, teacher_TV, divergence)
+        return TokenTerm(value_T, value_T, gradient_TV)
+
+    return term
 
 
 def _empty_statistics(hidden_TH: Tensor, with_targets: bool) -> TokenStatistics:
@@ -179,19 +247,13 @@ def _check_token_counts(student_hidden_TH: Tensor, *others: Tensor | None) -> No
         )
 
 
-def _chunks(
-    confidence_mask_T: Tensor, reasoning: Divergence, confidence: Divergence, chunk_size: int
-) -> list[tuple[Tensor, Divergence]]:
-    """Split the tokens into chunks of one divergence each."""
-    if chunk_size < 1:
-        raise ConfigError(f"Expected `chunk_size` to be an integer larger than 0, but got {chunk_size}.")
+def _segments(
+    confidence_mask_T: Tensor, reasoning: Divergence, confidence: Divergence
+) -> list[tuple[Tensor, TokenObjective]]:
+    """Split the tokens into those of either divergence."""
     if reasoning == confidence:
-        segments = [(torch.ones_like(confidence_mask_T), reasoning)]
-    else:
-        segments = [(~confidence_mask_T, reasoning), (confidence_mask_T, confidence)]
+        return [(torch.arange(len(confidence_mask_T), device=confidence_mask_T.device), _objective(reasoning))]
     return [
-        (rows_T, divergence)
-        for mask_T, divergence in segments
-        for rows_T in torch.split(mask_T.nonzero().squeeze(-1), chunk_size)
-        if len(rows_T)
+        (mask_T.nonzero().squeeze(-1), _objective(divergence))
+        for mask_T, divergence in ((~confidence_mask_T, reasoning), (confidence_mask_T, confidence))
     ]

@@ -5,7 +5,6 @@ Shape suffixes: T completion tokens of the batch, V vocabulary, H hidden size.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
@@ -13,8 +12,7 @@ from caopd.losses.base import LossOutput, Reduction, SegmentTotal, TokenStreams,
 from caopd.losses.blocks import ModelOutput
 from caopd.losses.chunked import TokenStatistics, chunked_divergence
 from caopd.losses.divergence import Divergence, DivergenceName
-from caopd.losses.importance import ImportanceSampling
-from caopd.losses.logprobs import target_logprobs
+from caopd.losses.importance import LOGGED, ImportanceSampling
 
 
 class DistillationLoss(TrainingLoss):
@@ -34,6 +32,8 @@ class DistillationLoss(TrainingLoss):
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
         importance_sampling: Correction for samples of another engine, for completions as sampled; None for none.
+        top_k: Compare only the student's k most likely tokens and one bucket for the rest (SDPO, arXiv 2601.20802, has
+            k = 100); None compares the full vocabulary. It changes what is learnt and saves no memory here.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -51,13 +51,14 @@ class DistillationLoss(TrainingLoss):
         skip_first_tokens: int = 0,
         chunk_size: int = 64,
         importance_sampling: ImportanceSampling | None = None,
+        top_k: int | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)
         self.importance_sampling = importance_sampling
         if importance_sampling is not None:
-            self.logged = (*self.logged, "importance_ratio", "importance_truncated")
-        self.reasoning = Divergence(reasoning, jsd_teacher_weight)
-        self.confidence = Divergence(reasoning if confidence is None else confidence, jsd_teacher_weight)
+            self.logged = (*self.logged, *LOGGED)
+        self.reasoning = Divergence(reasoning, jsd_teacher_weight, top_k)
+        self.confidence = Divergence(reasoning if confidence is None else confidence, jsd_teacher_weight, top_k)
 
     @property
     def needs_teacher(self) -> bool:
@@ -96,7 +97,10 @@ class DistillationLoss(TrainingLoss):
             tokens: Their weights and segments.
         """
         assert teacher is not None
-        weight_T, totals = self._corrected(student, tokens)
+        weight_T = tokens.weight_T
+        totals: dict[str, SegmentTotal] = {}
+        if self.importance_sampling is not None:
+            weight_T, totals = self.importance_sampling.corrected(student, tokens, self.chunk_size)
         loss, statistics = chunked_divergence(
             student.hidden_TH,
             student.head_VH,
@@ -111,20 +115,6 @@ class DistillationLoss(TrainingLoss):
         )
         totals |= segment_totals(statistics, tokens.weight_T, tokens.confidence_mask_T)
         return LossOutput(loss, totals, statistics.teacher_top1_T)
-
-    def _corrected(self, student: ModelOutput, tokens: TokenStreams) -> tuple[Tensor, dict[str, SegmentTotal]]:
-        """Return the tokens' weights times their importance ratios, and sums of the ratios."""
-        if self.importance_sampling is None:
-            return tokens.weight_T, {}
-        operands = student.operands()
-        logprob_T = target_logprobs(operands.hidden_TH, operands.head_VH, tokens.target_T, self.chunk_size)
-        ratio_T = self.importance_sampling.ratios(logprob_T, tokens.sampled_logprob_T, tokens.sequence_T)
-        counted_T = tokens.weight_T != 0
-        totals = {
-            "importance_ratio": total_over(ratio_T, counted_T),
-            "importance_truncated": total_over((ratio_T >= self.importance_sampling.cap).float(), counted_T),
-        }
-        return torch.where(counted_T, tokens.weight_T * ratio_T, 0.0), totals
 
 
 def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor) -> dict[str, SegmentTotal]:

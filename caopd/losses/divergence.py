@@ -19,22 +19,26 @@ DivergenceName = Literal["reverse_kl", "forward_kl", "jsd"]
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Which divergence between student S and teacher T to take, per token and over the full vocabulary.
+    """Which divergence between student S and teacher T to take, per token.
 
     - ``reverse_kl``: KL(S||T) = sum_v S_v (log S_v - log T_v), mode seeking (CaOPD, arXiv 2604.16830, eq. 7);
     - ``forward_kl``: KL(T||S) = sum_v T_v (log T_v - log S_v), mode covering;
     - ``jsd``: w KL(T||M) + (1-w) KL(S||M) with M = w T + (1-w) S, bounded by -w log w - (1-w) log(1-w).
 
+    With ``top_k`` the sums are over k + 1 events: each of the student's k most likely tokens, and any other token. That
+    is never more than the divergence over the full vocabulary, and blind to how the other tokens share what is left.
+
     Attributes:
         name: One of the three above.
         teacher_weight: The mixture weight w of ``jsd``, strictly between 0 and 1; the others do not read it.
+        top_k: k; None takes the full vocabulary.
 
     Raises:
-        ConfigError: A name that is none of the three, or a weight outside (0, 1).
+        ConfigError: A name that is none of the three, a weight outside (0, 1), or a k below 1.
 
     Example:
         >>> Divergence("jsd", teacher_weight=0.25)
-        Divergence(name='jsd', teacher_weight=0.25)
+        Divergence(name='jsd', teacher_weight=0.25, top_k=None)
         >>> Divergence("reverse-kl")
         Traceback (most recent call last):
         ...
@@ -43,6 +47,7 @@ class Divergence:
 
     name: DivergenceName = "reverse_kl"
     teacher_weight: float = 0.5
+    top_k: int | None = None
 
     def __post_init__(self) -> None:
         allowed = get_args(DivergenceName)
@@ -52,6 +57,10 @@ class Divergence:
             raise ConfigError(
                 "Expected the teacher's weight in the Jensen-Shannon mixture to be strictly between 0 and 1, "
                 f"but got {self.teacher_weight!r}. For the limits use 'reverse_kl' or 'forward_kl'."
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ConfigError(
+                f"Expected `top_k` to be 1 or larger, or null for the full vocabulary, but got {self.top_k}."
             )
 
 
@@ -87,6 +96,8 @@ def token_divergence(student_logits_TV: Tensor, teacher_logits_TV: Tensor, diver
 
 def divergence_of(student_TV: Tensor, teacher_TV: Tensor, divergence: Divergence) -> Tensor:
     """Return :func:`token_divergence` from log-probabilities, [T] in nats."""
+    if divergence.top_k is not None:
+        student_TV, teacher_TV, _ = top_k_and_rest(student_TV, teacher_TV, divergence.top_k)
     if divergence.name == "reverse_kl":
         return expectation(student_TV.exp(), student_TV - teacher_TV)
     if divergence.name == "forward_kl":
@@ -118,11 +129,49 @@ def log_mixture(student_TV: Tensor, teacher_TV: Tensor, teacher_weight: float) -
     Log-probabilities of ``-inf`` are first raised to a finite floor far below any other: the derivative of
     log(e^x + e^y) at x = y = -inf would be 0/0.
     """
-    floor = torch.finfo(student_TV.dtype).min / 4
+    floor = _floor(student_TV)
     return torch.logaddexp(
         teacher_TV.clamp(min=floor) + math.log(teacher_weight),
         student_TV.clamp(min=floor) + math.log1p(-teacher_weight),
     )
+
+
+def top_k_and_rest(student_TV: Tensor, teacher_TV: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both distributions over the student's k most likely tokens and a bucket for the rest, and those tokens.
+
+    Args:
+        student_TV: Log-probabilities of the student.
+        teacher_TV: Log-probabilities of the teacher.
+        top_k: k; all tokens where there are fewer, with an empty bucket.
+
+    Returns:
+        Log-probabilities [T, k + 1] of student and teacher, the bucket last, and token ids [T, k].
+
+    Example:
+        >>> student, teacher = torch.tensor([[0.2, 0.5, 0.3]]).log(), torch.tensor([[0.1, 0.3, 0.6]]).log()
+        >>> student, teacher, tokens = top_k_and_rest(student, teacher, 1)
+        >>> student.exp(), teacher.exp(), tokens
+        (tensor([[0.5000, 0.5000]]), tensor([[0.3000, 0.7000]]), tensor([[1]]))
+    """
+    top_Tk = student_TV.topk(min(top_k, student_TV.shape[-1]), dim=-1).indices
+
+    def merged(logprob_TV: Tensor) -> Tensor:
+        rest_T1 = _without(logprob_TV, top_Tk).logsumexp(-1, keepdim=True)
+        rest_T1 = rest_T1.masked_fill(rest_T1 < _floor(rest_T1) / 2, -torch.inf)
+        return torch.cat([logprob_TV.gather(-1, top_Tk), rest_T1], dim=-1)
+
+    return merged(student_TV), merged(teacher_TV), top_Tk
+
+
+def _without(logprob_TV: Tensor, tokens_Tk: Tensor) -> Tensor:
+    """Return the log-probabilities with the given tokens, and all of ``-inf``, at the floor."""
+    floor = _floor(logprob_TV)
+    return logprob_TV.clamp(min=floor).scatter(-1, tokens_Tk, floor)
+
+
+def _floor(x: Tensor) -> float:
+    """Return a finite number far below any log-probability; at ``-inf`` some derivatives would be 0/0."""
+    return torch.finfo(x.dtype).min / 4
 
 
 def value_and_logit_gradient(student_TV: Tensor, teacher_TV: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
@@ -134,11 +183,23 @@ def value_and_logit_gradient(student_TV: Tensor, teacher_TV: Tensor, divergence:
     - forward KL: S - T;
     - JSD: (1-w) S (log S - log M - KL(S||M)).
 
+    With ``top_k`` these are the gradients with respect to the logits of the k + 1 events. The logit of the rest is log
+    sum exp of its tokens' logits: each of them has its share S_v / S_rest of the rest's gradient.
+
     Args:
         student_TV: Log-probabilities of the student.
         teacher_TV: Log-probabilities of the teacher.
         divergence: Which divergence.
     """
+    if divergence.top_k is None:
+        return _value_and_gradient(student_TV, teacher_TV, divergence)
+    student_Tk1, teacher_Tk1, top_Tk = top_k_and_rest(student_TV, teacher_TV, divergence.top_k)
+    value_T, gradient_Tk1 = _value_and_gradient(student_Tk1, teacher_Tk1, divergence)
+    gradient_TV = _without(student_TV, top_Tk).softmax(-1).mul_(gradient_Tk1[:, -1:])
+    return value_T, gradient_TV.scatter_(-1, top_Tk, gradient_Tk1[:, :-1])
+
+
+def _value_and_gradient(student_TV: Tensor, teacher_TV: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
     probability_TV = student_TV.exp()
     if divergence.name == "forward_kl":
         teacher_probability_TV = teacher_TV.exp()

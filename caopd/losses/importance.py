@@ -4,7 +4,7 @@ An inference engine rounds otherwise than the trainer, and after the first optim
 longer the one that sampled. The ratio of both probabilities corrects for either, cut off so that its variance stays
 bounded (SDFT, arXiv 2601.19897, cuts at 2).
 
-Shape suffixes: T completion tokens of the batch.
+Shape suffixes: T completion tokens of the batch, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
+from caopd.losses.base import SegmentTotal, TokenStreams, total_over
+from caopd.losses.blocks import ModelOutput
+from caopd.losses.logprobs import target_logprobs
+
+LOGGED = ("importance_ratio", "importance_truncated")
+"""Names of the means that :meth:`ImportanceSampling.corrected` gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class ImportanceSampling:
 
         Example:
             >>> import torch
-        >>> student, engine = torch.tensor([0.5, 0.5, 0.9]).log(), torch.tensor([0.4, 0.2, 1.0]).log()
+            >>> student, engine = torch.tensor([0.5, 0.5, 0.9]).log(), torch.tensor([0.4, 0.2, 1.0]).log()
             >>> ImportanceSampling("token").ratios(student, engine, torch.tensor([0, 0, 1]))
             tensor([1.2500, 2.0000, 0.9000])
             >>> ImportanceSampling("sequence", cap=4.0).ratios(student, engine, torch.tensor([0, 0, 1]))
@@ -60,3 +67,23 @@ class ImportanceSampling:
             sums_B = difference_T.new_zeros(int(sequence_T.max()) + 1).index_add_(0, sequence_T, difference_T)
             difference_T = sums_B[sequence_T]
         return difference_T.exp().clamp(max=self.cap)
+
+    def corrected(
+        self, student: ModelOutput, tokens: TokenStreams, chunk_size: int
+    ) -> tuple[Tensor, dict[str, SegmentTotal]]:
+        """Return the tokens' weights times their ratios [T], and sums of the ratios for the log.
+
+        Args:
+            student: Hidden states and head of the student.
+            tokens: Targets, weights and the engine's log-probabilities.
+            chunk_size: Tokens whose logits exist at a time.
+        """
+        operands = student.operands()
+        logprob_T = target_logprobs(operands.hidden_TH, operands.head_VH, tokens.target_T, chunk_size)
+        ratio_T = self.ratios(logprob_T, tokens.sampled_logprob_T, tokens.sequence_T)
+        counted_T = tokens.weight_T != 0
+        totals = {
+            "importance_ratio": total_over(ratio_T, counted_T),
+            "importance_truncated": total_over((ratio_T >= self.cap).float(), counted_T),
+        }
+        return torch.where(counted_T, tokens.weight_T * ratio_T, 0.0), totals

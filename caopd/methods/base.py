@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
@@ -16,6 +16,10 @@ class Method(ABC):
     """What its samples are trained on; it chooses the loss."""
     revises: ClassVar[bool] = False
     """Whether its samples state other confidences than were sampled: then a trajectory is not as sampled."""
+    privileged: ClassVar[bool] = True
+    """Whether a teacher, where it is the signal, sees more than the student: then it may be the student itself."""
+    draws: Literal["student", "teacher"] = "student"
+    """Whose completions are trained on."""
     min_rollouts: int = 1
     """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are drawn."""
 

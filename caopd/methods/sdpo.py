@@ -1,4 +1,4 @@
-"""SDPO (arXiv 2601.20802): the teacher sees a verified correct rollout of the same group."""
+"""SDPO (arXiv 2601.20802): the teacher sees a verified correct rollout of the same group, and feedback on request."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 class SDPO(Distillation):
     """Self-distillation policy optimisation: context is the first successful rollout other than the trained one.
 
-    A rollout without such a solution gets weight 0; the share of those is logged. The solution states the confidence
-    that it was sampled with.
+    The solution states the confidence that it was sampled with. With ``feedback`` the context also shows what the
+    verifier says of the trained rollout, if it is wrong: beside the solution, or alone where there is none. A rollout
+    for which there is neither gets weight 0; the share of those is logged.
 
     Args:
         remove_thinking: Leave out ``<think>...</think>`` of the solution, as the paper does; where the chat template
             opens the thinking in the prompt, what stands before ``</think>``.
+        feedback: Show the verifier's feedback; of the shipped tasks tool use gives some.
     """
 
     remove_thinking: bool = True
+    feedback: bool = False
     min_rollouts = 2
 
     def teacher_context(
         self, example: Example, rollouts: Sequence[VerifiedRollout], index: int
     ) -> TeacherContext | None:
-        """Return the first correct rollout other than ``index``; None when the group has no other success."""
+        """Return the first correct rollout other than ``index``, and feedback; None where there is neither."""
+        feedback = rollouts[index].verdict.feedback if self.feedback else None
         for other, verified in enumerate(rollouts):
             if other != index and verified.verdict.correct:
-                body = verified.body
-                if self.remove_thinking:
-                    body = _THINKING.sub("", body).rpartition("</think>")[2]
-                return TeacherContext("solution", body.strip(), verified.reading.value)
-        return None
+                return TeacherContext("solution", self._shown(verified), verified.reading.value, feedback=feedback)
+        return None if feedback is None else TeacherContext("solution", None, None, feedback=feedback)
 
     def known_context(self, example: Example) -> TeacherContext | None:
         """Return None: solutions come from rollouts."""
@@ -45,3 +46,9 @@ class SDPO(Distillation):
 
     def check_example(self, example: Example) -> None:
         """Accept every row: the context does not come from the data."""
+
+    def _shown(self, solution: VerifiedRollout) -> str:
+        body = solution.body
+        if self.remove_thinking:
+            body = _THINKING.sub("", body).rpartition("</think>")[2]
+        return body.strip()

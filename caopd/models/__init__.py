@@ -4,13 +4,19 @@ from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.language_model import LanguageModel, stop_token_ids
 from caopd.models.sharding import shard
 from caopd.models.source import EMBEDDED, SMOLLM2, LoRA, ModelSource
+from caopd.models.teacher import EMA, External, Frozen, Teacher, TrustRegion
 
 __all__ = [
+    "EMA",
     "EMBEDDED",
     "SMOLLM2",
+    "External",
+    "Frozen",
     "LanguageModel",
     "LoRA",
     "ModelSource",
+    "Teacher",
+    "TrustRegion",
     "make_teacher",
     "shard",
     "stop_token_ids",

@@ -13,7 +13,7 @@ class ExactMatch:
 
     Examples:
         >>> ExactMatch().verify(" 6 ", target="6")
-        Verdict(correct=True, answer='6', outcome=<AnswerOutcome.PARSED: 'parsed'>)
+        Verdict(correct=True, answer='6', outcome=<AnswerOutcome.PARSED: 'parsed'>, feedback=None)
     """
 
     def verify(self, text: str, target: str) -> Verdict:

@@ -30,7 +30,7 @@ class MultipleChoice:
 
     Examples:
         >>> MultipleChoice().verify("<answer>\nb\n</answer>", target="B")
-        Verdict(correct=True, answer='B', outcome=<AnswerOutcome.PARSED: 'parsed'>)
+        Verdict(correct=True, answer='B', outcome=<AnswerOutcome.PARSED: 'parsed'>, feedback=None)
         >>> MultipleChoice().verify("<answer>A dog</answer>", target="A").outcome
         <AnswerOutcome.MALFORMED: 'malformed'>
     """

@@ -19,6 +19,10 @@ _ACTION = re.compile(r"^[ \t]*\**Action\**:\**[ \t]*([^\r\n]*)", re.MULTILINE)
 _ACTION_INPUT = re.compile(r"\s*\**Action Input\**:\**\s*(?:```(?:json)?\s*)?")
 _REST_OF_LINE = re.compile(r"[ \t]*(?:`{3})?[ \t]*(?=[\r\n]|\Z)")
 _AFTER_THINKING = "</think>"
+_UNREADABLE = (
+    "A call could not be read: a line `Action:` takes an `Action Input:` with a JSON object, and nothing behind it."
+)
+_NO_CALL = "There is no call: a call is a line `Action:` with a tool's name, and an `Action Input:` with a JSON object."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class ToolCalls:
     nothing but white space may follow the object on its line. Inputs are compared as JSON: the order of keys
     does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``. One call that cannot be read makes
     the whole answer MALFORMED; without a call it is MISSING. What precedes ``</think>`` is no part of it.
+
+    Feedback on a wrong completion names its first call that is not right, and never what would have been.
 
     The target is a JSON list of objects with ``Action`` and ``Action_Input``, the latter an object or an
     object as a JSON string. A call named ``[Optional]name`` may be left out.
@@ -72,12 +78,14 @@ class ToolCalls:
         try:
             calls = list(_calls(text.rpartition(_AFTER_THINKING)[2]))
         except (ValueError, RecursionError):
-            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED)
+            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED, feedback=_UNREADABLE)
         if not calls:
-            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
+            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING, feedback=_NO_CALL)
         if self.first_call_only:
             calls = calls[:1]
-        return Verdict(self._matches(calls, wanted), _canonical_answer(calls), AnswerOutcome.PARSED)
+        correct = self._matches(calls, wanted)
+        feedback = None if correct else _mismatch(calls, wanted)
+        return Verdict(correct, _canonical_answer(calls), AnswerOutcome.PARSED, feedback)
 
     def _matches(self, calls: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> bool:
         reached = {0}  # numbers of calls that the target's calls so far can account for
@@ -87,6 +95,27 @@ class ToolCalls:
             if self.first_call_only and 1 in reached:
                 return True
         return len(calls) in reached
+
+
+def _mismatch(calls: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> str:
+    """Say which call is the first that no reading of the target accounts for, and in what it is wrong."""
+    starts = {0}  # where in the target the rest of it may begin, after the calls so far
+    for number, call in enumerate(calls, start=1):
+        possible = {place for start in starts for place in _next_places(wanted, start)}
+        starts = {place + 1 for place in possible if _same(call, wanted[place])}
+        if not starts:
+            named = any(wanted[place].name == call.name for place in possible)
+            wrong = "has a wrong input" if named else "is not the tool that is needed there"
+            return f"Call {number}, {_shortened(call.name, 60)}, {wrong}."
+    return f"{len(calls)} call{'s are' if len(calls) > 1 else ' is'} not enough: at least one more is needed."
+
+
+def _next_places(wanted: Sequence[ToolCall], start: int) -> Iterator[int]:
+    """Yield the places of the target that the next call may stand for: optional calls may be left out."""
+    for place in range(start, len(wanted)):
+        yield place
+        if not wanted[place].optional:
+            return
 
 
 def parse_target(target: str) -> tuple[ToolCall, ...]:
@@ -165,8 +194,8 @@ def _same(call: ToolCall, target: ToolCall) -> bool:
     return (call.name, call.arguments) == (target.name, target.arguments)
 
 
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= 200 else text[:200] + "...")
+def _shortened(text: str, length: int = 200) -> str:
+    return repr(text if len(text) <= length else text[:length] + "...")
 
 
 def _no_constant(name: str) -> NoReturn:

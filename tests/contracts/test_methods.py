@@ -6,20 +6,21 @@ import pytest
 
 from caopd.errors import DataError
 from caopd.losses import LOSSES
-from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD
+from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD, PlainDistillation
 from caopd.prompts import CONTEXT_TEMPLATES
 from caopd.types import Example, Signal, VerifiedGroup
 
-DISTILLATIONS = [SDFT(), SDPO(), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
+DISTILLATIONS = [SDFT(), SDPO(), SDPO(feedback=True), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
 WITHOUT_ROLLOUTS = [SFT(), SFT(demonstration_confidence=None)]
 POLICY_GRADIENTS = [GRPO(), GRPO(scale_by_std=False), RLCR(), CAR()]
-METHODS = [*DISTILLATIONS, *POLICY_GRADIENTS, *WITHOUT_ROLLOUTS]
+PLAIN = [PlainDistillation(), PlainDistillation(draws="teacher")]
+METHODS = [*DISTILLATIONS, *PLAIN, *POLICY_GRADIENTS, *WITHOUT_ROLLOUTS]
 EXAMPLE = Example("7", "Q", "B", demonstration="DEMONSTRATION")
 CORRECT = [*itertools.product([True, False], repeat=3)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=repr)
 every_distillation = pytest.mark.parametrize("method", DISTILLATIONS, ids=repr)
 every_policy_gradient = pytest.mark.parametrize("method", POLICY_GRADIENTS, ids=repr)
-every_method_with_rollouts = pytest.mark.parametrize("method", [*DISTILLATIONS, *POLICY_GRADIENTS], ids=repr)
+every_method_with_rollouts = pytest.mark.parametrize("method", [*DISTILLATIONS, *PLAIN, *POLICY_GRADIENTS], ids=repr)
 every_group = pytest.mark.parametrize("correct", CORRECT, ids=str)
 every_estimate = pytest.mark.parametrize("mu_hat", [None, 0.0, 0.4, 1.0])
 
@@ -96,7 +97,8 @@ def test_the_known_context_is_the_one_that_samples_get(group_of, method):
 def test_what_is_trained_on_has_a_loss_and_a_context_only_where_a_teacher_is_the_signal(group_of, method):
     assert method.signal in LOSSES
     samples = method.train_samples(group_with(group_of, [True, True], 0.5))
-    assert all((sample.context is not None) == (method.signal is Signal.CONTEXT) for sample in samples)
+    sees_more = method.signal is Signal.CONTEXT and method.privileged
+    assert all((sample.context is not None) == sees_more for sample in samples)
 
 
 @every_method

@@ -32,6 +32,7 @@ TOOL = {
 TASKS = {"science_qa": (ScienceQA, QUESTION), "tool_use": (ToolUse, TOOL)}
 FORMATS = {"inline": InlineConfidence(), "tag": TagConfidence()}
 SOLUTION = "A solution that the student sampled."
+FEEDBACK = "Call 1, 'setColour', has a wrong input."
 CONTEXTS = {
     "student": lambda demonstration: None,
     "demonstration_1.00": lambda demonstration: TeacherContext("demonstration", demonstration, 1.0),
@@ -43,7 +44,15 @@ CONTEXTS = {
         "solution", SOLUTION, None
     ).with_empirical_confidence(0.375),
 }
+WITH_FEEDBACK = {
+    "solution_feedback": lambda demonstration: TeacherContext("solution", SOLUTION, 0.9, feedback=FEEDBACK),
+    "feedback": lambda demonstration: TeacherContext("solution", None, None, feedback=FEEDBACK),
+    "feedback_empirical_0.38": lambda demonstration: TeacherContext(
+        "solution", None, None, feedback=FEEDBACK
+    ).with_empirical_confidence(0.375),
+}
 CASES = [("inline", task, context) for task in (*TASKS, "draw") for context in CONTEXTS]
+CASES += [("inline", "tool_use", context) for context in WITH_FEEDBACK]
 CASES.append(("tag", "science_qa", "demonstration_empirical_0.38"))
 
 
@@ -55,7 +64,7 @@ def rendered(form, task, context, tmp_path):
         path = tmp_path / "chemistry.jsonl"
         path.write_text(json.dumps(row))
         (example,) = task_class(DataSource(files={"train": str(path)})).examples("train")
-    teacher_context = CONTEXTS[context](example.demonstration)
+    teacher_context = {**CONTEXTS, **WITH_FEEDBACK}[context](example.demonstration)
     if teacher_context is None:
         messages = student_messages(example, FORMATS[form])
     else:

@@ -64,6 +64,8 @@ def replacements(config, small_model, source):
         settings["data"]["task"] = {"class_path": "caopd.tasks.DrawTask", "init_args": {"num_train": 64}}
         return settings
     settings["model"]["source"] = {"name_or_path": str(small_model)}
+    if "teacher" in config["model"]:
+        settings["model"]["teacher"] = {"init_args": {"source": {"name_or_path": str(small_model)}}}
     settings["trainer"]["strategy"] = "auto"
     settings["data"]["template_arguments"] = None
     settings["data"]["task"] = config["data"]["task"]

@@ -92,6 +92,18 @@ def test_a_rate_out_of_range(failure):
     assert "`ema_rate` to be between 0 and 1, but got 1.5" in failure("--model.ema_rate=1.5")
 
 
+def test_a_teacher_beside_a_rate(failure):
+    message = failure("--model.teacher=TrustRegion")
+    assert "one of `model.ema_rate` and `model.teacher`" in message
+    assert "null" in message
+
+
+def test_several_steps_on_samples_that_must_be_the_students(failure):
+    message = failure("--model.method=SDFT", "--model.loss=VOPDLoss")
+    assert "one optimizer step a round with VOPDLoss, but got 8" in message
+    assert "accumulate_grad_batches" in message
+
+
 def test_a_batch_that_does_not_divide(failure):
     message = failure("--data.batch_size=7")
     assert "256" in message

@@ -74,6 +74,31 @@ def test_policy_gradients_equal_one_process(strategy, grpo_in_one_process, spawn
         torch.testing.assert_close(found[name], weight, atol=TOLERANCE, rtol=0, msg=name)
 
 
+TRUST_REGION = {
+    "model.method": "SDFT",
+    "model.loss.top_k": 5,
+    "model.ema_rate": "null",
+    "model.teacher": "TrustRegion",
+    "model.teacher.rate": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def trust_region_in_one_process(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("trust_one"), **{**ONE_PROCESS, **TRUST_REGION})
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_a_trust_region_equals_one_process(strategy, trust_region_in_one_process, spawn, tmp_path):
+    """The student of now is half of the teacher: its sharded weights take part in a second forward pass."""
+    two = spawn(tmp_path, **{**TWO_PROCESSES, **TRUST_REGION, **STRATEGIES[strategy]})
+    for tag in ("train/loss", "train/kl_reasoning", "train/teacher_entropy", "val/brier"):
+        assert two.scalars(tag) == pytest.approx(trust_region_in_one_process.scalars(tag), abs=TOLERANCE), tag
+    expected, found = (run.checkpoint("round1")["state_dict"] for run in (trust_region_in_one_process, two))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, atol=TOLERANCE, rtol=0, msg=name)
+
+
 def test_weights_have_moved(one_process):
     first, last = one_process.checkpoint("round0")["state_dict"], one_process.checkpoint("round1")["state_dict"]
     for who in ("student", "teacher"):

@@ -1,10 +1,12 @@
 """The teacher in a real Trainer: one update per optimizer step, from the student in memory."""
 
+import pytest
 import torch
 from lightning import Callback, Trainer
 
 from caopd.datamodule import RolloutDataModule
 from caopd.evaluation import EvaluationConfig
+from caopd.models import ModelSource
 from caopd.module import DistillationModule
 from caopd.rollouts import Sampling
 from caopd.rounds import RoundConfig
@@ -63,3 +65,13 @@ def test_one_update_per_optimizer_step_under_accumulation(tmp_path):
             expected = (1 - rate) * expected + rate * student
         torch.testing.assert_close(teacher, expected, atol=1e-6, rtol=0)
     assert not any(parameter.requires_grad for parameter in model.teacher.parameters())
+
+
+@pytest.mark.parametrize("name", ["TrustRegion", "Frozen"])
+def test_a_teacher_that_is_no_average_is_named_in_the_config_and_stays(fit, tmp_path, name):
+    settings = {"model.ema_rate": "null", "model.teacher": name, "model.loss": "DistillationLoss"}
+    weights = fit(tmp_path, **settings).checkpoint("round1")["state_dict"]
+    start = ModelSource().load_model(ModelSource().load_tokenizer()).state_dict()
+    for key, weight in start.items():
+        assert torch.equal(weights[f"teacher.{key}"], weight)
+    assert any(not torch.equal(weights[f"student.{key}"], weight) for key, weight in start.items())

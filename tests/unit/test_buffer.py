@@ -24,12 +24,14 @@ def rollout(text, stop_reason, verdict, reading, logprobs=(-0.1, -1 / 3)):
 
 
 RIGHT = Verdict(True, "B", AnswerOutcome.PARSED)
+WRONG = Verdict(False, "C", AnswerOutcome.PARSED, feedback="Not C.\u2028")
 MISSING = ConfidenceReading(None, None, ConfidenceOutcome.MISSING)
 GROUPS = [
     VerifiedGroup(
         Example("1", "Which?\u2028\n", "B", system="S", demonstration="D", group="chemistry"),
         (
             rollout("B", StopReason.EOS, RIGHT, ConfidenceReading(0.85, (2, 18), ConfidenceOutcome.PERCENT)),
+            rollout("C", StopReason.EOS, WRONG, MISSING),
             rollout("\x00😀\ud83d\x85\u2029", StopReason.LENGTH, RIGHT, MISSING, (-0.0, -123.456e-30)),
         ),
         mu_hat=1 / 3,

@@ -2,8 +2,17 @@ import warnings
 
 import pytest
 
-from caopd.losses import LOSSES, CrossEntropyLoss, DistillationLoss, PolicyGradientLoss
-from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD
+from caopd.errors import ConfigError
+from caopd.losses import (
+    LOSSES,
+    CrossEntropyLoss,
+    DistillationLoss,
+    ImportanceSampling,
+    PolicyGradientLoss,
+    VOPDLoss,
+)
+from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD, PlainDistillation
+from caopd.models import EMA, External, Frozen, TrustRegion
 from caopd.module import DistillationModule
 from caopd.types import Signal
 
@@ -42,3 +51,37 @@ def test_a_loss_for_other_samples_is_left_aside_with_a_warning(method, expected,
         module = DistillationModule(method=method, loss=given(chunk_size=7))
     assert type(module.loss) is expected
     assert module.loss.chunk_size != 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, EMA(0.01)),
+        ({"ema_rate": 0.3}, EMA(0.3)),
+        ({"ema_rate": 0.0}, EMA(0.0)),
+        ({"teacher": Frozen()}, Frozen()),
+        ({"teacher": TrustRegion(0.2)}, TrustRegion(0.2)),
+    ],
+)
+def test_the_teacher_is_a_moving_average_unless_another_is_named(settings, expected):
+    assert DistillationModule(**settings).teacher_rule == expected
+
+
+def test_a_teacher_beside_a_rate_is_refused():
+    with pytest.raises(ConfigError, match=r"`model.ema_rate`.*`model.teacher`.*0.05 beside TrustRegion.*null"):
+        DistillationModule(ema_rate=0.05, teacher=TrustRegion())
+
+
+def test_a_teacher_that_sees_no_more_must_be_another_model():
+    for settings in ({}, {"ema_rate": 0.0}, {"teacher": Frozen()}):
+        with pytest.raises(ConfigError, match=r"PlainDistillation.*External"):
+            DistillationModule(method=PlainDistillation(), **settings)
+    assert DistillationModule(method=PlainDistillation(), teacher=External()).teacher_rule == External()
+    assert DistillationModule(method=SDFT(), teacher=External()).teacher_rule == External()
+
+
+def test_completions_of_the_teacher_are_no_samples_of_the_student():
+    for loss in (VOPDLoss(), DistillationLoss(importance_sampling=ImportanceSampling())):
+        assert DistillationModule(method=PlainDistillation(), teacher=External(), loss=loss).loss is loss
+        with pytest.raises(ConfigError, match=r"PlainDistillation draws them from the teacher"):
+            DistillationModule(method=PlainDistillation(draws="teacher"), teacher=External(), loss=loss)

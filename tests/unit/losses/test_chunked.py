@@ -9,7 +9,9 @@ from caopd.errors import ConfigError
 from caopd.losses import Divergence, chunked_divergence, token_divergence
 
 REVERSE, FORWARD, JSD = Divergence("reverse_kl"), Divergence("forward_kl"), Divergence("jsd", 0.3)
+TOP = [Divergence("reverse_kl", top_k=4), Divergence("forward_kl", top_k=1), Divergence("jsd", 0.3, top_k=3)]
 PAIRS = [(REVERSE, REVERSE), (FORWARD, FORWARD), (JSD, JSD), (REVERSE, FORWARD), (JSD, REVERSE)]
+PAIRS += [(TOP[0], TOP[0]), (TOP[0], TOP[1]), (TOP[2], JSD)]
 
 
 @dataclass
@@ -60,7 +62,7 @@ def gradients(loss, case):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 4, 11, 64])
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(d.name for d in pair))
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(f"{d.name}{d.top_k or ''}" for d in pair))
 def test_equals_dense_in_value_and_gradients(pair, chunk_size):
     case = make_case()
     expected, value, student, teacher = case.dense(*pair)
@@ -89,7 +91,7 @@ def test_blocks_within_a_chunk_change_nothing(monkeypatch):
     torch.testing.assert_close(gradients(loss, case), expected_gradients)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(d.name for d in pair))
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(f"{d.name}{d.top_k or ''}" for d in pair))
 def test_gradients_are_finite_differences(pair):
     case = make_case(tokens=3, vocabulary=4)
     analytic = gradients(case.chunked(*pair, chunk_size=2)[0], case)
@@ -238,7 +240,7 @@ def test_errors_say_the_sizes():
         case.chunked(chunk_size=0)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(d.name for d in pair))
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(f"{d.name}{d.top_k or ''}" for d in pair))
 def test_no_tensor_grows_with_tokens_times_vocabulary(pair, largest_tensor):
     def largest(tokens, method, **options):
         case = make_case(tokens=tokens, vocabulary=500, dtype=torch.float32)

@@ -117,6 +117,36 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     assert output.teacher_top1_T.tolist() == logits[1].argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("name", ["reverse_kl", "forward_kl", "jsd"])
+def test_top_k_is_the_divergence_of_distributions_whose_tail_is_merged(name):
+    """The tail is merged by hand, densely; gradients by autograd through the merged probabilities."""
+    g = torch.Generator().manual_seed(2)
+    hidden, teacher_hidden = torch.randn(2, 9, 6, dtype=torch.float64, generator=g)
+    head, teacher_head = torch.randn(2, 17, 6, dtype=torch.float64, generator=g)
+    leaves = hidden.requires_grad_(), head.requires_grad_()
+    weight_T, target_T = torch.rand(9, dtype=torch.float64, generator=g), torch.zeros(9, dtype=torch.int64)
+    tokens = TokenStreams(weight_T, target_T.bool(), target_T, weight_T, weight_T, 1.0, target_T)
+    loss = DistillationLoss(name, jsd_teacher_weight=0.3, chunk_size=4, top_k=5)
+    output = loss(ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head), tokens)
+
+    s_TV, t_TV = (hidden @ head.T).softmax(-1), (teacher_hidden @ teacher_head.T).softmax(-1)
+    order_TV = s_TV.argsort(descending=True)
+    s, t = (
+        torch.cat([p.gather(1, order_TV)[:, :5], p.gather(1, order_TV)[:, 5:].sum(1, keepdim=True)], 1)
+        for p in (s_TV, t_TV)
+    )
+    m = 0.3 * t + 0.7 * s
+    value_T = {
+        "reverse_kl": (s * (s / t).log()).sum(1),
+        "forward_kl": (t * (t / s).log()).sum(1),
+        "jsd": (0.3 * t * (t / m).log() + 0.7 * s * (s / m).log()).sum(1),
+    }[name]
+    expected = (weight_T * value_T).sum()
+    torch.testing.assert_close(output.loss, expected, rtol=1e-12, atol=1e-14)
+    actual = torch.autograd.grad(output.loss, leaves)
+    torch.testing.assert_close(actual, torch.autograd.grad(expected, leaves), rtol=1e-10, atol=1e-13)
+
+
 def test_segment_totals_leave_out_what_does_not_count():
     one = torch.ones(3)
     statistics = TokenStatistics(torch.tensor([1.0, torch.inf, 3.0]), one, 2 * one, one.long(), None)
@@ -147,6 +177,7 @@ def test_confidence_defaults_to_reasoning():
         ({"reduction": "mean"}, "'sequence_mean', 'token_mean'.*'mean'"),
         ({"skip_first_tokens": -1}, "skip_first_tokens.*-1"),
         ({"chunk_size": 0}, "chunk_size.*larger than 0.*0"),
+        ({"top_k": 0}, "`top_k`.*1 or larger.*0"),
     ],
 )
 def test_bad_settings_fail_at_construction(settings, message):

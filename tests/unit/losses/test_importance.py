@@ -88,7 +88,7 @@ def test_importance_sampling_cannot_meet_revised_completions():
     for method in (SDFT(), SDPO()):
         assert DistillationModule(method=method, loss=loss).loss is loss
     for backbone in (SDFT(), SDPO()):
-        with pytest.raises(ConfigError, match=r"`importance_sampling`.*CaOPD.*revises"):
+        with pytest.raises(ConfigError, match=r"DistillationLoss.*CaOPD revises.*`importance_sampling`"):
             DistillationModule(method=CaOPD(backbone), loss=loss)
         assert DistillationModule(method=CaOPD(backbone), loss=DistillationLoss()).loss.importance_sampling is None
 

@@ -1,9 +1,10 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from caopd.methods import SDPO
-from caopd.types import Example
+from caopd.methods import SDPO, CaOPD
+from caopd.types import Example, TeacherContext
 
 EXAMPLE = Example("7", "Q", "B", demonstration="DEMONSTRATION")
 
@@ -82,3 +83,39 @@ def test_a_solution_without_a_confidence_states_none(group_of):
 
 def test_two_rollouts_are_needed():
     assert SDPO().min_rollouts == 2
+
+
+def with_feedback(group):
+    """The group, whose wrong completions have feedback that names them."""
+    rollouts = [
+        replace(rollout, verdict=replace(rollout.verdict, feedback=None if rollout.verdict.correct else f"not {n}"))
+        for n, rollout in enumerate(group.rollouts, 1)
+    ]
+    return replace(group, rollouts=tuple(rollouts))
+
+
+@pytest.mark.parametrize("correct", list(itertools.product([True, False], repeat=3)))
+def test_feedback_is_that_of_the_trained_rollout_beside_the_solution_or_alone(group_of, correct):
+    group = with_feedback(group_with(group_of, correct))
+    without = SDPO().train_samples(group)
+    for index, sample in enumerate(SDPO(feedback=True).train_samples(group)):
+        feedback = None if correct[index] else f"not {index + 1}"
+        if without[index].context is not None:
+            assert sample.context == replace(without[index].context, feedback=feedback)
+        elif feedback is not None:
+            assert sample.context == TeacherContext("solution", None, None, feedback=feedback)
+        else:
+            assert sample.context is None
+        assert sample.weight == float(sample.context is not None)
+
+
+def test_feedback_is_shown_on_request_alone(group_of):
+    group = with_feedback(group_with(group_of, [False, False]))
+    assert [sample.context for sample in SDPO().train_samples(group)] == [None, None]
+
+
+def test_calibration_notes_the_empirical_confidence_beside_feedback(group_of):
+    group = replace(with_feedback(group_with(group_of, [False, False])), mu_hat=0.25)
+    for sample in CaOPD(SDPO(feedback=True)).train_samples(group):
+        assert (sample.confidence, sample.context.confidence, sample.context.empirical) == (0.25, 0.25, True)
+        assert sample.context.feedback

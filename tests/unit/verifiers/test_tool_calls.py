@@ -1,5 +1,7 @@
+import itertools
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -122,7 +124,9 @@ def test_usual_dress_of_calls(text):
 
 @pytest.mark.parametrize("text", ["", "Thought: nothing to do", "Action Input: {}", "The Action: search", "Actions: x"])
 def test_without_a_call_the_answer_is_missing(text):
-    assert ToolCalls().verify(text, ONE) == Verdict(False, None, AnswerOutcome.MISSING)
+    verdict = ToolCalls().verify(text, ONE)
+    assert replace(verdict, feedback=None) == Verdict(False, None, AnswerOutcome.MISSING)
+    assert "There is no call" in verdict.feedback
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,9 @@ def test_without_a_call_the_answer_is_missing(text):
     ],
 )
 def test_one_call_that_cannot_be_read_makes_the_answer_malformed(text):
-    assert ToolCalls().verify(text, ONE) == Verdict(False, None, AnswerOutcome.MALFORMED)
+    verdict = ToolCalls().verify(text, ONE)
+    assert replace(verdict, feedback=None) == Verdict(False, None, AnswerOutcome.MALFORMED)
+    assert "could not be read" in verdict.feedback
 
 
 @pytest.mark.parametrize(
@@ -196,3 +202,61 @@ def test_many_calls_take_linear_time():
     begun = time.perf_counter()
     assert ToolCalls().verify(text, target_of(*calls)).correct
     assert time.perf_counter() - begun < 3.0  # seconds
+
+
+OPTIONAL = target_of(("[Optional]login", {"user": "ada"}), ("search", {"page": 1}), ("open", {"id": "7"}))
+SEARCH, OPEN = ("search", '{"page": 1}'), ("open", '{"id": "7"}')
+
+
+@pytest.mark.parametrize(
+    ("calls", "target", "feedback"),
+    [
+        ([("search", '{"page": 2}'), OPEN], TWO, "Call 1, 'search', has a wrong input."),
+        ([SEARCH, ("open", '{"id": "8"}')], TWO, "Call 2, 'open', has a wrong input."),
+        ([("close", "{}"), OPEN], TWO, "Call 1, 'close', is not the tool that is needed there."),
+        ([OPEN, SEARCH], TWO, "Call 1, 'open', is not the tool that is needed there."),
+        ([SEARCH, OPEN, OPEN], TWO, "Call 3, 'open', is not the tool that is needed there."),
+        ([SEARCH], TWO, "1 call is not enough: at least one more is needed."),
+        ([("login", '{"user": "bob"}'), SEARCH, OPEN], OPTIONAL, "Call 1, 'login', has a wrong input."),
+        ([("login", '{"user": "ada"}'), SEARCH], OPTIONAL, "2 calls are not enough: at least one more is needed."),
+        ([SEARCH, ("login", '{"user": "ada"}')], OPTIONAL, "Call 2, 'login', is not the tool that is needed there."),
+    ],
+)
+def test_feedback_names_the_first_call_that_is_not_right(calls, target, feedback):
+    verdict = ToolCalls().verify(calls_text(*calls), target)
+    assert not verdict.correct
+    assert verdict.feedback == feedback
+
+
+@pytest.mark.parametrize("calls", [[SEARCH, OPEN], [("login", '{"user": "ada"}'), SEARCH, OPEN]])
+def test_a_correct_answer_has_no_feedback(calls):
+    assert ToolCalls().verify(calls_text(*calls), OPTIONAL).feedback is None
+
+
+def test_feedback_on_the_first_call_alone():
+    assert ToolCalls(first_call_only=True).verify(calls_text(SEARCH, SEARCH), TWO).feedback is None
+    verdict = ToolCalls(first_call_only=True).verify(calls_text(OPEN, SEARCH), TWO)
+    assert verdict.feedback == "Call 1, 'open', is not the tool that is needed there."
+
+
+def test_feedback_does_not_give_the_target_away():
+    """Whatever is wrong, no name or input of the target is said that the completion did not say."""
+    secret = target_of(("findTreasure", {"island": "Tortuga"}), ("dig", {"depth": "3141"}))
+    names = ["findTreasure", "dig", "sail"]
+    completions = [[(name, arguments)] for name in names for arguments in ("{}", '{"island": "Tortuga"}')]
+    completions += [[*first, second] for first in completions for (second,) in completions]
+    for calls in completions:
+        text = calls_text(*calls)
+        feedback = ToolCalls().verify(text, secret).feedback
+        for word in ("findTreasure", "dig", "island", "Tortuga", "depth", "3141"):
+            assert word not in feedback or word in text
+        assert "Tortuga" not in feedback
+
+
+def test_there_is_feedback_exactly_where_the_answer_is_wrong():
+    names = ["login", "search", "open"]
+    arguments = {"login": '{"user": "ada"}', "search": '{"page": 1}', "open": '{"id": "7"}'}
+    for length in (1, 2, 3, 4):
+        for chosen in itertools.product(names, repeat=length):
+            verdict = ToolCalls().verify(calls_text(*((name, arguments[name]) for name in chosen)), OPTIONAL)
+            assert (verdict.feedback is None) == verdict.correct

@@ -1,0 +1,146 @@
+"""The loss of vOPD: reverse KL as a policy gradient, its variance lowered by a control variate.
+
+Shape suffixes: T completion tokens of the batch, V vocabulary, H hidden size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caopd.errors import ConfigError
+from caopd.losses.base import LossOutput, Reduction, SegmentTotal, TokenStreams, TrainingLoss
+from caopd.losses.blocks import ModelOutput
+from caopd.losses.chunked import TokenTerm, chunked_objective, log_probability_of
+from caopd.losses.distillation import segment_totals
+from caopd.losses.divergence import Divergence, divergence_of
+from caopd.losses.importance import LOGGED, ImportanceSampling
+
+
+class VOPDLoss(TrainingLoss):
+    """On-policy distillation with a control variate baseline (vOPD, arXiv 2605.07865).
+
+    x_bt of :class:`TrainingLoss` is -A_t log S(y_t), with A_t = log T(y_t) - log S(y_t) + KL(S_t||T_t) held fixed.
+
+    The reward of a token, log T(y_t) - log S(y_t), has the expectation -KL(S_t||T_t) over y_t ~ S_t: what is subtracted
+    is the reward's own mean. A baseline that does not depend on y_t leaves the expected gradient as it is: that of
+    KL(S_t||T_t), whatever ``baseline_top_k`` is. What that changes is the baseline, hence the variance: the KL over the
+    student's k most likely tokens and one bucket for the rest lies between 0 and the whole KL, so as an estimate of it,
+    it is biased downwards. The value of the loss does not say how far apart student and teacher are; that is logged,
+    over the full vocabulary.
+
+    The expectation is over tokens that the student of now has sampled. After a round's first optimizer step they are
+    no longer, so several steps on one round need ``importance_sampling``.
+
+    Args:
+        baseline_top_k: k of the baseline's KL; None takes the full vocabulary, 0 has no baseline, which is the plain
+            sampled estimator.
+        reduction: How tokens and sequences are averaged.
+        skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
+        chunk_size: Number of tokens whose logits exist at a time.
+        importance_sampling: Correction for samples of another engine or of earlier weights; None for none.
+
+    Raises:
+        ConfigError: A value outside what is described above.
+
+    Example:
+        >>> student = ModelOutput(torch.ones(1, 1), torch.zeros(2, 1, requires_grad=True))
+        >>> teacher = ModelOutput(torch.ones(1, 1), torch.tensor([[0.75], [0.25]]).log())
+        >>> zero, one = torch.tensor([0]), torch.ones(1)
+        >>> tokens = TokenStreams(one, zero.bool(), zero, one, one, 1.0, zero)
+        >>> VOPDLoss()(student, teacher, tokens).loss.backward()
+        >>> student.head_VH.grad.T  # A (S - e_y), A = log 3/2 + (log 2/3 + log 2) / 2
+        tensor([[-0.2747,  0.2747]])
+    """
+
+    signal = "context"
+    logged: tuple[str, ...] = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy")
+
+    def __init__(
+        self,
+        baseline_top_k: int | None = None,
+        reduction: Reduction = "sequence_mean",
+        skip_first_tokens: int = 0,
+        chunk_size: int = 64,
+        importance_sampling: ImportanceSampling | None = None,
+    ) -> None:
+        super().__init__(reduction, skip_first_tokens, chunk_size)
+        if baseline_top_k is not None and baseline_top_k < 0:
+            raise ConfigError(
+                f"Expected `baseline_top_k` to be 0 or larger, or null for all tokens, but got {baseline_top_k}."
+            )
+        self.baseline = None if baseline_top_k == 0 else Divergence("reverse_kl", top_k=baseline_top_k)
+        self.importance_sampling = importance_sampling
+        if importance_sampling is not None:
+            self.logged = (*self.logged, *LOGGED)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def needs_sampled(self) -> bool:
+        """Always: the expectation is over what the student samples, and nobody sampled a revised token."""
+        return True
+
+    def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:
+        """Raise unless the samples come from the distribution that the expectation is over.
+
+        Args:
+            temperature: Of training rollouts.
+            truncated: Whether top-p or top-k leave tokens out.
+            num_steps_per_round: Optimizer steps on the same rollouts.
+
+        Raises:
+            ConfigError: Another temperature than 1, top-p or top-k; several steps without importance sampling.
+        """
+        if temperature != 1 or truncated:
+            raise ConfigError(
+                "Expected VOPDLoss to learn from samples of the student's own distribution, but got temperature "
+                f"{temperature}{' with top_p or top_k' if truncated else ''}: set `data.sampling` to temperature 1, "
+                "top_p 1 and top_k 0, or use DistillationLoss, which takes any completion."
+            )
+        if num_steps_per_round > 1 and self.importance_sampling is None:
+            raise ConfigError(
+                f"Expected one optimizer step a round with VOPDLoss, but got {num_steps_per_round}: after the first, "
+                "rollouts are no longer the student's samples. Raise `trainer.accumulate_grad_batches`, or set "
+                "`model.loss.importance_sampling`."
+            )
+
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
+        """Return -sum_t weight_t A_t log S(y_t).
+
+        Args:
+            student: Hidden states and head of the student.
+            teacher: The same of the teacher.
+            tokens: Targets, weights, segments and the sampler's log-probabilities.
+        """
+        assert teacher is not None
+        weight_T = tokens.weight_T
+        totals: dict[str, SegmentTotal] = {}
+        if self.importance_sampling is not None:
+            weight_T, totals = self.importance_sampling.corrected(student, tokens, self.chunk_size)
+
+        def objective(student_TV: Tensor, teacher_TV: Tensor, rows_T: Tensor, with_gradient: bool) -> TokenTerm:
+            return _term(student_TV, teacher_TV, tokens.target_T[rows_T], self.baseline)
+
+        everywhere_T = torch.arange(len(weight_T), device=weight_T.device)
+        loss, statistics = chunked_objective(
+            student, teacher, weight_T, [(everywhere_T, objective)], tokens.target_T, self.chunk_size
+        )
+        totals |= segment_totals(statistics, tokens.weight_T, tokens.confidence_mask_T)
+        return LossOutput(loss, totals, statistics.teacher_top1_T)
+
+
+def _term(student_TV: Tensor, teacher_TV: Tensor, target_T: Tensor, baseline: Divergence | None) -> TokenTerm:
+    """Return -A log S(y), KL(S||T) and the gradient A (S - e_y) with respect to the student's logits."""
+    kl_T = divergence_of(student_TV, teacher_TV, Divergence("reverse_kl"))
+    logprob_T = log_probability_of(student_TV, target_T)
+    advantage_T = log_probability_of(teacher_TV, target_T) - logprob_T
+    if baseline is not None:
+        whole = baseline.top_k is None
+        advantage_T = advantage_T + (kl_T if whole else divergence_of(student_TV, teacher_TV, baseline))
+    minus_one_T1 = -torch.ones_like(logprob_T).unsqueeze(-1)
+    gradient_TV = student_TV.exp().scatter_add_(-1, target_T.unsqueeze(-1), minus_one_T1)
+    return TokenTerm(-advantage_T * logprob_T, kl_T, gradient_TV.mul_(advantage_T.unsqueeze(-1)))

@@ -1,0 +1,175 @@
+"""What the student learns from: a copy of itself as it was at the start and what becomes of it, or another model.
+
+Shape suffixes: B sequences, L length, T tokens, V vocabulary, H hidden size of the student.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from caopd.errors import ConfigError, ModelError
+from caopd.models.ema import make_teacher, update_teacher
+from caopd.models.language_model import LanguageModel
+from caopd.models.source import ModelSource
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Ids, attention mask and predictor mask of the teacher's sequences, each [B, L]."""
+
+
+class Teacher(ABC):
+    """Where the teacher comes from, and how its distribution follows from it and from the student of now."""
+
+    external: ClassVar[bool] = False
+    """Whether it is another model than the student, which can teach without privileged context."""
+
+    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+        """Return the model behind the teacher, frozen and in evaluation mode: a copy of the student.
+
+        Args:
+            student: As it is in memory, whole.
+            tokenizer: The student's.
+        """
+        return make_teacher(student)
+
+    def max_length(self) -> float:
+        """Return the longest sequence that it takes, tokens; without a limit of its own, infinity."""
+        return math.inf
+
+    @abstractmethod
+    def update(self, copy: LanguageModel, student: LanguageModel) -> None:
+        """Change the copy after an optimizer step, in place.
+
+        Args:
+            copy: The student as it was at the start.
+            student: The student of now.
+        """
+
+    def hidden_and_head(self, copy: LanguageModel, student: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return hidden states and a head whose products are the teacher's logits, without gradients.
+
+        Args:
+            copy: The student as it was at the start.
+            student: The student of now.
+            batch: The sequences as the teacher sees them.
+        """
+        return copy.hidden_and_head(*batch)
+
+
+@dataclass(frozen=True)
+class EMA(Teacher):
+    """The student's moving average: theta_T <- (1 - rate) theta_T + rate theta after every optimizer step.
+
+    Args:
+        rate: In [0, 1]; 0 freezes the teacher, 1 makes it the student.
+
+    Raises:
+        ConfigError: If the rate is not in [0, 1].
+    """
+
+    rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check_rate(self)
+
+    def update(self, copy: LanguageModel, student: LanguageModel) -> None:
+        """Move the copy's weights towards the student's."""
+        update_teacher(copy, student, self.rate)
+
+
+@dataclass(frozen=True)
+class Frozen(Teacher):
+    """The student of the start, for good."""
+
+    def update(self, copy: LanguageModel, student: LanguageModel) -> None:
+        """Leave the copy as it is."""
+
+
+@dataclass(frozen=True)
+class TrustRegion(Teacher):
+    """Logits between those of the start and those of now, both with the teacher's context (SDPO, arXiv 2601.20802).
+
+    With R the student of the start and S that of now, log T = (1 - rate) log R + rate log S + a constant. No gradient
+    flows through S. It takes a second forward pass of the student, and memory for both heads side by side.
+
+    Args:
+        rate: In [0, 1]; 0 freezes the teacher, 1 makes it the student. The default is the paper's rate of its moving
+            average.
+
+    Raises:
+        ConfigError: If the rate is not in [0, 1].
+    """
+
+    rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check_rate(self)
+
+    def update(self, copy: LanguageModel, student: LanguageModel) -> None:
+        """Leave the copy as it is: it is the reference."""
+
+    def hidden_and_head(self, copy: LanguageModel, student: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return scaled states of both models, one behind the other [T, 2 H], and both heads likewise [V, 2 H]."""
+        reference_TH, reference_head_VH = copy.hidden_and_head(*batch)
+        training = student.training
+        hidden_TH, head_VH = student.eval().hidden_and_head(*batch)
+        student.train(training)
+        states = [(1 - self.rate) * reference_TH, self.rate * hidden_TH]
+        return torch.cat(states, dim=1), torch.cat([reference_head_VH, head_VH], dim=1)
+
+
+@dataclass(frozen=True)
+class External(Teacher):
+    """Another model, frozen, with the student's tokenizer; its hidden size and depth may differ.
+
+    Args:
+        source: Which model.
+    """
+
+    source: ModelSource = field(default_factory=ModelSource)
+    external = True
+
+    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+        """Load the model.
+
+        Args:
+            student: Gives the number of rows of the head.
+            tokenizer: The student's, which prompts and completions are encoded with.
+
+        Raises:
+            ModelError: If its tokenizer has another vocabulary, or its head another number of rows.
+        """
+        own = self.source.load_tokenizer()
+        if own.get_vocab() != tokenizer.get_vocab():
+            raise ModelError(
+                f"Expected the teacher {self.source.name_or_path!r} to have the student's tokenizer, but their "
+                f"vocabularies differ ({len(own)} and {len(tokenizer)} tokens): distributions over different tokens "
+                "cannot be compared. Choose `model.teacher.source` from the student's family."
+            )
+        teacher = self.source.load_model(tokenizer)
+        rows = [len(model.hf.get_output_embeddings().weight) for model in (teacher, student)]
+        if rows[0] != rows[1]:
+            raise ModelError(
+                f"Expected the head of the teacher {self.source.name_or_path!r} to have as many rows as the student's, "
+                f"{rows[1]}, but it has {rows[0]}: one of them is padded. Cut the padding of the larger head "
+                "(`resize_token_embeddings` of transformers) and save that model."
+            )
+        return teacher.requires_grad_(False).eval()
+
+    def max_length(self) -> float:
+        """Return the model's."""
+        return self.source.max_length()
+
+    def update(self, copy: LanguageModel, student: LanguageModel) -> None:
+        """Leave the model as it is."""
+
+
+def _check_rate(teacher: EMA | TrustRegion) -> None:
+    if not 0 <= teacher.rate <= 1:
+        raise ConfigError(f"Expected `rate` of {type(teacher).__name__} to be between 0 and 1, but got {teacher.rate}.")

@@ -1,0 +1,143 @@
+"""The rules of the teacher: what it tells, and what a step changes of it."""
+
+import copy
+
+import pytest
+import torch
+
+from caopd.errors import ConfigError, ModelError
+from caopd.models import EMA, External, Frozen, ModelSource, TrustRegion, make_teacher
+from caopd.models.tiny import build_model, build_tokenizer
+
+
+@pytest.fixture
+def pair(policy):
+    """A copy of the embedded model, and a student that has moved away from it."""
+    student, g = copy.deepcopy(policy).train(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=g)
+    return make_teacher(policy), student
+
+
+@pytest.fixture(scope="module")
+def batch():
+    ids_BL = torch.randint(10, 100, (3, 12), generator=torch.Generator().manual_seed(1))
+    mask_BL = torch.arange(12) < torch.tensor([[12], [9], [5]])
+    return ids_BL, mask_BL.long(), mask_BL & (torch.arange(12) > 2)
+
+
+def logits(output):
+    hidden_TH, head_VH = output
+    return hidden_TH.double() @ head_VH.double().T
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.5, 1.0])
+def test_the_trust_regions_logits_lie_between_those_of_reference_and_student(pair, batch, rate):
+    reference, student = pair
+    output = TrustRegion(rate).hidden_and_head(reference, student, batch)
+    old_TV, new_TV = (
+        model.hf(input_ids=batch[0], attention_mask=batch[1]).logits[batch[2]].double()
+        for model in (reference, student)
+    )
+    expected = torch.lerp(old_TV, new_TV, rate)
+    torch.testing.assert_close(logits(output), expected.detach(), rtol=1e-4, atol=1e-4)
+    powers_TV = old_TV.softmax(-1) ** (1 - rate) * new_TV.softmax(-1) ** rate
+    probability_TV = powers_TV / powers_TV.sum(-1, keepdim=True)
+    torch.testing.assert_close(logits(output).softmax(-1), probability_TV.detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_nothing_flows_back_to_the_student_and_its_mode_stays(pair, batch):
+    reference, student = pair
+    for module in student.modules():
+        assert module.training
+    output = TrustRegion(0.5).hidden_and_head(reference, student, batch)
+    assert not any(x.requires_grad for x in output)
+    assert all(module.training for module in student.modules())
+    assert all(parameter.grad is None for parameter in student.parameters())
+
+
+def test_the_students_part_is_that_of_evaluation(pair, batch):
+    reference, student = pair
+    for layer in student.hf.base_model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    first, second = (logits(TrustRegion(0.5).hidden_and_head(reference, student, batch)) for _ in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("teacher", [EMA(0.3), Frozen()], ids=repr)
+def test_other_teachers_are_the_copy_alone(pair, batch, teacher):
+    reference, student = pair
+    for actual, expected in zip(
+        teacher.hidden_and_head(reference, student, batch), reference.hidden_and_head(*batch), strict=True
+    ):
+        assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize(("teacher", "share"), [(EMA(0.25), 0.25), (Frozen(), 0.0), (TrustRegion(0.5), 0.0)], ids=repr)
+def test_a_step_moves_the_moving_average_alone(pair, teacher, share):
+    reference, student = pair
+    before = [parameter.clone() for parameter in reference.parameters()]
+    teacher.update(reference, student)
+    for old, now, new in zip(before, reference.parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(now, old + share * (new.detach() - old), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [EMA, TrustRegion])
+@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
+def test_a_rate_out_of_range_is_refused(kind, rate):
+    with pytest.raises(ConfigError, match=rf"`rate` of {kind.__name__}.*0 and 1.*{rate}"):
+        kind(rate)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Saves a smaller untrained model with the embedded one's tokenizer, changed on request."""
+
+    def build(change=lambda model, tokenizer: None):
+        torch.manual_seed(0)
+        tokenizer = build_tokenizer()
+        model = build_model(tokenizer, width=32, num_layers=1)
+        change(model, tokenizer)
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return ModelSource(name_or_path=str(tmp_path))
+
+    return build
+
+
+def test_another_model_teaches_as_it_is(pair, batch, other, tokenizer):
+    _, student = pair
+    teacher = External(other())
+    model = teacher.make(student, tokenizer)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    before = [parameter.clone() for parameter in model.parameters()]
+    teacher.update(model, student)
+    assert all(map(torch.equal, before, model.parameters()))
+    hidden_TH, head_VH = teacher.hidden_and_head(model, student, batch)
+    assert hidden_TH.shape[1] == 32
+    assert len(head_VH) == len(student.hf.get_output_embeddings().weight)
+    assert teacher.external
+    assert teacher.max_length() == 512
+
+
+def test_a_teacher_with_another_vocabulary_is_refused(pair, other, tokenizer):
+    source = other(lambda model, tokenizer: tokenizer.add_tokens(["<|more|>"]))
+    with pytest.raises(ModelError, match=r"student's tokenizer.*vocabularies differ.*`model.teacher.source`"):
+        External(source).make(pair[1], tokenizer)
+
+
+def test_a_teacher_with_a_padded_head_is_refused(pair, other, tokenizer):
+    rows = len(tokenizer)
+    source = other(lambda model, tokenizer: model.resize_token_embeddings(rows + 8))
+    with pytest.raises(ModelError, match=rf"as many rows as the student's, {rows}, but it has {rows + 8}.*padding"):
+        External(source).make(pair[1], tokenizer)
+
+
+def test_a_copy_has_no_length_of_its_own(pair, tokenizer):
+    for teacher in (EMA(), Frozen(), TrustRegion()):
+        assert teacher.max_length() == float("inf")
+        assert not teacher.external
+        made = teacher.make(pair[1], tokenizer)
+        assert all(map(torch.equal, made.parameters(), pair[1].parameters()))
