@@ -38,6 +38,7 @@ class Facts(NamedTuple):
 
     dtype: torch.dtype
     max_length: int
+    architecture: str
 
 
 class VLLMEngine:
@@ -122,9 +123,8 @@ class VLLMEngine:
 
     def close(self) -> None:
         """End vLLM and forget the policy."""
-        self._policy = self._wanted = self._held = self._facts = None
-        if is_first_process():
-            self._backend.close()
+        self._policy = self._wanted = None
+        self._stop()
 
     def _surely(self, work: Callable[[], T]) -> T:
         """Do collective work with the wanted weights; where vLLM ends meanwhile, start it again and do all anew.
@@ -146,17 +146,18 @@ class VLLMEngine:
                     ) from error
                 self._restarts_left -= 1
                 logger.warning("%s It is started again; %d restarts are left.", error, self._restarts_left)
-                self._held = self._facts = None
-                if is_first_process():
-                    self._backend.close()
+                self._stop()
 
     def _load(self) -> None:
         """Start vLLM where it does not run, and send the wanted weights; a collective operation."""
         policy, wanted = self._policy, self._wanted
         assert policy is not None
         assert wanted is not None
+        architecture = policy.hf.config.to_json_string()
+        if self._facts is not None and self._facts.architecture != architecture:  # an external teacher's
+            self._stop()
         if self._facts is None:
-            self._facts = on_first_process(lambda: self._start_backend(policy))
+            self._facts = on_first_process(lambda: self._start_backend(policy, architecture))
         weights = inference_weights(policy, self._facts.dtype, self._separate_adapters)
         failure: Exception | None = None
         if is_first_process():
@@ -169,9 +170,14 @@ class VLLMEngine:
         on_first_process(lambda: _raise(failure))
         self._held = wanted
 
-    def _start_backend(self, policy: LanguageModel) -> Facts:
+    def _start_backend(self, policy: LanguageModel, architecture: str) -> Facts:
         self._backend.start(policy)
-        return Facts(self._backend.dtype, self._backend.max_length)
+        return Facts(self._backend.dtype, self._backend.max_length, architecture)
+
+    def _stop(self) -> None:
+        self._held = self._facts = None
+        if is_first_process():
+            self._backend.close()
 
     def _draw(self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling) -> list[list[Rollout]]:
         """Draw in process 0 and stamp every completion with the version that vLLM itself names."""

@@ -8,7 +8,8 @@ import torch
 from caopd.confidence import InlineConfidence
 from caopd.encoding import SampleEncoder
 from caopd.errors import RolloutError
-from caopd.models import LoRA, ModelSource
+from caopd.models import LanguageModel, LoRA, ModelSource
+from caopd.models.tiny import build_model
 from caopd.parity import ParityConfig, check_parity
 from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
 from caopd.rollouts.vllm_local import LocalVLLM
@@ -166,6 +167,16 @@ def test_an_untied_head_arrives(start, tokenizer, prompts, tmp_path):
         compare(engine, student, prompts)
         with torch.no_grad():
             student.hf.lm_head.weight *= 1.2
+
+
+def test_a_policy_of_another_architecture_gets_a_vllm_of_its_own(start, policy, tokenizer, prompts):
+    """As an external teacher between two syncs of the student."""
+    torch.manual_seed(0)
+    other = LanguageModel(build_model(tokenizer, width=96, num_layers=2).eval(), policy.stop_token_ids, 0)
+    engine = start()
+    for student in (policy, other, policy):
+        engine.sync(student, 0)
+        compare(engine, student, prompts)
 
 
 def test_a_prompt_that_vllm_would_cut_is_an_error(start, policy, prompts):
