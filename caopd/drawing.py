@@ -12,7 +12,7 @@ from caopd.methods import Method
 from caopd.models import LanguageModel
 from caopd.parity import ParityConfig
 from caopd.rollouts import RolloutRequest, Sampling
-from caopd.rounds import known_teacher_context
+from caopd.rounds import shown_context
 from caopd.seeds import derive_seed
 from caopd.types import Example, VerifiedGroup, VerifiedRollout
 
@@ -76,18 +76,20 @@ class GroupDrawer:
         ]
         return groups, parity
 
-    def _teacher_answers(
-        self,
-        policies: Policies,
-        examples: Sequence[Example],
-        rollouts: Sequence[Sequence[VerifiedRollout]],
-        seeds: Sequence[int],
-    ) -> list[list[str | None]]:
-        """Return the teacher's parsed answers per example, none where nothing asks for them."""
-        num_rollouts = self.estimator.num_teacher_rollouts
-        if num_rollouts == 0 or policies.teacher is None:
-            return [[] for _ in examples]
-        contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
+    def draw_taught(
+        self, policies: Policies, groups: Sequence[VerifiedGroup], seeds: Sequence[int], num_rollouts: int
+    ) -> list[tuple[VerifiedRollout, ...]]:
+        """Return completions of the teacher under each group's context, none where it has none; collective.
+
+        Args:
+            policies: With a teacher.
+            groups: Of this process.
+            seeds: Of their completions.
+            num_rollouts: Completions per group.
+        """
+        assert policies.teacher is not None
+        examples = [group.example for group in groups]
+        contexts = [shown_context(self.method, group) for group in groups]
         # Without a context the teacher still completes the question, and is not listened to: generation is collective.
         prompts = self.encoder.student_prompts(examples)
         known = [
@@ -99,9 +101,22 @@ class GroupDrawer:
         for (index, _, _), prompt in zip(known, taught, strict=True):
             prompts[index] = prompt
         self.completer.sync(policies.teacher, policies.version)
-        requests = [RolloutRequest(p, derive_seed(s, "teacher")) for p, s in zip(prompts, seeds, strict=True)]
-        groups = self.completer.complete(examples, requests, num_rollouts, self.sampling)
-        return [
-            [] if context is None else [verified.verdict.answer for verified in group]
-            for context, group in zip(contexts, groups, strict=True)
-        ]
+        requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        completed = self.completer.complete(examples, requests, num_rollouts, self.sampling)
+        return [() if context is None else group for context, group in zip(contexts, completed, strict=True)]
+
+    def _teacher_answers(
+        self,
+        policies: Policies,
+        examples: Sequence[Example],
+        rollouts: Sequence[tuple[VerifiedRollout, ...]],
+        seeds: Sequence[int],
+    ) -> list[list[str | None]]:
+        """Return the teacher's parsed answers per example, none where nothing asks for them."""
+        num_rollouts = self.estimator.num_teacher_rollouts
+        if num_rollouts == 0 or policies.teacher is None:
+            return [[] for _ in examples]
+        groups = [VerifiedGroup(e, group, mu_hat=None) for e, group in zip(examples, rollouts, strict=True)]
+        own_seeds = [derive_seed(seed, "teacher") for seed in seeds]
+        taught = self.draw_taught(policies, groups, own_seeds, num_rollouts)
+        return [[verified.verdict.answer for verified in group] for group in taught]

@@ -11,12 +11,10 @@ from caopd.methods import Method
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
-    Example,
     StopReason,
     TeacherContext,
     TrainSample,
     VerifiedGroup,
-    VerifiedRollout,
 )
 
 
@@ -56,17 +54,14 @@ class RoundConfig:
         return self.num_prompts_per_round * (self.num_trained_rollouts or self.num_rollouts)
 
 
-def known_teacher_context(
-    method: Method, example: Example, rollouts: Sequence[VerifiedRollout]
-) -> TeacherContext | None:
-    """Return what the teacher of this group sees before mu_hat is known; None if the group offers nothing.
+def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None:
+    """Return the first context that the method shows its teacher for a group; None if the group offers nothing.
 
     Args:
         method: Chooses the context.
-        example: The row.
-        rollouts: The whole group.
+        group: Without mu_hat, the context is the one that is known before it.
     """
-    samples = method.train_samples(VerifiedGroup(example, tuple(rollouts), mu_hat=None))
+    samples = method.train_samples(group)
     return next((sample.context for sample in samples if sample.context is not None), None)
 
 

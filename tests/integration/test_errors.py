@@ -52,6 +52,12 @@ def rows(number=64, **changes):
     return [{**row, "idx": index} for index in range(number)]
 
 
+def test_a_probe_of_a_teacher_without_context(failure):
+    message = failure("--model.method=GRPO", "--data.teacher_probe.every_num_rounds=1", "--data.batch_size=64")
+    assert "data.teacher_probe" in message
+    assert "GRPO" in message
+
+
 def test_an_unknown_key(failure):
     assert "trainer.max_epochz" in failure("--trainer.max_epochz=3")
 

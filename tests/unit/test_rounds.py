@@ -4,7 +4,7 @@ import pytest
 
 from caopd.errors import ConfigError
 from caopd.methods import GRPO, SDFT, SDPO, CaOPD
-from caopd.rounds import RoundConfig, known_teacher_context, method_statistics, round_statistics
+from caopd.rounds import RoundConfig, method_statistics, round_statistics, shown_context
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
@@ -107,7 +107,7 @@ def test_a_round_without_rollouts_says_what_it_can():
 @pytest.mark.parametrize("method", [SDFT(), CaOPD(SDFT())])
 def test_the_known_context_of_a_demonstration(group_of, method):
     rollouts = group_of(EXAMPLE, [("C", False)]).rollouts
-    context = known_teacher_context(method, EXAMPLE, rollouts)
+    context = shown_context(method, VerifiedGroup(EXAMPLE, rollouts, mu_hat=None))
     assert context == TeacherContext("demonstration", "DEMONSTRATION", 1.0)
 
 
@@ -118,5 +118,5 @@ def test_the_known_context_of_a_demonstration(group_of, method):
 )
 def test_the_known_context_of_a_solution_is_one_of_the_group(group_of, method, correct, shown):
     rollouts = group_of(EXAMPLE, [(str(n), c) for n, c in enumerate(correct)]).rollouts
-    context = known_teacher_context(method, EXAMPLE, rollouts)
+    context = shown_context(method, VerifiedGroup(EXAMPLE, rollouts, mu_hat=None))
     assert (None if context is None else context.response) == shown
