@@ -98,10 +98,16 @@ class RolloutDataModule(LightningDataModule):
         self._engine_started = False
         if keep_rounds is not None and keep_rounds < 1:
             raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
-        if round.num_rollouts < method.min_rollouts:
+        for part in (method, self.estimator):
+            if method.min_rollouts and round.smallest_group < part.min_rollouts:
+                raise ConfigError(
+                    f"Expected `num_rollouts` (G) to be at least {part.min_rollouts} for {type(part).__name__}, but "
+                    f"got {round.smallest_group}: a rollout needs the others of its group."
+                )
+        if round.adaptive is not None and self.estimator.num_teacher_rollouts:
             raise ConfigError(
-                f"Expected `num_rollouts` (G) to be at least {method.min_rollouts} for {type(method).__name__}, but "
-                f"got {round.num_rollouts}: a rollout needs the others of its group."
+                "Expected an estimator that judges by verdicts with `data.round.adaptive`, but got "
+                f"{type(self.estimator).__name__}, which knows nothing before the teacher has answered."
             )
 
     def setup(self, stage: str) -> None:
@@ -301,7 +307,7 @@ class RolloutDataModule(LightningDataModule):
             self._encoder(self.sampling),
             self.method,
             self.estimator,
-            self.round.num_rollouts,
+            self.round,
             self.sampling,
             self.parity,
         )

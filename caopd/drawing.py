@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caopd.completer import Completer
+from caopd.distributed import gather_in_order
 from caopd.encoding import SampleEncoder
 from caopd.estimators import Estimator
 from caopd.methods import Method
 from caopd.models import LanguageModel
 from caopd.parity import ParityConfig
 from caopd.rollouts import RolloutRequest, Sampling
-from caopd.rounds import shown_context
+from caopd.rounds import RoundConfig, shown_context
 from caopd.seeds import derive_seed
 from caopd.types import Example, VerifiedGroup, VerifiedRollout
 
@@ -41,7 +42,7 @@ class GroupDrawer:
         encoder: Makes the prompts' ids.
         method: Chooses the teacher's context.
         estimator: Makes mu_hat of verdicts.
-        num_rollouts: G.
+        round: How many rollouts.
         sampling: How rollouts are drawn.
         parity: How closely they are compared with the student.
     """
@@ -50,7 +51,7 @@ class GroupDrawer:
     encoder: SampleEncoder
     method: Method
     estimator: Estimator
-    num_rollouts: int
+    round: RoundConfig
     sampling: Sampling
     parity: ParityConfig
 
@@ -67,14 +68,51 @@ class GroupDrawer:
         prompts = self.encoder.student_prompts(examples)
         self.completer.sync(policies.student, policies.version)
         requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        rollouts = self.completer.complete(examples, requests, self.num_rollouts, self.sampling)
-        parity = self.completer.compare(policies.student, requests, rollouts, self.parity)
+        first = self.completer.complete(examples, requests, self.round.smallest_group, self.sampling)
+        parity = self.completer.compare(policies.student, requests, first, self.parity)
+        rollouts = first if self.round.adaptive is None else self._draw_more(examples, requests, first)
         answers = self._teacher_answers(policies, examples, rollouts, seeds)
         groups = [
-            VerifiedGroup(example, group, self.estimator.estimate([v.verdict for v in group], given))
+            self._group(example, group, given)
             for example, group, given in zip(examples, rollouts, answers, strict=True)
         ]
         return groups, parity
+
+    def _group(
+        self, example: Example, rollouts: tuple[VerifiedRollout, ...], answers: Sequence[str | None]
+    ) -> VerifiedGroup:
+        verdicts = [verified.verdict for verified in rollouts]
+        estimator = self.estimator
+        return VerifiedGroup(
+            example, rollouts, estimator.estimate(verdicts, answers), estimator.estimate_each(verdicts)
+        )
+
+    def _draw_more(
+        self,
+        examples: Sequence[Example],
+        requests: Sequence[RolloutRequest],
+        first: Sequence[tuple[VerifiedRollout, ...]],
+    ) -> list[tuple[VerifiedRollout, ...]]:
+        """Draw further batches for the groups that are not certain enough, until all are or G are drawn."""
+        groups, batch = list(first), self.round.smallest_group
+        for number in range(1, self.round.num_rollouts // batch):
+            unsure = [index for index, group in enumerate(groups) if self._is_unsure(group)]
+            # Generation is collective: every process draws for as many prompts as the one with most, and forgets those
+            # beyond its own.
+            num_drawn = max(gather_in_order([len(unsure)]))
+            if num_drawn == 0:
+                break
+            filler = [index for index in range(len(groups)) if index not in unsure][: num_drawn - len(unsure)]
+            drawn = [*unsure, *filler]
+            seeded = [replace(requests[i], seed=derive_seed(requests[i].seed, "batch", number)) for i in drawn]
+            more = self.completer.complete([examples[i] for i in drawn], seeded, batch, self.sampling)
+            for index, rollouts in zip(unsure, more, strict=False):
+                groups[index] += rollouts
+        return groups
+
+    def _is_unsure(self, group: Sequence[VerifiedRollout]) -> bool:
+        assert self.round.adaptive is not None
+        return self.estimator.deviation([verified.verdict for verified in group]) > self.round.adaptive.max_deviation
 
     def draw_taught(
         self, policies: Policies, groups: Sequence[VerifiedGroup], seeds: Sequence[int], num_rollouts: int

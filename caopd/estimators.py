@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
+from statistics import fmean
 
 from caopd.errors import ConfigError
 from caopd.types import Verdict
@@ -16,9 +18,11 @@ class Estimator(ABC):
 
     Attributes:
         num_teacher_rollouts: Completions that the teacher must draw with its context, per prompt.
+        min_rollouts: Smallest G that it can work with.
     """
 
     num_teacher_rollouts: int = 0
+    min_rollouts: int = 1
 
     @abstractmethod
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float | None:
@@ -28,6 +32,31 @@ class Estimator(ABC):
             verdicts: Of the G rollouts of one prompt.
             teacher_answers: Parsed answers of the teacher's completions, when the estimator asks for them.
         """
+
+    def estimate_each(self, verdicts: Sequence[Verdict]) -> tuple[float, ...]:
+        """Return an estimate of its own for every rollout; nothing where all rollouts share that of the group.
+
+        Args:
+            verdicts: Of the G rollouts of one prompt.
+        """
+        return ()
+
+    def deviation(self, verdicts: Sequence[Verdict]) -> float:
+        """Return how uncertain the success rate is: the standard deviation of its posterior.
+
+        By default that of Beta(k + 1/2, n - k + 1/2), with k of n correct: Jeffreys' prior, which never is certain.
+
+        Args:
+            verdicts: Of the rollouts that are drawn so far.
+
+        Example:
+            >>> from caopd.types import AnswerOutcome
+            >>> round(MonteCarlo().deviation([Verdict(True, "A", AnswerOutcome.PARSED)] * 4), 4)
+            0.1225
+        """
+        size = len(verdicts) + 1
+        mean = (sum(verdict.correct for verdict in verdicts) + 0.5) / size
+        return sqrt(mean * (1 - mean) / (size + 1))
 
     def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
         """Learn from a finished round; the groups are the same in every process.
@@ -62,6 +91,30 @@ class MonteCarlo(Estimator):
         return sum(verdict.correct for verdict in verdicts) / len(verdicts)
 
 
+class LeaveOneOut(MonteCarlo):
+    """Every rollout's estimate is the share of correct ones among the others; the group's is the mean of all.
+
+    Given the prompt, a rollout's target is independent of its own verdict: unbiased, variance mu (1 - mu) / (G - 1).
+    The Monte Carlo target of a correct rollout is above that of a wrong one by 1/G on average.
+
+    Example:
+        >>> from caopd.types import AnswerOutcome
+        >>> right = Verdict(True, "A", AnswerOutcome.PARSED)
+        >>> wrong = Verdict(False, "B", AnswerOutcome.PARSED)
+        >>> LeaveOneOut().estimate_each([right, wrong, wrong, wrong, wrong])
+        (0.0, 0.25, 0.25, 0.25, 0.25)
+    """
+
+    min_rollouts = 2
+
+    def estimate_each(self, verdicts: Sequence[Verdict]) -> tuple[float, ...]:
+        """Return the mean of the other verdicts, per verdict; nothing for a single one."""
+        if len(verdicts) < 2:
+            return ()
+        num_correct = sum(verdict.correct for verdict in verdicts)
+        return tuple((num_correct - verdict.correct) / (len(verdicts) - 1) for verdict in verdicts)
+
+
 @dataclass
 class Shrinkage(Estimator):
     """Posterior mean under a Beta(s m, s (1 - m)) prior: (sum R + s m) / (G + s), m the running mean accuracy.
@@ -88,9 +141,8 @@ class Shrinkage(Estimator):
         return (num_correct + self.strength * prior_mean) / (len(verdicts) + self.strength)
 
     def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
-        """Move the running mean accuracy towards the round's."""
-        verdicts = [verdict for group in groups for verdict in group]
-        accuracy = sum(verdict.correct for verdict in verdicts) / len(verdicts)
+        """Move the running mean accuracy towards the round's, in which every prompt counts alike."""
+        accuracy = fmean(fmean(verdict.correct for verdict in group) for group in groups)
         self._mean = accuracy if self._mean is None else self._mean + self.momentum * (accuracy - self._mean)
 
     def state_dict(self) -> dict[str, float]:
@@ -100,6 +152,91 @@ class Shrinkage(Estimator):
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Restore the running mean."""
         self._mean = state.get("mean")
+
+
+@dataclass
+class EmpiricalBayes(Estimator):
+    """Posterior mean under a prior over success rates that is learned from past rounds.
+
+    The prior is a histogram w over the rates p_j = j / (size - 1), flat before the first round. After a round it moves
+    towards the mean posterior of its groups, one step of expectation-maximisation with step size ``momentum``:
+
+        w_j <- (1 - momentum) w_j + momentum [(1 - floor) mean_groups P(p_j | k, n) + floor / size]
+
+    with P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k). Neither the posterior nor the step depends on why
+    drawing stopped, so both stay right under an adaptive budget. Robbins 1956; online steps as in Cappé and Moulines
+    2009 (arXiv 0712.4273).
+
+    Args:
+        size: Number of rates.
+        momentum: Step size.
+        floor: Share of the flat prior that stays, so that no rate becomes impossible.
+    """
+
+    size: int = 21
+    momentum: float = 0.1
+    floor: float = 0.01
+    _weights: list[float] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.size < 3:
+            raise ConfigError(f"Expected `size` of EmpiricalBayes to be at least 3, but got {self.size}.")
+        for name, share in (("momentum", self.momentum), ("floor", self.floor)):
+            if not 0 < share <= 1:
+                raise ConfigError(f"Expected `{name}` of EmpiricalBayes to be in (0, 1], but got {share}.")
+        self.load_state_dict({})
+
+    def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float:
+        """Return the posterior mean."""
+        return self._expectation(self._posterior(verdicts))
+
+    def deviation(self, verdicts: Sequence[Verdict]) -> float:
+        """Return the posterior's standard deviation."""
+        posterior = self._posterior(verdicts)
+        mean = self._expectation(posterior)
+        return sqrt(sum(weight * (rate - mean) ** 2 for weight, rate in zip(posterior, self._rates, strict=True)))
+
+    def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
+        """Move the prior towards the mean posterior of the round's groups."""
+        posteriors = [self._posterior(group) for group in groups]
+        learned = [
+            (1 - self.floor) * fmean(column) + self.floor / self.size for column in zip(*posteriors, strict=True)
+        ]
+        self._weights = [
+            weight + self.momentum * (new - weight) for weight, new in zip(self._weights, learned, strict=True)
+        ]
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the prior."""
+        return {f"weight_{index}": weight for index, weight in enumerate(self._weights)}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Restore the prior; the flat one where the state holds none.
+
+        Raises:
+            ConfigError: If the state is that of another size or estimator.
+        """
+        if len(state) not in (0, self.size):
+            raise ConfigError(
+                f"Expected the checkpoint's estimator to be EmpiricalBayes of `size` {self.size}, but got a state of "
+                f"{len(state)} values: resume with the `data.estimator` of the run that wrote it."
+            )
+        flat = 1 / self.size
+        self._weights = [state.get(f"weight_{index}", flat) for index in range(self.size)]
+
+    @property
+    def _rates(self) -> list[float]:
+        return [index / (self.size - 1) for index in range(self.size)]
+
+    def _posterior(self, verdicts: Sequence[Verdict]) -> list[float]:
+        num_correct = sum(verdict.correct for verdict in verdicts)
+        num_wrong = len(verdicts) - num_correct
+        joint = [w * p**num_correct * (1 - p) ** num_wrong for w, p in zip(self._weights, self._rates, strict=True)]
+        total = sum(joint)
+        return [weight / total for weight in joint]
+
+    def _expectation(self, posterior: Sequence[float]) -> float:
+        return sum(weight * rate for weight, rate in zip(posterior, self._rates, strict=True))
 
 
 @dataclass

@@ -4,7 +4,7 @@ from fractions import Fraction
 import pytest
 
 from caopd.errors import ConfigError
-from caopd.estimators import MonteCarlo, SelfConsistency, Shrinkage
+from caopd.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
 from caopd.types import AnswerOutcome, Verdict
 
 
@@ -119,12 +119,96 @@ def test_self_consistency_needs_no_verdicts():
     assert SelfConsistency().estimate([right], ["A"]) == SelfConsistency().estimate([wrong], ["A"]) == 1.0
 
 
+@pytest.mark.parametrize("num_rollouts", [2, 3, 5])
+def test_leave_one_out_targets_are_the_means_of_the_others(num_rollouts):
+    for pattern in itertools.product("01", repeat=num_rollouts):
+        for index, target in enumerate(LeaveOneOut().estimate_each(verdicts(pattern))):
+            others = pattern[:index] + pattern[index + 1 :]
+            assert target == pytest.approx(others.count("1") / len(others))
+
+
+def test_leave_one_out_is_unbiased_given_the_rollouts_own_verdict_and_monte_carlo_is_not():
+    """By enumeration; theory: variance mu (1 - mu) / (G - 1), and Monte Carlo is apart by 1/G."""
+    rate, size = 0.3, 5
+    weights = {p: rate ** p.count("1") * (1 - rate) ** p.count("0") for p in itertools.product("01", repeat=size)}
+
+    def mean_given(own, value):
+        chosen = {p: w for p, w in weights.items() if p[0] == own}
+        return sum(w * value(verdicts(p)) for p, w in chosen.items()) / sum(chosen.values())
+
+    def loo(group):
+        return LeaveOneOut().estimate_each(group)[0]
+
+    assert mean_given("1", loo) == pytest.approx(rate)
+    assert mean_given("0", loo) == pytest.approx(rate)
+    variance = sum(w * (loo(verdicts(p)) - rate) ** 2 for p, w in weights.items())
+    assert variance == pytest.approx(rate * (1 - rate) / (size - 1))
+    mc = MonteCarlo().estimate
+    assert mean_given("1", mc) - mean_given("0", mc) == pytest.approx(1 / size)
+
+
+def test_the_deviation_is_that_of_jeffreys_posterior():
+    from scipy.stats import beta
+
+    for size in (1, 4, 7):
+        for correct in range(size + 1):
+            expected = beta(correct + 0.5, size - correct + 0.5).std()
+            assert MonteCarlo().deviation(verdicts("1" * correct + "0" * (size - correct))) == pytest.approx(expected)
+
+
+def test_empirical_bayes_begins_with_the_flat_prior_of_a_grid():
+    """A fine grid's posterior is that of the uniform prior, Beta(k + 1, n - k + 1)."""
+    from scipy.stats import beta
+
+    estimator = EmpiricalBayes(size=2001)
+    for pattern in ("", "0", "110", "1111"):
+        posterior = beta(pattern.count("1") + 1, pattern.count("0") + 1)
+        assert estimator.estimate(verdicts(pattern)) == pytest.approx(posterior.mean(), abs=1e-3)
+        assert estimator.deviation(verdicts(pattern)) == pytest.approx(posterior.std(), abs=1e-3)
+
+
+def test_a_round_moves_the_prior_towards_the_mean_posterior():
+    """Three rates, by Bayes' rule in fractions: groups 1 and 01 under the flat prior on 0, 1/2, 1."""
+    estimator = EmpiricalBayes(size=3, momentum=0.25, floor=0.1)
+    estimator.end_round([verdicts("1"), verdicts("01")])
+    posteriors = [(Fraction(0), Fraction(1, 3), Fraction(2, 3)), (Fraction(0), Fraction(1), Fraction(0))]
+    flat = Fraction(1, 3)
+    for index in range(3):
+        learned = Fraction(9, 10) * sum(p[index] for p in posteriors) / 2 + Fraction(1, 10) * flat
+        expected = Fraction(3, 4) * flat + Fraction(1, 4) * learned
+        assert estimator.state_dict()[f"weight_{index}"] == pytest.approx(float(expected))
+
+
+def test_empirical_bayes_learns_where_success_rates_are():
+    """Prompts of rate 0 or 1 only: after some rounds one rollout says which, and it is nearly certain."""
+    estimator = EmpiricalBayes()
+    for _ in range(100):
+        estimator.end_round([verdicts("1111"), verdicts("0000")])
+    assert estimator.estimate(verdicts("1")) > 0.97
+    assert estimator.estimate(verdicts("0")) < 0.03
+    assert estimator.deviation(verdicts("1")) < 0.1 < EmpiricalBayes().deviation(verdicts("1"))
+
+
+def test_shrinkage_counts_every_prompt_alike():
+    estimator = Shrinkage()
+    estimator.end_round([verdicts("11111111"), verdicts("00")])
+    assert estimator.state_dict() == {"mean": 0.5}
+
+
+def test_a_state_of_another_estimator_is_refused():
+    with pytest.raises(ConfigError, match=r"`size` 21.*1 values"):
+        EmpiricalBayes().load_state_dict({"mean": 0.5})
+
+
 @pytest.mark.parametrize(
     ("build", "said"),
     [
         (lambda: Shrinkage(strength=-1.0), r"`strength`.*0 or larger.*-1\.0"),
         (lambda: Shrinkage(momentum=0.0), r"`momentum`.*\(0, 1\].*0\.0"),
         (lambda: Shrinkage(momentum=1.5), r"`momentum`.*1\.5"),
+        (lambda: EmpiricalBayes(size=2), r"`size`.*at least 3.*2"),
+        (lambda: EmpiricalBayes(momentum=0.0), r"`momentum`.*\(0, 1\].*0\.0"),
+        (lambda: EmpiricalBayes(floor=0.0), r"`floor`.*\(0, 1\].*0\.0"),
         (lambda: SelfConsistency(0), r"`num_teacher_rollouts`.*at least 1.*0"),
     ],
 )
