@@ -198,8 +198,8 @@ def report(record: dict) -> str:
         "rows read: smallest and largest group, largest posterior deviation; batches of 4. Share: rollouts over those "
         f"of {REFERENCE}. Bias: mean over prompts of |E mu_hat - mu|. Theory: mean of mu (1 - mu) / G, the excess "
         "Brier score of the Monte Carlo mean. ECE: of the target against mu, by stated value. Estimators that learn do "
-        f"so in {NUM_ROUNDS} simulated rounds of {NUM_PROMPTS} prompts. Bold: excess Brier score and ECE of at most those of "
-        f"{REFERENCE}, with at most 60 % of its rollouts.",
+        f"so in {NUM_ROUNDS} simulated rounds of {NUM_PROMPTS} prompts. Bold: excess Brier score and ECE of at most "
+        f"those of {REFERENCE}, with at most 60 % of its rollouts.",
     ]
     for name, rows in record["distributions"].items():
         lines += ["", f"## {name}", "", "| policy | rollouts | share | bias | variance | excess Brier | theory | ECE |"]
