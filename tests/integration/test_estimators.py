@@ -42,7 +42,7 @@ ADAPTIVE = {
     "data.round.num_trained_rollouts": 2,
     "data.round.adaptive": "caopd.rounds.AdaptiveBudget",
     "data.round.adaptive.num_rollouts_per_batch": 2,
-    "data.round.adaptive.max_deviation": 0.18,
+    "data.round.adaptive.max_deviation": 0.19,
 }
 
 
@@ -63,7 +63,7 @@ def test_a_group_stops_when_it_is_certain_enough(adaptive):
     for group in rollouts_of(adaptive):
         correct = [verified.verdict.correct for verified in group.rollouts]
         sizes.append(len(correct))
-        narrow = [beta(sum(correct[:n]) + 0.5, n - sum(correct[:n]) + 0.5).std() <= 0.18 for n in (2, 4, 6, 8)]
+        narrow = [beta(sum(correct[:n]) + 0.5, n - sum(correct[:n]) + 0.5).std() <= 0.19 for n in (2, 4, 6, 8)]
         narrow[-1] = True
         assert len(correct) == 2 * (narrow.index(True) + 1)
     assert len(set(sizes)) > 1
@@ -84,6 +84,8 @@ def test_the_first_batch_is_what_a_fixed_budget_draws_and_the_others_differ(adap
 def test_processes_with_unequal_doubts_draw_the_same_round(strategy, adaptive, spawn, tmp_path):
     run = spawn(tmp_path, **ADAPTIVE, **STRATEGIES[strategy], **{"trainer.devices": 2, "data.batch_size": 2})
     found, expected = rollouts_of(run), rollouts_of(adaptive)
+    still_unsure = [[len(group.rollouts) > 2 for group in half] for half in (expected[:8], expected[8:])]
+    assert sum(still_unsure[0]) != sum(still_unsure[1])
     assert [[v.rollout.token_ids for v in group.rollouts] for group in found] == [
         [v.rollout.token_ids for v in group.rollouts] for group in expected
     ]
