@@ -154,29 +154,35 @@ class Shrinkage(Estimator):
         self._mean = state.get("mean")
 
 
+NUM_EM_STEPS = 50
+"""Steps of expectation-maximisation that fit the prior of :class:`EmpiricalBayes`."""
+
+
 @dataclass
 class EmpiricalBayes(Estimator):
     """Posterior mean under a prior over success rates that is learned from past rounds.
 
-    The prior is a histogram w over the rates p_j = j / (size - 1), flat before the first round. After a round it moves
-    towards the mean posterior of its groups, one step of expectation-maximisation with step size ``momentum``:
+    The prior is a histogram w over the rates p_j = j / (size - 1), flat before the first round. After every round it is
+    fitted to all past groups (k of n correct), which fade by 1 - momentum a round, from the flat one in
+    ``NUM_EM_STEPS`` steps of expectation-maximisation:
 
-        w_j <- (1 - momentum) w_j + momentum [(1 - floor) mean_groups P(p_j | k, n) + floor / size]
+        w_j <- mean over groups of P(p_j | k, n),   P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k).
 
-    with P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k). Neither the posterior nor the step depends on why
-    drawing stopped, so both stay right under an adaptive budget. Robbins 1956; online steps as in Cappé and Moulines
-    2009 (arXiv 0712.4273).
+    Neither posterior nor prior depends on why drawing stopped, so both stay right under an adaptive budget. Robbins
+    1956; the fit is Laird's (1978) on a grid, stopped early.
 
     Args:
         size: Number of rates.
-        momentum: Step size.
-        floor: Share of the flat prior that stays, so that no rate becomes impossible.
+        momentum: Share of the past that a round replaces; the first round sets it.
+        floor: Share of the flat prior that is mixed in, so that no rate becomes impossible.
     """
 
     size: int = 21
     momentum: float = 0.1
     floor: float = 0.01
-    _weights: list[float] = field(default_factory=list, init=False)
+    _groups: dict[tuple[int, int], float] = field(default_factory=dict, init=False)
+    """Weight of the past groups with k of n correct."""
+    _prior: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         if self.size < 3:
@@ -184,59 +190,71 @@ class EmpiricalBayes(Estimator):
         for name, share in (("momentum", self.momentum), ("floor", self.floor)):
             if not 0 < share <= 1:
                 raise ConfigError(f"Expected `{name}` of EmpiricalBayes to be in (0, 1], but got {share}.")
-        self.load_state_dict({})
+        self._fit()
 
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float:
         """Return the posterior mean."""
-        return self._expectation(self._posterior(verdicts))
+        return self._expectation(self._posterior(self._prior, *_counts(verdicts)))
 
     def deviation(self, verdicts: Sequence[Verdict]) -> float:
         """Return the posterior's standard deviation."""
-        posterior = self._posterior(verdicts)
+        posterior = self._posterior(self._prior, *_counts(verdicts))
         mean = self._expectation(posterior)
         return sqrt(sum(weight * (rate - mean) ** 2 for weight, rate in zip(posterior, self._rates, strict=True)))
 
     def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
-        """Move the prior towards the mean posterior of the round's groups."""
-        posteriors = [self._posterior(group) for group in groups]
-        learned = [
-            (1 - self.floor) * fmean(column) + self.floor / self.size for column in zip(*posteriors, strict=True)
-        ]
-        self._weights = [
-            weight + self.momentum * (new - weight) for weight, new in zip(self._weights, learned, strict=True)
-        ]
+        """Let past groups fade, add the round's, and fit the prior."""
+        self._groups = {key: weight * (1 - self.momentum) for key, weight in self._groups.items()}
+        for key, number in Counter(map(_counts, groups)).items():
+            self._groups[key] = self._groups.get(key, 0.0) + self.momentum * number / len(groups)
+        self._fit()
 
     def state_dict(self) -> dict[str, float]:
-        """Return the prior."""
-        return {f"weight_{index}": weight for index, weight in enumerate(self._weights)}
+        """Return the weights of past groups."""
+        return {f"{correct}/{size}": weight for (correct, size), weight in self._groups.items()}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Restore the prior; the flat one where the state holds none.
+        """Restore the past groups and the prior.
 
         Raises:
-            ConfigError: If the state is that of another size or estimator.
+            ConfigError: If the state is that of another estimator.
         """
-        if len(state) not in (0, self.size):
+        try:
+            self._groups = {(int(key.split("/")[0]), int(key.split("/")[1])): state[key] for key in state}
+        except (ValueError, IndexError) as error:
             raise ConfigError(
-                f"Expected the checkpoint's estimator to be EmpiricalBayes of `size` {self.size}, but got a state of "
-                f"{len(state)} values: resume with the `data.estimator` of the run that wrote it."
-            )
-        flat = 1 / self.size
-        self._weights = [state.get(f"weight_{index}", flat) for index in range(self.size)]
+                f"Expected the checkpoint's estimator to be EmpiricalBayes, but got a state of {sorted(state)}: resume "
+                "with the `data.estimator` of the run that wrote it."
+            ) from error
+        self._fit()
+
+    def _fit(self) -> None:
+        prior = [1 / self.size] * self.size
+        total = sum(self._groups.values())
+        for _ in range(NUM_EM_STEPS if self._groups else 0):
+            fitted = [0.0] * self.size
+            for key, weight in self._groups.items():
+                for index, share in enumerate(self._posterior(prior, *key)):
+                    fitted[index] += weight / total * share
+            prior = fitted
+        self._prior = [(1 - self.floor) * weight + self.floor / self.size for weight in prior]
 
     @property
     def _rates(self) -> list[float]:
         return [index / (self.size - 1) for index in range(self.size)]
 
-    def _posterior(self, verdicts: Sequence[Verdict]) -> list[float]:
-        num_correct = sum(verdict.correct for verdict in verdicts)
-        num_wrong = len(verdicts) - num_correct
-        joint = [w * p**num_correct * (1 - p) ** num_wrong for w, p in zip(self._weights, self._rates, strict=True)]
+    def _posterior(self, prior: Sequence[float], correct: int, size: int) -> list[float]:
+        joint = [w * p**correct * (1 - p) ** (size - correct) for w, p in zip(prior, self._rates, strict=True)]
         total = sum(joint)
         return [weight / total for weight in joint]
 
     def _expectation(self, posterior: Sequence[float]) -> float:
         return sum(weight * rate for weight, rate in zip(posterior, self._rates, strict=True))
+
+
+def _counts(verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """Return how many are correct, and how many there are."""
+    return sum(verdict.correct for verdict in verdicts), len(verdicts)
 
 
 @dataclass

@@ -167,23 +167,42 @@ def test_empirical_bayes_begins_with_the_flat_prior_of_a_grid():
         assert estimator.deviation(verdicts(pattern)) == pytest.approx(posterior.std(), abs=1e-3)
 
 
-def test_a_round_moves_the_prior_towards_the_mean_posterior():
-    """Three rates, by Bayes' rule in fractions: groups 1 and 01 under the flat prior on 0, 1/2, 1."""
-    estimator = EmpiricalBayes(size=3, momentum=0.25, floor=0.1)
+def test_the_prior_is_nearly_the_most_likely_one():
+    """Against scipy's maximum of the likelihood over all histograms on five rates."""
+    import numpy as np
+    from scipy.optimize import minimize
+
+    groups = ["1111", "1110", "1010", "0000", "1111", "0100", "1111", "0001"]
+    estimator = EmpiricalBayes(size=5, floor=1e-9)
+    estimator.end_round([verdicts(pattern) for pattern in groups])
+    rates = np.linspace(0, 1, 5)
+    likelihood = np.array([rates ** p.count("1") * (1 - rates) ** p.count("0") for p in groups])
+
+    def loss(logits):
+        weights = np.exp(logits - logits.max())
+        return -np.log(likelihood @ (weights / weights.sum())).mean()
+
+    best = minimize(loss, np.zeros(5)).x
+    weights = np.exp(best) / np.exp(best).sum()
+    for pattern in ("", "1", "0", "01", "1111"):
+        posterior = weights * rates ** pattern.count("1") * (1 - rates) ** pattern.count("0")
+        expected = (posterior @ rates) / posterior.sum()
+        assert estimator.estimate(verdicts(pattern)) == pytest.approx(expected, abs=0.02)
+
+
+def test_past_groups_fade_and_the_rounds_count_alike():
+    estimator = EmpiricalBayes(momentum=0.25)
     estimator.end_round([verdicts("1"), verdicts("01")])
-    posteriors = [(Fraction(0), Fraction(1, 3), Fraction(2, 3)), (Fraction(0), Fraction(1), Fraction(0))]
-    flat = Fraction(1, 3)
-    for index in range(3):
-        learned = Fraction(9, 10) * sum(p[index] for p in posteriors) / 2 + Fraction(1, 10) * flat
-        expected = Fraction(3, 4) * flat + Fraction(1, 4) * learned
-        assert estimator.state_dict()[f"weight_{index}"] == pytest.approx(float(expected))
+    estimator.end_round([verdicts("1")])
+    first, second = Fraction(3, 4) * Fraction(1, 4), Fraction(1, 4)
+    expected = {"1/1": float(first / 2 + second), "1/2": float(first / 2)}
+    assert estimator.state_dict() == pytest.approx(expected)
 
 
 def test_empirical_bayes_learns_where_success_rates_are():
-    """Prompts of rate 0 or 1 only: after some rounds one rollout says which, and it is nearly certain."""
+    """Prompts of rate 0 or 1 only: after a round one rollout says which, and it is nearly certain."""
     estimator = EmpiricalBayes()
-    for _ in range(100):
-        estimator.end_round([verdicts("1111"), verdicts("0000")])
+    estimator.end_round([verdicts("1111"), verdicts("0000")])
     assert estimator.estimate(verdicts("1")) > 0.97
     assert estimator.estimate(verdicts("0")) < 0.03
     assert estimator.deviation(verdicts("1")) < 0.1 < EmpiricalBayes().deviation(verdicts("1"))
@@ -196,7 +215,7 @@ def test_shrinkage_counts_every_prompt_alike():
 
 
 def test_a_state_of_another_estimator_is_refused():
-    with pytest.raises(ConfigError, match=r"`size` 21.*1 values"):
+    with pytest.raises(ConfigError, match=r"EmpiricalBayes.*\['mean'\]"):
         EmpiricalBayes().load_state_dict({"mean": 0.5})
 
 
