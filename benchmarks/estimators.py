@@ -59,13 +59,14 @@ class Policy:
 
 FIXED = [
     *(Policy(f"MonteCarlo, G = {size}", MonteCarlo, size, size) for size in (4, 8, 16)),
-    *(Policy(f"{make.__name__}, G = 16", make, 16, 16) for make in (LeaveOneOut, Shrinkage, EmpiricalBayes)),
+    *(Policy(f"{make.__name__}, G = 16", make, 16, 16) for make in (LeaveOneOut, Shrinkage)),
+    *(Policy(f"EmpiricalBayes, G = {size}", EmpiricalBayes, size, size) for size in (4, 8, 12, 16)),
 ]
 REFERENCE = FIXED[2].name
 ADAPTIVE = [
     Policy(f"{make.__name__}, 4 to 16, {deviation}", make, 16, 4, deviation)
     for make in (MonteCarlo, Shrinkage, EmpiricalBayes)
-    for deviation in (0.08, 0.1, 0.12)
+    for deviation in (0.1, 0.12, 0.15)
 ]
 SYNTHETIC: dict[str, Distribution] = {
     "draw task, optimum": {1.0: 0.4, 0.5: 0.3, 1 / 3: 0.2, 0.25: 0.1},
@@ -140,11 +141,13 @@ def targets(estimator: Estimator, size: int, correct: int, probability: float) -
 
 
 QUICKSTART = ["--trainer.enable_progress_bar=false", "--trainer.check_val_every_n_epoch=1000", "--data.keep_rounds=1"]
-ADAPT = ["--data.round.adaptive.num_rollouts_per_batch=4", "--data.round.adaptive.max_deviation=0.1"]
+ADAPT = ["--data.round.adaptive.num_rollouts_per_batch=4", "--data.round.adaptive.max_deviation"]
+LEARNED = ["--data.estimator=EmpiricalBayes"]
 RUNS = {
     "MonteCarlo, G = 16": [],
-    "EmpiricalBayes, 4 to 16, 0.1": ["--data.estimator=EmpiricalBayes", *ADAPT],
-    "MonteCarlo, 4 to 16, 0.1": ADAPT,
+    "EmpiricalBayes, 4 to 16, 0.12": [*LEARNED, ADAPT[0], f"{ADAPT[1]}=0.12"],
+    "EmpiricalBayes, 4 to 16, 0.1": [*LEARNED, ADAPT[0], f"{ADAPT[1]}=0.1"],
+    "MonteCarlo, 4 to 16, 0.1": [ADAPT[0], f"{ADAPT[1]}=0.1"],
     "MonteCarlo, G = 8": ["--data.round.num_rollouts=8"],
 }
 
@@ -162,8 +165,8 @@ def fit(directory: Path, *options: str) -> Path:
     return sorted(directory.rglob("metrics.json"))[-1].parent
 
 
-def embedded(directory: Path, num_rounds: int, seed: int) -> tuple[dict[str, Distribution], list[dict]]:
-    """Return the embedded model's success rates before and after training, and what the runs cost and reached."""
+def training_runs(directory: Path, num_rounds: int, seed: int) -> list[dict]:
+    """Return what training under every budget cost and reached."""
     records = []
     for name, options in RUNS.items():
         run = fit(directory / f"{name}-{seed}", f"--trainer.max_epochs={num_rounds}", f"--data.seed={seed}", *options)
@@ -173,14 +176,18 @@ def embedded(directory: Path, num_rounds: int, seed: int) -> tuple[dict[str, Dis
         final = json.loads((run / "metrics.json").read_text())["final"]
         shown = {key: final[key] for key in ("accuracy", "ece", "brier", "ocg", "auroc")}
         records.append({"name": name, "seed": seed, "rollouts": float(np.mean(drawn)), "drawn": drawn, **shown})
+    return records
+
+
+def embedded_rates(directory: Path, num_rounds: int, seed: int) -> dict[str, Distribution]:
+    """Return the embedded model's success rates before and after training with the reference."""
     (checkpoint,) = (directory / f"{REFERENCE}-{seed}").rglob("*.ckpt")
     many = ["--data.round.num_rollouts=128", "--model.optimizer.lr=0", f"--data.seed={seed}"]
     last = [f"--ckpt_path={checkpoint}", f"--trainer.max_epochs={num_rounds + 1}"]
-    rates = {
+    return {
         "embedded model, before": measured_rates(fit(directory / "before", *many, "--trainer.max_epochs=1")),
         "embedded model, after": measured_rates(fit(directory / "after", *many, *last)),
     }
-    return rates, records
 
 
 def measured_rates(run: Path) -> Distribution:
@@ -232,12 +239,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embedded", type=Path, help="where the embedded model's runs go; without it, none")
     parser.add_argument("--num_rounds", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=21)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22], help="success rates are those of the first")
     arguments = parser.parse_args()
     distributions, runs = dict(SYNTHETIC), []
     if arguments.embedded:
-        rates, runs = embedded(arguments.embedded, arguments.num_rounds, arguments.seed)
-        distributions |= rates
+        for seed in arguments.seeds:
+            runs += training_runs(arguments.embedded, arguments.num_rounds, seed)
+        distributions |= embedded_rates(arguments.embedded, arguments.num_rounds, arguments.seeds[0])
     judged = {name: {p.name: judge(p, rates) for p in [*FIXED, *ADAPTIVE]} for name, rates in distributions.items()}
     record = {
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),

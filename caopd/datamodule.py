@@ -101,8 +101,9 @@ class RolloutDataModule(LightningDataModule):
         for part in (method, self.estimator):
             if method.min_rollouts and round.smallest_group < part.min_rollouts:
                 raise ConfigError(
-                    f"Expected `num_rollouts` (G) to be at least {part.min_rollouts} for {type(part).__name__}, but "
-                    f"got {round.smallest_group}: a rollout needs the others of its group."
+                    "Expected `num_rollouts` (G), or the batch of an adaptive budget, to be at least "
+                    f"{part.min_rollouts} for {type(part).__name__}, but got {round.smallest_group}: a rollout needs "
+                    "the others of its group."
                 )
         if round.adaptive is not None and self.estimator.num_teacher_rollouts:
             raise ConfigError(
