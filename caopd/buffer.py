@@ -55,7 +55,7 @@ def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the datacla
 
 def _group(row: dict[str, Any]) -> VerifiedGroup:
     rollouts = tuple(_verified(verified) for verified in row["rollouts"])
-    return VerifiedGroup(Example(**row["example"]), rollouts, row["mu_hat"])
+    return VerifiedGroup(Example(**row["example"]), rollouts, row["mu_hat"], tuple(row["mu_hats"]))
 
 
 def _verified(row: dict[str, Any]) -> VerifiedRollout:

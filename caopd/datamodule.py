@@ -14,6 +14,7 @@ from caopd.batching import BatchPlan, RoundBatches, prompt_indices, prompt_posit
 from caopd.buffer import load_groups, save_groups
 from caopd.completer import Completer, Verification
 from caopd.confidence import ConfidenceFormat, InlineConfidence
+from caopd.diagnostics import TeacherProbe, optimism_bias, stated_optimism
 from caopd.distributed import gather_in_order
 from caopd.drawing import GroupDrawer, Policies
 from caopd.encoding import SampleEncoder
@@ -28,7 +29,7 @@ from caopd.rollouts import AutoEngine, RolloutEngine, RolloutRequest, Sampling
 from caopd.rounds import RoundConfig, method_statistics, round_statistics
 from caopd.seeds import derive_seed
 from caopd.tasks import Task
-from caopd.types import Example, TrainSample, VerifiedGroup, VerifiedRollout
+from caopd.types import Example, Signal, TrainSample, VerifiedGroup, VerifiedRollout
 
 
 class RolloutDataModule(LightningDataModule):
@@ -48,6 +49,7 @@ class RolloutDataModule(LightningDataModule):
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
         engine: Draws completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
         parity: How closely an engine with weights of its own is compared with the student.
+        teacher_probe: When the teacher's success under its context is measured; by default never.
         evaluation: How held-out prompts are completed.
         template_arguments: Passed to the chat template, for example ``{enable_thinking: false}``.
         keep_rounds: How many rounds' rollouts stay in the run directory; None keeps all.
@@ -65,6 +67,7 @@ class RolloutDataModule(LightningDataModule):
         confidence: ConfidenceFormat | None = None,
         engine: RolloutEngine | Literal["auto"] = "auto",
         parity: ParityConfig = ParityConfig(),
+        teacher_probe: TeacherProbe = TeacherProbe(),
         evaluation: EvaluationConfig = EvaluationConfig(),
         template_arguments: dict[str, Any] | None = None,
         keep_rounds: int | None = 2,
@@ -80,6 +83,7 @@ class RolloutDataModule(LightningDataModule):
         self.confidence = confidence or InlineConfidence()
         self.engine: RolloutEngine = AutoEngine() if engine == "auto" else engine
         self.parity = parity
+        self.teacher_probe = teacher_probe
         self.evaluation = evaluation
         self.template_arguments = template_arguments or {}
         self.keep_rounds = keep_rounds
@@ -88,16 +92,23 @@ class RolloutDataModule(LightningDataModule):
         self.statistics: dict[str, float] = {}
         self._examples: dict[str, Sequence[Example]] = {}
         self._interrupted: dict[str, Any] | None = None
-        self._parity_values: dict[str, float] = {}
+        self._measured: dict[str, float] = {}
         self._number = -1
         self._num_batches = 0
         self._engine_started = False
         if keep_rounds is not None and keep_rounds < 1:
             raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
-        if round.num_rollouts < method.min_rollouts:
+        for part in (method, self.estimator):
+            if method.min_rollouts and round.smallest_group < part.min_rollouts:
+                raise ConfigError(
+                    "Expected `num_rollouts` (G), or the batch of an adaptive budget, to be at least "
+                    f"{part.min_rollouts} for {type(part).__name__}, but got {round.smallest_group}: a rollout needs "
+                    "the others of its group."
+                )
+        if round.adaptive is not None and self.estimator.num_teacher_rollouts:
             raise ConfigError(
-                f"Expected `num_rollouts` (G) to be at least {method.min_rollouts} for {type(method).__name__}, but "
-                f"got {round.num_rollouts}: a rollout needs the others of its group."
+                "Expected an estimator that judges by verdicts with `data.round.adaptive`, but got "
+                f"{type(self.estimator).__name__}, which knows nothing before the teacher has answered."
             )
 
     def setup(self, stage: str) -> None:
@@ -150,13 +161,19 @@ class RolloutDataModule(LightningDataModule):
         self._examples["train"] = examples
 
     def _check_loss(self) -> None:
-        """Raise where the loss cannot be right on what will be drawn, or the estimator asks a teacher that is not."""
+        """Raise where the loss cannot be right on what will be drawn, or a teacher that is not there is asked."""
         loss, sampling = self._model.loss, self.sampling
         loss.check_sampling(sampling.temperature, sampling.top_p < 1 or sampling.top_k > 0, self.steps_per_round)
         if self.estimator.num_teacher_rollouts and not loss.needs_teacher:
             raise ConfigError(
                 f"Expected an estimator that needs no teacher, since {type(loss).__name__} trains without one, but got "
                 f"{type(self.estimator).__name__}: change `data.estimator`."
+            )
+        has_context = loss.needs_teacher and self.method.signal is Signal.CONTEXT
+        if self.teacher_probe.every_num_rounds and not has_context:
+            raise ConfigError(
+                f"Expected a method whose teacher sees a context with `data.teacher_probe`, but got "
+                f"{type(self.method).__name__}: set `data.teacher_probe.every_num_rounds` to 0."
             )
 
     def _check_accumulation(self) -> None:
@@ -201,13 +218,16 @@ class RolloutDataModule(LightningDataModule):
             num_done = interrupted["num_batches_done"]
             if num_done == interrupted["num_batches"]:  # nothing is left of it: its rollouts may be gone
                 return RoundBatches([], num_done)
-            groups, self._parity_values = load_groups(Path(interrupted["file"])), {}
+            groups, self._measured = load_groups(Path(interrupted["file"])), {}
         else:
             groups = self._run_round(number)
         self._keep(number, groups)
         samples = self._train_samples(groups)
         self.statistics = (
-            round_statistics(groups, samples) | method_statistics(groups, self.method) | self._parity_values
+            round_statistics(groups, samples)
+            | method_statistics(groups, self.method)
+            | stated_optimism(groups, self.method)
+            | self._measured
         )
         with self.clock("verify"):
             tokenized = self._encoder(self.sampling).encode(samples)
@@ -269,9 +289,16 @@ class RolloutDataModule(LightningDataModule):
         mine = slice(self._trainer.global_rank * share, (self._trainer.global_rank + 1) * share)
         examples = [self._examples["train"][index] for index in indices[mine]]
         seeds = [derive_seed(self.seed, "rollout", position) for position in positions[mine]]
-        drawn, self._parity_values = self._drawer().draw(self._policies, examples, seeds)
+        drawer, policies = self._drawer(), self._policies
+        drawn, self._measured = drawer.draw(policies, examples, seeds)
+        taught = None
+        if self.teacher_probe.is_due(number):
+            own_seeds = [derive_seed(seed, "probe") for seed in seeds]
+            taught = drawer.draw_taught(policies, drawn, own_seeds, self.teacher_probe.num_rollouts)
         self.engine.rest()
         groups = gather_in_order(drawn)
+        if taught is not None:
+            self._measured |= optimism_bias(groups, gather_in_order(taught))
         self.estimator.end_round([[verified.verdict for verified in group.rollouts] for group in groups])
         return groups
 
@@ -281,7 +308,7 @@ class RolloutDataModule(LightningDataModule):
             self._encoder(self.sampling),
             self.method,
             self.estimator,
-            self.round.num_rollouts,
+            self.round,
             self.sampling,
             self.parity,
         )

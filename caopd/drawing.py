@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caopd.completer import Completer
+from caopd.distributed import gather_in_order
 from caopd.encoding import SampleEncoder
 from caopd.estimators import Estimator
 from caopd.methods import Method
 from caopd.models import LanguageModel
 from caopd.parity import ParityConfig
 from caopd.rollouts import RolloutRequest, Sampling
-from caopd.rounds import known_teacher_context
+from caopd.rounds import RoundConfig, shown_context
 from caopd.seeds import derive_seed
 from caopd.types import Example, VerifiedGroup, VerifiedRollout
 
@@ -41,7 +42,7 @@ class GroupDrawer:
         encoder: Makes the prompts' ids.
         method: Chooses who draws, and the teacher's context.
         estimator: Makes mu_hat of verdicts.
-        num_rollouts: G.
+        round: How many rollouts.
         sampling: How rollouts are drawn.
         parity: How closely they are compared with the student.
     """
@@ -50,7 +51,7 @@ class GroupDrawer:
     encoder: SampleEncoder
     method: Method
     estimator: Estimator
-    num_rollouts: int
+    round: RoundConfig
     sampling: Sampling
     parity: ParityConfig
 
@@ -69,27 +70,66 @@ class GroupDrawer:
         assert policy is not None
         self.completer.sync(policy, policies.version)
         requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        rollouts = self.completer.complete(examples, requests, self.num_rollouts, self.sampling)
-        parity = self.completer.compare(policy, requests, rollouts, self.parity)
+        first = self.completer.complete(examples, requests, self.round.smallest_group, self.sampling)
+        parity = self.completer.compare(policy, requests, first, self.parity)
+        rollouts = first if self.round.adaptive is None else self._draw_more(examples, requests, first)
         answers = self._teacher_answers(policies, examples, rollouts, seeds)
         groups = [
-            VerifiedGroup(example, group, self.estimator.estimate([v.verdict for v in group], given))
+            self._group(example, group, given)
             for example, group, given in zip(examples, rollouts, answers, strict=True)
         ]
         return groups, parity
 
-    def _teacher_answers(
+    def _group(
+        self, example: Example, rollouts: tuple[VerifiedRollout, ...], answers: Sequence[str | None]
+    ) -> VerifiedGroup:
+        verdicts = [verified.verdict for verified in rollouts]
+        estimator = self.estimator
+        return VerifiedGroup(
+            example, rollouts, estimator.estimate(verdicts, answers), estimator.estimate_each(verdicts)
+        )
+
+    def _draw_more(
         self,
-        policies: Policies,
         examples: Sequence[Example],
-        rollouts: Sequence[Sequence[VerifiedRollout]],
-        seeds: Sequence[int],
-    ) -> list[list[str | None]]:
-        """Return the teacher's parsed answers per example, none where nothing asks for them."""
-        num_rollouts = self.estimator.num_teacher_rollouts
-        if num_rollouts == 0 or policies.teacher is None:
-            return [[] for _ in examples]
-        contexts = [known_teacher_context(self.method, e, group) for e, group in zip(examples, rollouts, strict=True)]
+        requests: Sequence[RolloutRequest],
+        first: Sequence[tuple[VerifiedRollout, ...]],
+    ) -> list[tuple[VerifiedRollout, ...]]:
+        """Draw further batches for the groups that are not certain enough, until all are or G are drawn."""
+        groups, batch = list(first), self.round.smallest_group
+        for number in range(1, self.round.num_rollouts // batch):
+            unsure = [index for index, group in enumerate(groups) if self._is_unsure(group)]
+            # Generation is collective: every process draws for as many prompts as the one with most, and forgets those
+            # beyond its own.
+            num_drawn = max(gather_in_order([len(unsure)]))
+            if num_drawn == 0:
+                break
+            filler = [index for index in range(len(groups)) if index not in unsure][: num_drawn - len(unsure)]
+            drawn = [*unsure, *filler]
+            seeded = [replace(requests[i], seed=derive_seed(requests[i].seed, "batch", number)) for i in drawn]
+            more = self.completer.complete([examples[i] for i in drawn], seeded, batch, self.sampling)
+            for index, rollouts in zip(unsure, more, strict=False):
+                groups[index] += rollouts
+        return groups
+
+    def _is_unsure(self, group: Sequence[VerifiedRollout]) -> bool:
+        assert self.round.adaptive is not None
+        return self.estimator.deviation([verified.verdict for verified in group]) > self.round.adaptive.max_deviation
+
+    def draw_taught(
+        self, policies: Policies, groups: Sequence[VerifiedGroup], seeds: Sequence[int], num_rollouts: int
+    ) -> list[tuple[VerifiedRollout, ...]]:
+        """Return completions of the teacher under each group's context, none where it has none; collective.
+
+        Args:
+            policies: With a teacher.
+            groups: Of this process.
+            seeds: Of their completions.
+            num_rollouts: Completions per group.
+        """
+        assert policies.teacher is not None
+        examples = [group.example for group in groups]
+        contexts = [shown_context(self.method, group) for group in groups]
         # Without a context the teacher still completes the question, and is not listened to: generation is collective.
         prompts = self.encoder.student_prompts(examples)
         known = [
@@ -101,9 +141,22 @@ class GroupDrawer:
         for (index, _, _), prompt in zip(known, taught, strict=True):
             prompts[index] = prompt
         self.completer.sync(policies.teacher, policies.version)
-        requests = [RolloutRequest(p, derive_seed(s, "teacher")) for p, s in zip(prompts, seeds, strict=True)]
-        groups = self.completer.complete(examples, requests, num_rollouts, self.sampling)
-        return [
-            [] if context is None else [verified.verdict.answer for verified in group]
-            for context, group in zip(contexts, groups, strict=True)
-        ]
+        requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        completed = self.completer.complete(examples, requests, num_rollouts, self.sampling)
+        return [() if context is None else group for context, group in zip(contexts, completed, strict=True)]
+
+    def _teacher_answers(
+        self,
+        policies: Policies,
+        examples: Sequence[Example],
+        rollouts: Sequence[tuple[VerifiedRollout, ...]],
+        seeds: Sequence[int],
+    ) -> list[list[str | None]]:
+        """Return the teacher's parsed answers per example, none where nothing asks for them."""
+        num_rollouts = self.estimator.num_teacher_rollouts
+        if num_rollouts == 0 or policies.teacher is None:
+            return [[] for _ in examples]
+        groups = [VerifiedGroup(e, group, mu_hat=None) for e, group in zip(examples, rollouts, strict=True)]
+        own_seeds = [derive_seed(seed, "teacher") for seed in seeds]
+        taught = self.draw_taught(policies, groups, own_seeds, num_rollouts)
+        return [[verified.verdict.answer for verified in group] for group in taught]

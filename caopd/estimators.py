@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
+from statistics import fmean
 
 from caopd.errors import ConfigError
 from caopd.types import Verdict
@@ -16,9 +18,11 @@ class Estimator(ABC):
 
     Attributes:
         num_teacher_rollouts: Completions that the teacher must draw with its context, per prompt.
+        min_rollouts: Smallest G that it can work with.
     """
 
     num_teacher_rollouts: int = 0
+    min_rollouts: int = 1
 
     @abstractmethod
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float | None:
@@ -28,6 +32,31 @@ class Estimator(ABC):
             verdicts: Of the G rollouts of one prompt.
             teacher_answers: Parsed answers of the teacher's completions, when the estimator asks for them.
         """
+
+    def estimate_each(self, verdicts: Sequence[Verdict]) -> tuple[float, ...]:
+        """Return an estimate of its own for every rollout; nothing where all rollouts share that of the group.
+
+        Args:
+            verdicts: Of the G rollouts of one prompt.
+        """
+        return ()
+
+    def deviation(self, verdicts: Sequence[Verdict]) -> float:
+        """Return how uncertain the success rate is: the standard deviation of its posterior.
+
+        By default that of Beta(k + 1/2, n - k + 1/2), with k of n correct: Jeffreys' prior, which never is certain.
+
+        Args:
+            verdicts: Of the rollouts that are drawn so far.
+
+        Example:
+            >>> from caopd.types import AnswerOutcome
+            >>> round(MonteCarlo().deviation([Verdict(True, "A", AnswerOutcome.PARSED)] * 4), 4)
+            0.1225
+        """
+        size = len(verdicts) + 1
+        mean = (sum(verdict.correct for verdict in verdicts) + 0.5) / size
+        return sqrt(mean * (1 - mean) / (size + 1))
 
     def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
         """Learn from a finished round; the groups are the same in every process.
@@ -62,6 +91,30 @@ class MonteCarlo(Estimator):
         return sum(verdict.correct for verdict in verdicts) / len(verdicts)
 
 
+class LeaveOneOut(MonteCarlo):
+    """Every rollout's estimate is the share of correct ones among the others; the group's is the mean of all.
+
+    Given the prompt, a rollout's target is independent of its own verdict: unbiased, variance mu (1 - mu) / (G - 1).
+    The Monte Carlo target of a correct rollout is above that of a wrong one by 1/G on average.
+
+    Example:
+        >>> from caopd.types import AnswerOutcome
+        >>> right = Verdict(True, "A", AnswerOutcome.PARSED)
+        >>> wrong = Verdict(False, "B", AnswerOutcome.PARSED)
+        >>> LeaveOneOut().estimate_each([right, wrong, wrong, wrong, wrong])
+        (0.0, 0.25, 0.25, 0.25, 0.25)
+    """
+
+    min_rollouts = 2
+
+    def estimate_each(self, verdicts: Sequence[Verdict]) -> tuple[float, ...]:
+        """Return the mean of the other verdicts, per verdict; nothing for a single one."""
+        if len(verdicts) < 2:
+            return ()
+        num_correct = sum(verdict.correct for verdict in verdicts)
+        return tuple((num_correct - verdict.correct) / (len(verdicts) - 1) for verdict in verdicts)
+
+
 @dataclass
 class Shrinkage(Estimator):
     """Posterior mean under a Beta(s m, s (1 - m)) prior: (sum R + s m) / (G + s), m the running mean accuracy.
@@ -88,9 +141,8 @@ class Shrinkage(Estimator):
         return (num_correct + self.strength * prior_mean) / (len(verdicts) + self.strength)
 
     def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
-        """Move the running mean accuracy towards the round's."""
-        verdicts = [verdict for group in groups for verdict in group]
-        accuracy = sum(verdict.correct for verdict in verdicts) / len(verdicts)
+        """Move the running mean accuracy towards the round's, in which every prompt counts alike."""
+        accuracy = fmean(fmean(verdict.correct for verdict in group) for group in groups)
         self._mean = accuracy if self._mean is None else self._mean + self.momentum * (accuracy - self._mean)
 
     def state_dict(self) -> dict[str, float]:
@@ -100,6 +152,109 @@ class Shrinkage(Estimator):
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Restore the running mean."""
         self._mean = state.get("mean")
+
+
+NUM_EM_STEPS = 50
+"""Steps of expectation-maximisation that fit the prior of :class:`EmpiricalBayes`."""
+
+
+@dataclass
+class EmpiricalBayes(Estimator):
+    """Posterior mean under a prior over success rates that is learned from past rounds.
+
+    The prior is a histogram w over the rates p_j = j / (size - 1), flat before the first round. After every round it is
+    fitted to all past groups (k of n correct), which fade by 1 - momentum a round, from the flat one in
+    ``NUM_EM_STEPS`` steps of expectation-maximisation:
+
+        w_j <- mean over groups of P(p_j | k, n),   P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k).
+
+    Neither posterior nor prior depends on why drawing stopped, so both stay right under an adaptive budget. Robbins
+    1956; the fit is Laird's (1978) on a grid, stopped early.
+
+    Args:
+        size: Number of rates.
+        momentum: Share of the past that a round replaces; the first round sets it.
+        floor: Share of the flat prior that is mixed in, so that no rate becomes impossible.
+    """
+
+    size: int = 21
+    momentum: float = 0.1
+    floor: float = 0.01
+    _groups: dict[tuple[int, int], float] = field(default_factory=dict, init=False)
+    """Weight of the past groups with k of n correct."""
+    _prior: list[float] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.size < 3:
+            raise ConfigError(f"Expected `size` of EmpiricalBayes to be at least 3, but got {self.size}.")
+        for name, share in (("momentum", self.momentum), ("floor", self.floor)):
+            if not 0 < share <= 1:
+                raise ConfigError(f"Expected `{name}` of EmpiricalBayes to be in (0, 1], but got {share}.")
+        self._fit()
+
+    def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float:
+        """Return the posterior mean."""
+        return self._expectation(self._posterior(self._prior, *_counts(verdicts)))
+
+    def deviation(self, verdicts: Sequence[Verdict]) -> float:
+        """Return the posterior's standard deviation."""
+        posterior = self._posterior(self._prior, *_counts(verdicts))
+        mean = self._expectation(posterior)
+        return sqrt(sum(weight * (rate - mean) ** 2 for weight, rate in zip(posterior, self._rates, strict=True)))
+
+    def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
+        """Let past groups fade, add the round's, and fit the prior."""
+        self._groups = {key: weight * (1 - self.momentum) for key, weight in self._groups.items()}
+        for key, number in Counter(map(_counts, groups)).items():
+            self._groups[key] = self._groups.get(key, 0.0) + self.momentum * number / len(groups)
+        self._fit()
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the weights of past groups."""
+        return {f"{correct}/{size}": weight for (correct, size), weight in self._groups.items()}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Restore the past groups and the prior.
+
+        Raises:
+            ConfigError: If the state is that of another estimator.
+        """
+        try:
+            self._groups = {(int(key.split("/")[0]), int(key.split("/")[1])): state[key] for key in state}
+        except (ValueError, IndexError) as error:
+            raise ConfigError(
+                f"Expected the checkpoint's estimator to be EmpiricalBayes, but got a state of {sorted(state)}: resume "
+                "with the `data.estimator` of the run that wrote it."
+            ) from error
+        self._fit()
+
+    def _fit(self) -> None:
+        prior = [1 / self.size] * self.size
+        total = sum(self._groups.values())
+        for _ in range(NUM_EM_STEPS if self._groups else 0):
+            fitted = [0.0] * self.size
+            for key, weight in self._groups.items():
+                for index, share in enumerate(self._posterior(prior, *key)):
+                    fitted[index] += weight / total * share
+            prior = fitted
+        self._prior = [(1 - self.floor) * weight + self.floor / self.size for weight in prior]
+
+    @property
+    def _rates(self) -> list[float]:
+        return [index / (self.size - 1) for index in range(self.size)]
+
+    def _posterior(self, prior: Sequence[float], correct: int, size: int) -> list[float]:
+        joint = [w * p**correct * (1 - p) ** (size - correct) for w, p in zip(prior, self._rates, strict=True)]
+        total = sum(joint)
+        return [weight / total for weight in joint]
+
+    def _expectation(self, posterior: Sequence[float]) -> float:
+        return sum(weight * rate for weight, rate in zip(posterior, self._rates, strict=True))
+
+
+def _counts(verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """Return how many are correct, and how many there are."""
+    return sum(verdict.correct for verdict in verdicts), len(verdicts)
 
 
 @dataclass

@@ -165,11 +165,17 @@ class VerifiedGroup:
         rollouts: All G rollouts, in the order of sampling.
         mu_hat: Empirical confidence: the estimator's estimate of the student's success rate on this prompt; None
             where it could not be estimated.
+        mu_hats: The same per rollout, where the estimator gives each its own; empty where all share ``mu_hat``.
     """
 
     example: Example
     rollouts: tuple[VerifiedRollout, ...]
     mu_hat: float | None
+    mu_hats: tuple[float, ...] = ()
+
+    def mu_hat_of(self, index: int) -> float | None:
+        """Return the empirical confidence that ``rollouts[index]`` is to state."""
+        return self.mu_hats[index] if self.mu_hats else self.mu_hat
 
 
 @dataclass(frozen=True, slots=True)

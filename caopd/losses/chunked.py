@@ -37,6 +37,7 @@ class TokenStatistics(NamedTuple):
         teacher_entropy_T: Entropy of the teacher's distribution, nats.
         teacher_top1_T: The teacher's most likely token id, int64.
         student_logprob_T: The student's log-probability of the target token, nats; ``None`` without targets.
+        teacher_logprob_T: The teacher's, likewise.
     """
 
     divergence_T: Tensor
@@ -44,6 +45,7 @@ class TokenStatistics(NamedTuple):
     teacher_entropy_T: Tensor
     teacher_top1_T: Tensor
     student_logprob_T: Tensor | None
+    teacher_logprob_T: Tensor | None
 
 
 class TokenTerm(NamedTuple):
@@ -101,7 +103,7 @@ def chunked_divergence(
         confidence_mask_T: Boolean, true in the confidence segment.
         reasoning: Divergence outside the confidence segment.
         confidence: Divergence inside it.
-        target_T: Token ids whose log-probability under the student to report, int64.
+        target_T: Token ids whose log-probabilities to report, int64.
         chunk_size: Tokens whose logits exist at a time. A chunk reads and writes the head's whole gradient,
             so larger chunks are faster where matrix products are fast.
 
@@ -192,8 +194,11 @@ def _fill(
     statistics.student_entropy_T[rows_T] = -expectation(student_TV.exp(), student_TV)
     statistics.teacher_entropy_T[rows_T] = -expectation(teacher_TV.exp(), teacher_TV)
     statistics.teacher_top1_T[rows_T] = teacher_TV.argmax(-1)
-    if statistics.student_logprob_T is not None and target_T is not None:
+    if target_T is not None:
+        assert statistics.student_logprob_T is not None
+        assert statistics.teacher_logprob_T is not None
         statistics.student_logprob_T[rows_T] = log_probability_of(student_TV, target_T[rows_T])
+        statistics.teacher_logprob_T[rows_T] = log_probability_of(teacher_TV, target_T[rows_T])
 
 
 def log_probability_of(logprob_TV: Tensor, target_T: Tensor) -> Tensor:
@@ -226,6 +231,7 @@ def _empty_statistics(hidden_TH: Tensor, with_targets: bool) -> TokenStatistics:
         teacher_entropy_T=value_T.clone(),
         teacher_top1_T=value_T.long(),
         student_logprob_T=value_T.clone() if with_targets else None,
+        teacher_logprob_T=value_T.clone() if with_targets else None,
     )
 
 

@@ -14,6 +14,16 @@ from caopd.losses.chunked import TokenStatistics, chunked_divergence
 from caopd.losses.divergence import Divergence, DivergenceName
 from caopd.losses.importance import LOGGED, ImportanceSampling
 
+SEGMENT_TOTALS = (
+    "kl_reasoning",
+    "kl_confidence",
+    "student_entropy",
+    "teacher_entropy",
+    "information_gap",
+    "teacher_log_ratio",
+)
+"""Names of what :func:`segment_totals` sums."""
+
 
 class DistillationLoss(TrainingLoss):
     """Divergence of student and teacher over the completion's tokens (CaOPD, arXiv 2604.16830, eq. 7).
@@ -40,7 +50,7 @@ class DistillationLoss(TrainingLoss):
     """
 
     signal = "context"
-    logged: tuple[str, ...] = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy")
+    logged: tuple[str, ...] = SEGMENT_TOTALS
 
     def __init__(
         self,
@@ -127,12 +137,20 @@ def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mas
 
     Returns:
         ``kl_reasoning`` and ``kl_confidence``, the divergence in either segment (whichever divergence was
-        configured); ``student_entropy`` and ``teacher_entropy``, over both.
+        configured); ``student_entropy`` and ``teacher_entropy``, over both; in the reasoning, ``information_gap``,
+        H(S) - H(T), and with targets ``teacher_log_ratio``, log T - log S of the target.
     """
     counted_T = weight_T != 0
-    return {
-        "kl_reasoning": total_over(statistics.divergence_T, counted_T & ~confidence_mask_T),
+    reasoning_T = counted_T & ~confidence_mask_T
+    gap_T = statistics.student_entropy_T - statistics.teacher_entropy_T
+    totals = {
+        "kl_reasoning": total_over(statistics.divergence_T, reasoning_T),
         "kl_confidence": total_over(statistics.divergence_T, counted_T & confidence_mask_T),
         "student_entropy": total_over(statistics.student_entropy_T, counted_T),
         "teacher_entropy": total_over(statistics.teacher_entropy_T, counted_T),
+        "information_gap": total_over(gap_T, reasoning_T),
     }
+    if statistics.student_logprob_T is not None and statistics.teacher_logprob_T is not None:
+        ratio_T = statistics.teacher_logprob_T - statistics.student_logprob_T
+        totals["teacher_log_ratio"] = total_over(ratio_T, reasoning_T)
+    return totals

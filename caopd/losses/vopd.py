@@ -12,7 +12,7 @@ from caopd.errors import ConfigError
 from caopd.losses.base import LossOutput, Reduction, SegmentTotal, TokenStreams, TrainingLoss
 from caopd.losses.blocks import ModelOutput
 from caopd.losses.chunked import TokenTerm, chunked_objective, log_probability_of
-from caopd.losses.distillation import segment_totals
+from caopd.losses.distillation import SEGMENT_TOTALS, segment_totals
 from caopd.losses.divergence import Divergence, divergence_of
 from caopd.losses.importance import LOGGED, ImportanceSampling
 
@@ -54,7 +54,7 @@ class VOPDLoss(TrainingLoss):
     """
 
     signal = "context"
-    logged: tuple[str, ...] = ("kl_reasoning", "kl_confidence", "student_entropy", "teacher_entropy")
+    logged: tuple[str, ...] = SEGMENT_TOTALS
 
     def __init__(
         self,

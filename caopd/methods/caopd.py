@@ -31,16 +31,9 @@ class CaOPD(Distillation):
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return the backbone's samples with mu_hat in completion and context; weight 0 where it is unknown."""
-        samples = self.backbone.train_samples(group)
-        if group.mu_hat is None:
-            return [replace(sample, weight=0.0) for sample in samples]
         return [
-            replace(
-                sample,
-                confidence=group.mu_hat,
-                context=sample.context and sample.context.with_empirical_confidence(group.mu_hat),
-            )
-            for sample in samples
+            _calibrated(sample, group.mu_hat_of(index))
+            for index, sample in enumerate(self.backbone.train_samples(group))
         ]
 
     def teacher_context(
@@ -57,3 +50,11 @@ class CaOPD(Distillation):
     def check_example(self, example: Example) -> None:
         """Ask the backbone."""
         self.backbone.check_example(example)
+
+
+def _calibrated(sample: TrainSample, mu_hat: float | None) -> TrainSample:
+    """Return the sample with mu_hat in completion and context, or without weight."""
+    if mu_hat is None:
+        return replace(sample, weight=0.0)
+    context = sample.context and sample.context.with_empirical_confidence(mu_hat)
+    return replace(sample, confidence=mu_hat, context=context)

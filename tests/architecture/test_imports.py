@@ -100,7 +100,8 @@ def test_the_reader_of_imports_sees_them():
 
 
 @pytest.mark.parametrize(
-    "room", [*LIGHT_ROOMS, "errors", "rounds", "buffer", "seeds", "phases", "cli", "command_line", "runs"]
+    "room",
+    [*LIGHT_ROOMS, "errors", "rounds", "diagnostics", "buffer", "seeds", "phases", "cli", "command_line", "runs"],
 )
 def test_rules_and_texts_import_nothing_heavy(room):
     modules = in_room(room)
@@ -185,7 +186,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_the_loop_branches_on_no_method():
     """It knows the base class; the one exception is the default of the module's constructor."""
-    for module in ("module", "datamodule", "drawing", "encoding", "batching", "rounds", "tokens"):
+    for module in ("module", "datamodule", "drawing", "encoding", "batching", "rounds", "diagnostics", "tokens"):
         for node in import_nodes(tree_of(f"caopd.{module}"), with_functions=True):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("caopd.methods"):
                 assert {alias.name for alias in node.names} <= {"Method", "CaOPD"}, module

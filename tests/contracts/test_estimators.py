@@ -5,13 +5,19 @@ import json
 
 import pytest
 
-from caopd.estimators import MonteCarlo, SelfConsistency, Shrinkage
+from caopd.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
 from caopd.types import AnswerOutcome, Verdict
 
 
 def learned():
     estimator = Shrinkage(strength=3.0)
     estimator.end_round([[Verdict(True, "A", AnswerOutcome.PARSED)] * 9, [verdict_of("B")]])
+    return estimator
+
+
+def learned_prior():
+    estimator = EmpiricalBayes(momentum=0.5)
+    estimator.end_round([[verdict_of("A")] * 9, [verdict_of("B")] * 2, [verdict_of("A"), verdict_of("B")]])
     return estimator
 
 
@@ -25,6 +31,9 @@ ESTIMATORS = {
     "shrinkage": Shrinkage,
     "shrinkage_learned": learned,
     "shrinkage_without_strength": lambda: Shrinkage(strength=0.0),
+    "leave_one_out": LeaveOneOut,
+    "empirical_bayes": EmpiricalBayes,
+    "empirical_bayes_learned": learned_prior,
     "self_consistency": SelfConsistency,
 }
 every_estimator = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
@@ -45,7 +54,7 @@ def estimates(estimator, group, teacher=TEACHER):
 def test_the_estimate_is_in_range_and_depends_on_no_order(make, group):
     estimator = make()
     values = {estimates(estimator, list(order)) for order in itertools.permutations(group)}
-    assert len(values) == 1
+    assert len(values) == len({estimator.deviation(order) for order in itertools.permutations(group)}) == 1
     (value,) = values
     assert 0 <= value <= 1
 
@@ -59,7 +68,7 @@ def test_one_more_success_never_lowers_the_estimate(make, size):
     assert len(set(values)) == size + 1
 
 
-@pytest.mark.parametrize("make", [MonteCarlo, SelfConsistency])
+@pytest.mark.parametrize("make", [MonteCarlo, LeaveOneOut, SelfConsistency])
 @pytest.mark.parametrize("group", GROUPS)
 def test_shares_are_multiples_of_one_over_g(make, group):
     scaled = estimates(make(), group) * len(group)
@@ -82,3 +91,24 @@ def test_estimating_changes_nothing(make):
     first = [estimates(estimator, group) for group in GROUPS]
     assert [estimates(estimator, group) for group in GROUPS] == first
     assert estimator.state_dict() == before
+
+
+@every_estimator
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "".join(str(v.answer)[0] for v in group))
+def test_an_estimate_per_rollout_has_the_groups_estimate_as_its_mean(make, group):
+    estimator = make()
+    each = estimator.estimate_each(group)
+    if each:
+        assert len(each) == len(group)
+        assert sum(each) / len(each) == pytest.approx(estimates(estimator, group), abs=1e-12)
+
+
+@every_estimator
+def test_many_rollouts_make_any_success_rate_certain(make):
+    estimator = make()
+    for share in (0.0, 0.5, 1.0):
+        sizes = [4, 40, 400]
+        groups = [[verdict_of("A")] * round(n * share) + [verdict_of("B")] * round(n * (1 - share)) for n in sizes]
+        deviations = [estimator.deviation(group) for group in groups]
+        assert deviations == sorted(deviations, reverse=True)
+        assert 0 <= deviations[-1] < 0.03 < deviations[0]

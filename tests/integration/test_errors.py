@@ -52,6 +52,23 @@ def rows(number=64, **changes):
     return [{**row, "idx": index} for index in range(number)]
 
 
+def test_a_probe_of_a_teacher_without_context(failure):
+    message = failure("--model.method=GRPO", "--data.teacher_probe.every_num_rounds=1", "--data.batch_size=64")
+    assert "data.teacher_probe" in message
+    assert "GRPO" in message
+
+
+def test_an_adaptive_budget_that_cannot_be(failure):
+    adaptive = "--data.round.adaptive.num_rollouts_per_batch=4"
+    message = failure(adaptive, "--data.round.num_trained_rollouts=8")
+    assert "data.round.num_trained_rollouts" in message
+    message = failure(adaptive, "--data.estimator=SelfConsistency")
+    assert "data.round.adaptive" in message
+    assert "at least 2 for LeaveOneOut" in failure(
+        "--data.estimator=LeaveOneOut", "--data.round.num_rollouts=1", "--data.batch_size=16"
+    )
+
+
 def test_an_unknown_key(failure):
     assert "trainer.max_epochz" in failure("--trainer.max_epochz=3")
 

@@ -1,6 +1,10 @@
 """Estimators inside a run."""
 
+import pytest
+
 from caopd.buffer import load_groups
+
+from .test_strategies import STRATEGIES
 
 
 def test_self_consistency_asks_the_teacher_with_its_context(fit, tmp_path):
@@ -20,3 +24,69 @@ def test_shrinkage_moves_every_estimate_towards_the_running_mean(fit, tmp_path):
     for prior_mean, round_, correct in zip((0.5, first_mean), groups, shares, strict=True):
         expected = [(number + 4 * prior_mean) / 8 for number in correct]
         assert [round(group.mu_hat, 12) for group in round_] == [round(value, 12) for value in expected]
+
+
+def test_leave_one_out_trains_each_rollout_on_the_others(fit, tmp_path):
+    settings = {"trainer.max_epochs": 1, "data.round.num_trained_rollouts": "null"}
+    run = fit(tmp_path, **settings, **{"data.estimator": "caopd.estimators.LeaveOneOut"})
+    for group in load_groups(run.directory / "rollouts" / "round_00000.jsonl"):
+        correct = [verified.verdict.correct for verified in group.rollouts]
+        expected = [sum(correct[:index] + correct[index + 1 :]) / 3 for index in range(4)]
+        assert list(group.mu_hats) == pytest.approx(expected)
+        assert group.mu_hat == sum(correct) / 4
+
+
+ADAPTIVE = {
+    "trainer.max_epochs": 1,
+    "data.round.num_rollouts": 8,
+    "data.round.num_trained_rollouts": 2,
+    "data.round.adaptive": "caopd.rounds.AdaptiveBudget",
+    "data.round.adaptive.num_rollouts_per_batch": 2,
+    "data.round.adaptive.max_deviation": 0.19,
+}
+
+
+@pytest.fixture(scope="module")
+def adaptive(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("adaptive"), **ADAPTIVE)
+
+
+def rollouts_of(run):
+    return load_groups(run.directory / "rollouts" / "round_00000.jsonl")
+
+
+def test_a_group_stops_when_it_is_certain_enough(adaptive):
+    """The rule again, with scipy: stop at the first multiple of 2 whose Jeffreys posterior is narrow, or at 8."""
+    from scipy.stats import beta
+
+    sizes = []
+    for group in rollouts_of(adaptive):
+        correct = [verified.verdict.correct for verified in group.rollouts]
+        sizes.append(len(correct))
+        narrow = [beta(sum(correct[:n]) + 0.5, n - sum(correct[:n]) + 0.5).std() <= 0.19 for n in (2, 4, 6, 8)]
+        narrow[-1] = True
+        assert len(correct) == 2 * (narrow.index(True) + 1)
+    assert len(set(sizes)) > 1
+    assert adaptive.scalars("rollout/num_rollouts") == [pytest.approx(sum(sizes) / len(sizes))]
+
+
+def test_the_first_batch_is_what_a_fixed_budget_draws_and_the_others_differ(adaptive, fit, tmp_path):
+    fixed = fit(tmp_path, **{"trainer.max_epochs": 1, "data.round.num_rollouts": 2})
+    batches = []
+    for group, expected in zip(rollouts_of(adaptive), rollouts_of(fixed), strict=True):
+        assert group.rollouts[:2] == expected.rollouts
+        ids = [verified.rollout.token_ids for verified in group.rollouts]
+        batches += [(ids[:2], ids[start : start + 2]) for start in range(2, len(ids), 2)]
+    assert any(first != later for first, later in batches)
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_processes_with_unequal_doubts_draw_the_same_round(strategy, adaptive, spawn, tmp_path):
+    run = spawn(tmp_path, **ADAPTIVE, **STRATEGIES[strategy], **{"trainer.devices": 2, "data.batch_size": 2})
+    found, expected = rollouts_of(run), rollouts_of(adaptive)
+    still_unsure = [[len(group.rollouts) > 2 for group in half] for half in (expected[:8], expected[8:])]
+    assert sum(still_unsure[0]) != sum(still_unsure[1])
+    assert [[v.rollout.token_ids for v in group.rollouts] for group in found] == [
+        [v.rollout.token_ids for v in group.rollouts] for group in expected
+    ]
+    assert [group.mu_hat for group in found] == [group.mu_hat for group in expected]

@@ -67,6 +67,22 @@ def test_other_methods_resume_within_a_round_too(method, fit, within, tmp_path):
     assert_resumes(3, settings, fit(tmp_path / "whole", within, **settings), fit, within, tmp_path / "resumed")
 
 
+ESTIMATORS = {
+    "LeaveOneOut": {},
+    "EmpiricalBayes": {
+        "data.round.num_rollouts": 8,
+        "data.round.adaptive.num_rollouts_per_batch": 4,
+        "data.round.adaptive.max_deviation": 0.15,
+    },
+}
+
+
+@pytest.mark.parametrize("estimator", list(ESTIMATORS))
+def test_estimates_per_rollout_and_unequal_groups_resume_within_a_round(estimator, fit, within, tmp_path):
+    settings = {**SETTINGS, "data.estimator": estimator, **ESTIMATORS[estimator]}
+    assert_resumes(3, settings, fit(tmp_path / "whole", within, **settings), fit, within, tmp_path / "resumed")
+
+
 def test_initial_metrics_survive_a_resume(uninterrupted, fit, within, tmp_path):
     resumed = fit(tmp_path, within, ckpt_path=uninterrupted.checkpoint_file("step4"), **SETTINGS)
     assert (resumed.directory / "metrics.json").read_text() == (uninterrupted.directory / "metrics.json").read_text()

@@ -35,6 +35,7 @@ GROUPS = [
             rollout("\x00😀\ud83d\x85\u2029", StopReason.LENGTH, RIGHT, MISSING, (-0.0, -123.456e-30)),
         ),
         mu_hat=1 / 3,
+        mu_hats=(1 / 3, 0.0),
     ),
     VerifiedGroup(
         Example("2", "", ""),

@@ -4,7 +4,7 @@ import pytest
 
 from caopd.errors import ConfigError
 from caopd.methods import GRPO, SDFT, SDPO, CaOPD
-from caopd.rounds import RoundConfig, known_teacher_context, method_statistics, round_statistics
+from caopd.rounds import AdaptiveBudget, RoundConfig, method_statistics, round_statistics, shown_context
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
@@ -30,11 +30,27 @@ EXAMPLE = Example("1", "Q", "B", demonstration="DEMONSTRATION")
         ({"num_rollouts": 0}, r"`num_rollouts`.*at least 1.*0"),
         ({"num_rollouts": 4, "num_trained_rollouts": 5}, r"`num_trained_rollouts`.*between 1.*4.*5"),
         ({"num_trained_rollouts": 0}, r"`num_trained_rollouts`.*0"),
+        ({"adaptive": AdaptiveBudget(4)}, r"`num_trained_rollouts`.*smallest group.*= 4.*None"),
+        ({"adaptive": AdaptiveBudget(4), "num_trained_rollouts": 5}, r"`num_trained_rollouts`.*= 4.*5"),
+        ({"adaptive": AdaptiveBudget(3), "num_trained_rollouts": 1}, r"= 8 to be a multiple.*3"),
+        ({"adaptive": AdaptiveBudget(16), "num_trained_rollouts": 1}, r"= 8 to be a multiple.*16"),
     ],
 )
 def test_impossible_sizes_are_refused(arguments, said):
     with pytest.raises(ConfigError, match=said):
         RoundConfig(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [(0, 0.1), (4, 0.0), (4, 0.5)])
+def test_an_impossible_budget_is_refused(arguments):
+    with pytest.raises(ConfigError, match=r"`max_deviation`.*\(0, 0\.5\).*data\.round\.adaptive"):
+        AdaptiveBudget(*arguments)
+
+
+def test_an_adaptive_round_has_as_many_samples_as_any():
+    config = RoundConfig(12, 16, 2, AdaptiveBudget(4))
+    assert (config.num_samples, config.smallest_group) == (24, 4)
+    assert RoundConfig(12, 16).smallest_group == 16
 
 
 @pytest.mark.parametrize(("trained", "expected"), [(None, 96), (1, 12), (8, 96), (3, 36)])
@@ -75,6 +91,7 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "missing_segment": 0.25,
             "answer_parse_rate": 0.5,
             "truncated": 0.25,
+            "num_rollouts": 4.0,
             "num_tokens": 72.0,
             "num_tokens_mean": 6.0,
             "without_weight": 0.25,
@@ -82,6 +99,14 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "mu_hat": 0.5,
         }
     )
+
+
+def test_unsure_prompts_do_not_count_for_more():
+    """The second group drew four more, all wrong: shares are over the first four of either, tokens over all."""
+    groups = [VerifiedGroup(EXAMPLE, tuple(r), 0.5) for r in (ROLLOUTS, ROLLOUTS + ROLLOUTS[2:] * 2)]
+    statistics = round_statistics(groups, [TrainSample(EXAMPLE, ROLLOUTS[0], None)])
+    assert (statistics["accuracy"], statistics["truncated"]) == (0.5, 0.25)
+    assert (statistics["num_rollouts"], statistics["num_tokens"]) == (6.0, 24 + 24 + 28)
 
 
 def test_what_nothing_is_known_of_is_absent_and_not_zero():
@@ -107,7 +132,7 @@ def test_a_round_without_rollouts_says_what_it_can():
 @pytest.mark.parametrize("method", [SDFT(), CaOPD(SDFT())])
 def test_the_known_context_of_a_demonstration(group_of, method):
     rollouts = group_of(EXAMPLE, [("C", False)]).rollouts
-    context = known_teacher_context(method, EXAMPLE, rollouts)
+    context = shown_context(method, VerifiedGroup(EXAMPLE, rollouts, mu_hat=None))
     assert context == TeacherContext("demonstration", "DEMONSTRATION", 1.0)
 
 
@@ -118,5 +143,5 @@ def test_the_known_context_of_a_demonstration(group_of, method):
 )
 def test_the_known_context_of_a_solution_is_one_of_the_group(group_of, method, correct, shown):
     rollouts = group_of(EXAMPLE, [(str(n), c) for n, c in enumerate(correct)]).rollouts
-    context = known_teacher_context(method, EXAMPLE, rollouts)
+    context = shown_context(method, VerifiedGroup(EXAMPLE, rollouts, mu_hat=None))
     assert (None if context is None else context.response) == shown

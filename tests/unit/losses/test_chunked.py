@@ -76,8 +76,9 @@ def test_equals_dense_in_value_and_gradients(pair, chunk_size):
     torch.testing.assert_close(statistics.student_entropy_T, entropy[0], **close)
     torch.testing.assert_close(statistics.teacher_entropy_T, entropy[1], **close)
     assert statistics.teacher_top1_T.tolist() == [row.index(max(row)) for row in teacher.tolist()]
-    logprob = torch.distributions.Categorical(logits=student).log_prob(case.target)
-    torch.testing.assert_close(statistics.student_logprob_T, logprob, **close)
+    logprob = torch.distributions.Categorical(logits=torch.stack([student, teacher])).log_prob(case.target)
+    torch.testing.assert_close(statistics.student_logprob_T, logprob[0], **close)
+    torch.testing.assert_close(statistics.teacher_logprob_T, logprob[1], **close)
     assert not any(x.requires_grad for x in statistics)
 
 
@@ -191,7 +192,7 @@ def test_no_tokens():
     case = make_case(tokens=0)
     loss, statistics = case.chunked(REVERSE, FORWARD)
     assert loss.item() == 0.0
-    assert [len(x) for x in statistics] == [0] * 5
+    assert [len(x) for x in statistics] == [0] * 6
     hidden, head = gradients(loss, case)
     assert hidden.shape == (0, 5)
     assert not head.any()

@@ -39,6 +39,14 @@ def test_without_an_estimate_nothing_has_weight(group_of, backbone):
     assert [sample.confidence for sample in samples] == [None, None, None]
 
 
+@every_backbone
+def test_a_rollout_with_an_estimate_of_its_own_states_that(group_of, backbone):
+    group = replace(group_of(EXAMPLE, ROLLOUTS, mu_hat=1 / 3), mu_hats=(0.0, 0.5, 0.25))
+    samples = CaOPD(backbone).train_samples(group)
+    assert [sample.confidence for sample in samples] == [0.0, 0.5, 0.25]
+    assert all(sample.context.confidence == sample.confidence for sample in samples if sample.context)
+
+
 def test_the_paper_default_is_on_sdft():
     assert CaOPD().backbone == SDFT()
 
