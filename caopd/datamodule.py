@@ -219,6 +219,7 @@ class RolloutDataModule(LightningDataModule):
             if num_done == interrupted["num_batches"]:  # nothing is left of it: its rollouts may be gone
                 return RoundBatches([], num_done)
             groups, self._measured = load_groups(Path(interrupted["file"])), {}
+            self.engine.rest()
         else:
             groups = self._run_round(number)
         self._keep(number, groups)

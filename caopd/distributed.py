@@ -1,6 +1,16 @@
-"""The collective operations that rollouts need."""
+"""The collective operations that rollouts need, in a process group of their own.
 
-from collections.abc import Callable, Sequence
+Their own, because Lightning's handler of SIGTERM and its strategies use the trainer's: a message of one must not pair
+with one of the other. And because the others wait here while process 0 draws, which may take long.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
 from typing import TypeVar
 
 from torch import distributed
@@ -8,6 +18,10 @@ from torch import distributed
 from caopd.errors import CaopdError, RolloutError
 
 T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)
+_groups: dict[int, distributed.ProcessGroup] = {}
+"""Ours, by the identity of the trainer's."""
 
 
 def is_distributed() -> bool:
@@ -34,7 +48,8 @@ def gather_in_order(mine: Sequence[T]) -> list[T]:
     if not is_distributed():
         return list(mine)
     shares: list[Sequence[T]] = [[] for _ in range(distributed.get_world_size())]
-    distributed.all_gather_object(shares, list(mine))
+    with _sigterm_waits():
+        distributed.all_gather_object(shares, list(mine), group=_group())
     return [item for share in shares for item in share]
 
 
@@ -50,18 +65,47 @@ def on_first_process(function: Callable[[], T]) -> T:
     if not is_distributed():
         return function()
     outcome: list[tuple[T | None, CaopdError | None]] = [(None, None)]
-    failure: Exception | None = None
-    if is_first_process():
-        try:
-            outcome = [(function(), None)]
-        except Exception as error:
-            failure = error
-            own = error if isinstance(error, CaopdError) else RolloutError(f"{type(error).__name__}: {error}")
-            outcome = [(None, own)]
-    distributed.broadcast_object_list(outcome, src=0)
+    failure: BaseException | None = None
+    with _sigterm_waits():
+        if is_first_process():
+            try:
+                outcome = [(function(), None)]
+            except BaseException as error:  # Ctrl-C too: the others must not wait for ever
+                failure = error
+                own = error if isinstance(error, CaopdError) else RolloutError(f"{type(error).__name__}: {error}")
+                outcome = [(None, own)]
+        distributed.broadcast_object_list(outcome, src=0, group=_group())
     if failure is not None:
         raise failure
     result, error_there = outcome[0]
     if error_there is not None:
         raise error_there
     return result  # type: ignore[return-value]  # process 0 returned it
+
+
+def _group() -> distributed.ProcessGroup:
+    key = id(distributed.group.WORLD)
+    if key not in _groups:
+        _groups.clear()
+        _groups[key] = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+    return _groups[key]
+
+
+@contextmanager
+def _sigterm_waits() -> Iterator[None]:
+    """Put SIGTERM off to the end of the body: its handler may communicate, and must not do so in the middle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    handler = signal.signal(signal.SIGTERM, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        if received:
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -69,7 +69,7 @@ def check_parity(
     differences = gather_in_order(
         [_difference_T(policy, *pair) for pair in _chosen(prompts, groups, config.num_rollouts)]
     )
-    worst = max(float(difference_T.mean()) for difference_T in differences)
+    worst = float(torch.stack([difference_T.mean() for difference_T in differences]).max())  # NaN stays NaN
     every_T = torch.cat(differences)
     limit = rounding if config.limit is None else config.limit
     if not worst <= limit:

@@ -18,8 +18,8 @@ Fingerprint = tuple[tuple[int, int], ...]
 def fingerprint(policy: LanguageModel) -> Fingerprint:
     """Return what changes with every change of the weights in place or of the weights' identity.
 
-    Autograd counts the in-place changes of every tensor (an optimizer's step, a loaded checkpoint). Only writes through
-    ``Tensor.data`` escape it; nothing here writes that way, and the parity guard would see them.
+    Autograd counts the in-place changes of a tensor: an optimizer's step, a loaded checkpoint. Writes through
+    ``Tensor.data`` and fused optimizers escape it, so it stands beside the number of optimizer steps, never alone.
 
     Args:
         policy: The model whose weights are watched.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,10 +31,12 @@ class VLLMChild:
     Args:
         log: What the child prints.
         environment: Variables to set for it.
+        timeout_seconds: Longest call; then the child is taken for stuck.
     """
 
-    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str], timeout_seconds: float) -> None:
         self._log = log
+        self._timeout_seconds = timeout_seconds
         self._busy = False
         self._connection, theirs = Pipe()
         inherited = {name: value for name, value in os.environ.items() if name not in _OF_THE_TRAINER}
@@ -58,14 +61,22 @@ class VLLMChild:
 
         Raises:
             CaopdError: What the method raised.
-            EngineDiedError: If the child has ended.
+            EngineDiedError: If the child has ended, is stuck, or still owes the answer to an interrupted call.
         """
+        if self._busy:
+            raise EngineDiedError("A call of vLLM was interrupted, and its answer is not this one's.")
+        end = time.monotonic() + self._timeout_seconds
         try:
             self._busy = True
             self._connection.send((method, arguments))
             while not self._connection.poll(_WATCH_SECONDS):
                 if self._process.poll() is not None:
                     raise EOFError
+                if time.monotonic() > end:
+                    raise EngineDiedError(
+                        f"vLLM did not answer `{method}` within {self._timeout_seconds:.0f} s (`timeout_seconds` of "
+                        "the engine's options)."
+                    )
             result, error = self._connection.recv()
             self._busy = False
         except (EOFError, OSError) as ended:

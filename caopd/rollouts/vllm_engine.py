@@ -118,8 +118,11 @@ class VLLMEngine:
 
     def rest(self) -> None:
         """Let vLLM give back its memory; the next :meth:`sync` sends all weights."""
-        on_first_process(self._backend.rest)
         self._held = None
+        try:
+            on_first_process(self._backend.rest)
+        except EngineDiedError:  # the next sync starts another one
+            self._stop()
 
     def close(self) -> None:
         """End vLLM and forget the policy."""
@@ -153,7 +156,7 @@ class VLLMEngine:
         policy, wanted = self._policy, self._wanted
         assert policy is not None
         assert wanted is not None
-        architecture = policy.hf.config.to_json_string()
+        architecture = f"{policy.hf.config.to_json_string()} LoRA rank: {policy.lora_rank}"
         if self._facts is not None and self._facts.architecture != architecture:  # an external teacher's
             self._stop()
         if self._facts is None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -15,16 +15,29 @@ from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
 
 MAX_PART_BYTES = 2 * 2**30
-"""Weights go in parts of this size, so that no more of them are held twice at once."""
+"""Weights go in parts of this size."""
+_IN_MEMORY = Path("/dev/shm")
 
 
-def memory_directory() -> str:
-    """Return a folder in memory where there is one, else the folder of temporary files."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else tempfile.gettempdir()
+class Written(NamedTuple):
+    """A folder of weights, and how many it holds."""
+
+    directory: Path
+    num_weights: int
+
+
+def roomy_directory(num_bytes: int) -> str:
+    """Return a folder in memory that has room for so many bytes, else the folder of temporary files.
+
+    Args:
+        num_bytes: Of the weights. Containers often have a small folder in memory.
+    """
+    in_memory = _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 1.1 * num_bytes
+    return str(_IN_MEMORY) if in_memory else tempfile.gettempdir()
 
 
 @contextmanager
-def written(weights: Iterable[tuple[str, Tensor]], parent: str) -> Iterator[Path]:
+def written(weights: Iterable[tuple[str, Tensor]], parent: str) -> Iterator[Written]:
     """Write weights into a new folder that is removed at the end.
 
     Args:
@@ -32,12 +45,15 @@ def written(weights: Iterable[tuple[str, Tensor]], parent: str) -> Iterator[Path
         parent: Where the folder is made.
     """
     directory = Path(tempfile.mkdtemp(prefix="caopd-weights-", dir=parent))
+    directory.chmod(0o755)  # a server may run as somebody else
+    num_weights = 0
     try:
         # A file holds no two names of one memory: a tied head is copied, as are views.
         copies = ((name, tensor.cpu().contiguous().clone()) for name, tensor in weights)
         for number, part in enumerate(_parts(copies)):
             save_file(part, directory / f"{number:05d}.safetensors")
-        yield directory
+            num_weights += len(part)
+        yield Written(directory, num_weights)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

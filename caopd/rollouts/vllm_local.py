@@ -23,13 +23,14 @@ from caopd.models.weights import is_adapter
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.vllm_base import sampling_arguments
 from caopd.rollouts.vllm_child import VLLMChild
-from caopd.rollouts.vllm_files import handles, memory_directory, written
+from caopd.rollouts.vllm_files import handles, roomy_directory, written
 from caopd.rollouts.vllm_options import VLLMOptions
-from caopd.vllm_host.host import Adapter, Drawn, VLLMHost
+from caopd.vllm_host.host import Adapter, Drawn, VLLMHost, Weights
 
 _GIB = 2**30
 _CPU_CACHE_GIB = 2.0
-_SMALLEST_LORA_RANK = 8
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM reserves room for."""
 _ADAPTER_FILE = "adapter_model.safetensors"
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 _DEFAULTS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
@@ -60,7 +61,7 @@ class LocalVLLM:
         self._child: VLLMChild | None = None
         self._call: Callable[..., Any] | None = None
         self._adapter: Adapter | None = None
-        self._base_is_there = False
+        self._base_of: LanguageModel | None = None
         self._directory: Path | None = None
 
     def start(self, policy: LanguageModel) -> None:
@@ -71,6 +72,7 @@ class LocalVLLM:
                 "here, and vLLM's own process group would break theirs. Set `mode: child`."
             )
         self._on_gpu = policy.device.type == "cuda"
+        self._on_first_gpu = self._on_gpu and policy.device.index in (None, 0)
         self._dtype = policy.dtype if self.options.dtype == "auto" else getattr(torch, self.options.dtype)
         self._directory = Path(tempfile.mkdtemp(prefix="caopd-vllm-"))
         policy.hf.config.save_pretrained(self._directory)
@@ -79,7 +81,7 @@ class LocalVLLM:
             os.environ.update(environment)
             self._call = _caller(self._host())
         else:
-            self._child = VLLMChild(self._directory / "vllm.log", environment)
+            self._child = VLLMChild(self._directory / "vllm.log", environment, self.options.timeout_seconds)
             self._call = self._child.call
         with _own_state(self.in_process):
             self._max_length = int(self._do("start", str(self._directory), self._arguments(policy)))
@@ -103,7 +105,7 @@ class LocalVLLM:
         if self._by_handles:
             arguments["weight_transfer_config"] = {"backend": "ipc"}
         if options.lora == "adapter" and policy.lora_rank is not None:
-            arguments |= {"enable_lora": True, "max_lora_rank": max(policy.lora_rank, _SMALLEST_LORA_RANK)}
+            arguments |= {"enable_lora": True, "max_lora_rank": min(r for r in _LORA_RANKS if r >= policy.lora_rank)}
         return arguments | options.arguments
 
     @property
@@ -112,7 +114,8 @@ class LocalVLLM:
 
     @property
     def _by_handles(self) -> bool:
-        possible = self._on_gpu and self.options.tensor_parallel_size == 1
+        # A process cannot open its own handles, and vLLM starts on the first GPU.
+        possible = self._on_first_gpu and self.options.tensor_parallel_size == 1 and not self.in_process
         return self.options.transfer == "handles" or (self.options.transfer == "auto" and possible)
 
     @property
@@ -129,7 +132,7 @@ class LocalVLLM:
         """Take over weights through files in memory; the base under an adapter is sent once."""
         adapter: dict[str, Tensor] = {}
         rest = _without_adapter(weights, adapter)
-        if self._base_is_there:
+        if self._base_of is policy:
             deque(rest, maxlen=0)
             self._do("take", None, self._written_adapter(policy, adapter), version)
             return
@@ -139,9 +142,10 @@ class LocalVLLM:
                 self._do("take_handles", update)
             self._do("take", None, self._written_adapter(policy, adapter), version)
         else:
-            with written(rest, memory_directory()) as directory:
-                self._do("take", str(directory), self._written_adapter(policy, adapter), version)
-        self._base_is_there = bool(adapter)
+            size = sum(weight.numel() for weight in policy.parameters()) * self._dtype.itemsize
+            with written(rest, roomy_directory(size)) as (directory, number):
+                self._do("take", Weights(str(directory), number), self._written_adapter(policy, adapter), version)
+        self._base_of = policy if adapter else None
 
     def _written_adapter(self, policy: LanguageModel, weights: dict[str, Tensor]) -> Adapter | None:
         """Write the adapter's folder and remove the one before, which vLLM has read; None where there is none."""
@@ -173,7 +177,7 @@ class LocalVLLM:
         """Give the GPU's memory back; the weights come anew with the next ``load``."""
         if self._call is not None and self._sleeps:
             self._do("rest")
-            self._base_is_there = False
+            self._base_of = None
 
     def close(self) -> None:
         """End vLLM's processes and remove its files."""
@@ -182,8 +186,7 @@ class LocalVLLM:
         elif self._call is not None:
             with _own_state(in_process=True):
                 self._do("close")
-        self._child = self._call = self._adapter = None
-        self._base_is_there = False
+        self._child = self._call = self._adapter = self._base_of = None
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 

@@ -25,6 +25,7 @@ class VLLMOptions:
         transfer: How weights reach vLLM: ``handles`` to GPU memory that both processes see, by vLLM's own transfer API
             (one GPU); ``files`` in memory; ``auto`` takes handles where they work.
         lora: Whether LoRA adapters are merged into the weights that are sent, or sent on their own (less to send).
+        timeout_seconds: Longest answer of a child process; then it is ended and started again.
         arguments: Further arguments of ``vllm.LLM``.
 
     Raises:
@@ -41,11 +42,14 @@ class VLLMOptions:
     sleep: bool = True
     transfer: Literal["auto", "files", "handles"] = "auto"
     lora: Literal["merged", "adapter"] = "merged"
+    timeout_seconds: float = 7200.0
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_share <= 1:
             raise ConfigError(f"Expected `memory_share` of vLLM to be in (0, 1], but got {self.memory_share}.")
+        if self.timeout_seconds <= 0:
+            raise ConfigError(f"Expected `timeout_seconds` of vLLM to be positive, but got {self.timeout_seconds}.")
         if self.kv_cache_gib is not None and self.kv_cache_gib <= 0:
             raise ConfigError(f"Expected `kv_cache_gib` of vLLM to be positive or null, but got {self.kv_cache_gib}.")
         if self.transfer == "handles" and self.tensor_parallel_size > 1:

@@ -67,9 +67,9 @@ class VLLMServers:
 
     def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Write the weights once and let every server read them."""
-        with written(weights, self._servers.weights_directory) as directory:
+        with written(weights, self._servers.weights_directory) as (directory, num_weights):
             for url in self._servers.urls:
-                self._worker(url, "take_policy", str(directory))
+                self._worker(url, "take_policy", str(directory), str(num_weights))
         for url in self._servers.urls:
             self._worker(url, "stamp_policy", str(version))
             if not self._call("POST", url, "/reset_prefix_cache")["success"]:

@@ -6,35 +6,32 @@ import shutil
 import sys
 from multiprocessing.connection import Connection
 
-from caopd.errors import CaopdError, RolloutError
+from caopd.errors import CaopdError
 from caopd.vllm_host.host import VLLMHost
 
 
 def serve(connection: Connection) -> None:
     """Answer until ``close`` is called or the other side has gone.
 
+    An error that is not ours ends this process: vLLM may be broken, and the other side starts another one.
+
     Args:
         connection: Receives (method, arguments) and sends (result, error).
     """
     host = VLLMHost()
     method = ""
-    while method != "close":
-        try:
+    try:
+        while method != "close":
             method, arguments = connection.recv()
-        except EOFError:  # the training process has ended without a word: nobody else cleans up
-            shutil.rmtree(host.directory, ignore_errors=True)
-            break
-        try:
-            answer: tuple[object, CaopdError | None] = (getattr(host, method)(*arguments), None)
-        except CaopdError as error:
-            answer = (None, error)
-        except Exception as error:  # the other side must learn of it, whatever it is
-            answer = (None, RolloutError(f"vLLM failed in `{method}`: {type(error).__name__}: {error}"))
-        try:
+            try:
+                answer: tuple[object, CaopdError | None] = (getattr(host, method)(*arguments), None)
+            except CaopdError as error:
+                answer = (None, error)
             connection.send(answer)
-        except BrokenPipeError:
-            break
-    host.close()
+    except (EOFError, OSError):  # the training process has ended without a word: nobody else cleans up
+        shutil.rmtree(host.directory, ignore_errors=True)
+    finally:
+        host.close()
 
 
 if __name__ == "__main__":

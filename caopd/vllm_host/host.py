@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from caopd.errors import ConfigError, EngineDiedError, RolloutError
+from caopd.errors import ConfigError, RolloutError
 from caopd.vllm_host.keeper import EXTENSION
 
 
@@ -15,6 +14,13 @@ class Drawn(NamedTuple):
 
     token_ids: list[int]
     logprobs: list[float]
+
+
+class Weights(NamedTuple):
+    """A folder of safetensors files, and how many weights it holds."""
+
+    directory: str
+    number: int
 
 
 class Adapter(NamedTuple):
@@ -75,44 +81,43 @@ class VLLMHost:
         Args:
             update: Names, types, shapes and CUDA IPC handles.
         """
-        with _translated():
-            if not self._linked:
-                self.llm.init_weight_transfer_engine({"init_info": {"packed": False}})
-                self._linked = True
-            if not self._updating:
-                self.llm.start_weight_update()
-                self._updating = True
-            self.llm.update_weights({"update_info": update})
+        if not self._linked:
+            self.llm.init_weight_transfer_engine({"init_info": {"packed": False}})
+            self._linked = True
+        if not self._updating:
+            self.llm.start_weight_update()
+            self._updating = True
+        self.llm.update_weights({"update_info": update})
 
-    def take(self, weights: str | None, adapter: Adapter | None, version: int) -> None:
+    def take(self, weights: Weights | None, adapter: Adapter | None, version: int) -> None:
         """Take over a policy and forget what was computed with the earlier one.
 
         Args:
-            weights: Folder of safetensors files; None where they came by :meth:`take_handles`, or to keep the base
-                under an adapter.
+            weights: None where they came by :meth:`take_handles`, or to keep the base under an adapter.
             adapter: LoRA adapter; None for a policy without.
             version: Of the policy.
         """
-        with _translated():
-            if self._updating:
-                self.llm.finish_weight_update()
-                self._updating = False
-            self.wake()
-            if weights is not None:
-                self.llm.collective_rpc("take_policy", args=(weights,))
-            if adapter is not None:
-                self._take_adapter(adapter)
-            self.llm.collective_rpc("stamp_policy", args=(str(version),))
-            if self._asleep:
-                self.llm.wake_up(tags=["kv_cache"])
-                self._asleep = False
-            self._forget_prefixes()
+        if self._updating:
+            self.llm.finish_weight_update()
+            self._updating = False
+        self.wake()
+        if weights is not None:
+            self.llm.collective_rpc("take_policy", args=(weights.directory, str(weights.number)))
+        self._take_adapter(adapter)
+        self.llm.collective_rpc("stamp_policy", args=(str(version),))
+        if self._asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
+        self._forget_prefixes()
 
-    def _take_adapter(self, adapter: Adapter) -> None:
+    def _take_adapter(self, adapter: Adapter | None) -> None:
         from vllm.lora.request import LoRARequest
 
         if self._lora is not None:
             self.llm.llm_engine.remove_lora(self._lora.lora_int_id)
+            self._lora = None
+        if adapter is None:
+            return
         self._lora = LoRARequest(f"policy-{adapter.number}", adapter.number, adapter.directory)
         self.llm.llm_engine.add_lora(self._lora)
 
@@ -135,8 +140,7 @@ class VLLMHost:
         except ValueError as error:
             raise ConfigError(f"vLLM does not draw with these sampling settings: {error}") from error
         tokens = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
-        with _translated():
-            outputs = self.llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
+        outputs = self.llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
         return [[_drawn(completion) for completion in output.outputs] for output in outputs]
 
     def version(self) -> int:
@@ -145,8 +149,7 @@ class VLLMHost:
         Raises:
             RolloutError: If they hold different ones.
         """
-        with _translated():
-            versions = set(self.llm.collective_rpc("policy_version"))
+        versions = set(self.llm.collective_rpc("policy_version"))
         if len(versions) > 1:
             raise RolloutError(
                 f"Expected vLLM's workers to hold one policy, but they hold versions {sorted(versions)}."
@@ -156,13 +159,13 @@ class VLLMHost:
     def rest(self) -> None:
         """Give the GPU's memory back; all weights must come anew."""
         if not self._asleep:
-            with _translated():
-                self.llm.sleep(level=2)
+            self.llm.sleep(level=2)
             self._asleep = True
 
     def close(self) -> None:
         """End vLLM's processes and its process group."""
-        llm, self.llm, self._lora, self._asleep = self.llm, None, None, False
+        llm, self.llm, self._lora = self.llm, None, None
+        self._asleep = self._linked = self._updating = False
         if llm is not None:
             from vllm.distributed import cleanup_dist_env_and_memory
 
@@ -175,14 +178,3 @@ def _drawn(completion: Any) -> Drawn:  # noqa: ANN401 (vLLM's CompletionOutput)
         raise RolloutError(f"Expected vLLM to finish every completion, but one ended by {completion.finish_reason!r}.")
     ids = list(completion.token_ids)
     return Drawn(ids, [entry[token].logprob for token, entry in zip(ids, completion.logprobs, strict=True)])
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn vLLM's word for an ended engine into ours."""
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    try:
-        yield
-    except EngineDeadError as error:
-        raise EngineDiedError(f"vLLM has ended: {error}") from error

@@ -20,17 +20,27 @@ class WeightKeeper:
 
     _policy_version: int = -1
 
-    def take_policy(self: Any, directory: str) -> str:
+    def take_policy(self: Any, directory: str, num_weights: str) -> str:
         """Replace the model's weights by those in a directory of safetensors files.
 
         Args:
             directory: Weights under their checkpoint names, the head's included.
+            num_weights: How many there are, a whole number.
 
         Returns:
-            The directory.
+            The number that was read.
+
+        Raises:
+            FileNotFoundError: If not all of them are there: vLLM itself would keep the old ones with a warning.
         """
+        names = [name for name, _ in _weights(Path(directory))]
+        if len(names) != int(num_weights):
+            raise FileNotFoundError(
+                f"Expected {num_weights} weights in {directory}, but this process sees {len(names)}: a server must "
+                "read the `weights_directory` that the trainer writes."
+            )
         self.reload_weights(weights_iterator=_weights(Path(directory)), is_checkpoint_format=True)
-        return directory
+        return num_weights
 
     def stamp_policy(self, version: str) -> str:
         """Say whose weights these are, when all of them have arrived.

@@ -86,6 +86,7 @@ ENGINES: dict[str, Callable[[int], RolloutEngine]] = {
     "transformers": lambda batch_size: TransformersEngine(batch_size=batch_size),
     "auto": lambda batch_size: AutoEngine(batch_size=batch_size),
     "vllm": lambda batch_size: VLLMEngine(options=VLLMOptions(kv_cache_gib=0.25, max_num_seqs=batch_size)),
+    "in_process": lambda batch_size: VLLMEngine("in_process", VLLMOptions(kv_cache_gib=0.25, max_num_seqs=batch_size)),
     "server": server_engine,
 }
 """Name -> factory that takes the most completions drawn at once."""

@@ -90,7 +90,8 @@ def test_a_stale_engine_stops_the_run_and_says_why(tmp_path, nothing_left):
 def test_a_signal_leaves_nothing_behind(number, tmp_path, nothing_left):
     """As a terminal does it: the signal goes to the whole group of the command, while vLLM draws."""
     before = set(children())
-    arguments = command(tmp_path, **{"trainer.max_epochs": 1000})
+    sizes = {"data.round.num_prompts_per_round": 64, "data.round.num_rollouts": 32}  # most of the time it draws
+    arguments = command(tmp_path, **{"trainer.max_epochs": 1000, "data.round.num_trained_rollouts": 1, **sizes})
     process = subprocess.Popen(
         arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ}
     )
@@ -100,5 +101,6 @@ def test_a_signal_leaves_nothing_behind(number, tmp_path, nothing_left):
         assert time.monotonic() < deadline, "no second round"
         time.sleep(0.1)
     assert set(children()) - before
+    time.sleep(0.5)
     os.killpg(process.pid, number)
     assert process.wait(60) != 0

@@ -8,13 +8,13 @@ import torch
 from caopd.confidence import InlineConfidence
 from caopd.encoding import SampleEncoder
 from caopd.errors import RolloutError
-from caopd.models import LanguageModel, LoRA, ModelSource
+from caopd.models import LanguageModel, LoRA, ModelSource, make_teacher
 from caopd.models.tiny import build_model
 from caopd.parity import ParityConfig, check_parity
 from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
 from caopd.rollouts.vllm_local import LocalVLLM
 from caopd.tasks import DrawTask
-from caopd.vllm_host.host import VLLMHost
+from caopd.vllm_host.host import VLLMHost, Weights
 
 OPTIONS = VLLMOptions(kv_cache_gib=0.25)
 ADAPTERS = VLLMOptions(kv_cache_gib=0.25, lora="adapter")
@@ -41,6 +41,15 @@ class CacheStays(LocalVLLM):
     """Runs a host that forgets nothing."""
 
     _host = HoardingHost
+
+
+class LosesFiles(LocalVLLM):
+    """Hands over a folder that its vLLM cannot see."""
+
+    def _do(self, method, *arguments):
+        if method == "take":
+            arguments = (Weights("/nowhere", arguments[0].number), *arguments[1:])
+        return super()._do(method, *arguments)
 
 
 class VersionStays(LocalVLLM):
@@ -141,9 +150,9 @@ def test_a_wrong_version_ends_the_run(start, policy, prompts):
         draw(engine, prompts)
 
 
-@pytest.mark.parametrize("options", [OPTIONS, ADAPTERS], ids=["merged", "adapter"])
-def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, options):
-    student = ModelSource(lora=LoRA(rank=4)).load_model(tokenizer)
+@pytest.mark.parametrize(("options", "rank"), [(OPTIONS, 4), (ADAPTERS, 4), (ADAPTERS, 12)])
+def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, options, rank):
+    student = ModelSource(lora=LoRA(rank=rank)).load_model(tokenizer)
     engine = start(options=options)
     for version in range(3):
         engine.sync(student, version)
@@ -151,6 +160,25 @@ def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, options):
         assert {rollout.policy_version for group in groups for rollout in group} == {version}
         compare(engine, student, prompts)
         student = changed(student, 0.1)
+
+
+def test_an_adapter_is_not_left_on_another_model(start, policy, tokenizer, prompts):
+    """An averaged teacher has adapters and a base of its own, an external one none."""
+    student = changed(ModelSource(lora=LoRA(rank=4)).load_model(tokenizer), 0.1)
+    teacher = changed(make_teacher(student).requires_grad_(), 0.1)
+    engine = start(options=ADAPTERS)
+    for model in (student, policy, teacher, student, teacher):
+        engine.sync(model, 5)
+        compare(engine, model, prompts)
+
+
+def test_weights_that_are_not_there_are_an_error(start, policy, prompts):
+    """vLLM itself keeps the old ones, with a warning."""
+    engine = start(LosesFiles)
+    with pytest.raises(
+        FileNotFoundError, match=r"Expected 30 weights in .*, but this process sees 0.*weights_directory"
+    ):
+        engine.sync(policy, 0)
 
 
 def test_an_untied_head_arrives(start, tokenizer, prompts, tmp_path):

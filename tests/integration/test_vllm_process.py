@@ -1,6 +1,7 @@
 """vLLM as a child process of ``caopd fit``: what happens when it dies, and what is left when the run ends."""
 
 import copy
+import signal
 import threading
 from pathlib import Path
 
@@ -59,6 +60,33 @@ def test_an_engine_that_is_killed_while_it_draws_draws_the_same_again(start):
     assert engine._restarts_left == 0, "it was not killed while it drew"
     assert [[r.token_ids for r in group] for group in groups] == [[r.token_ids for r in group] for group in expected]
     assert {r.policy_version for group in groups for r in group} == {3}
+
+
+def test_an_engine_that_is_stuck_is_ended_and_started_again(policy, tokenizer):
+    """A stopped process answers nothing; within the limit it is taken for stuck."""
+    engine = VLLMEngine(options=VLLMOptions(kv_cache_gib=0.25, timeout_seconds=60.0), max_restarts=1)
+    engine.start(tokenizer)
+    engine.sync(policy, 3)
+    engine._backend._child._timeout_seconds = 3.0
+    stuck = engine_processes()[0]
+    stuck.suspend()
+    groups = engine.generate([RolloutRequest((5, 6, 7), 0)], 2, Sampling(max_new_tokens=4))
+    assert len(groups[0]) == 2
+    assert not stuck.is_running() or stuck.status() == psutil.STATUS_ZOMBIE
+    engine.close()
+
+
+def test_an_interrupted_call_is_not_answered_by_the_next(start):
+    """After Ctrl-C in a notebook, the old answer must not be taken for the new one's."""
+    engine = start(max_restarts=1)
+    first, second = (RolloutRequest((5, 6, 7), 0), RolloutRequest((8, 9, 10), 1))
+    expected = engine.generate([second], 2, LONG)
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate([first] * 64, 8, LONG)
+    again = engine.generate([second], 2, LONG)
+    assert [r.token_ids for r in again[0]] == [r.token_ids for r in expected[0]]
 
 
 def test_an_engine_that_dies_too_often_ends_in_an_error(start):

@@ -53,9 +53,10 @@ def test_one_rollout_that_differs_stops_the_run(policy, groups, by):
     check_parity(policy, PROMPTS, changed, ParityConfig(num_rollouts=12, limit=0.004), ROUNDING)
 
 
-def test_a_difference_that_is_not_a_number_stops_the_run(policy, groups):
+@pytest.mark.parametrize("where", [(0, 0), (1, 2), (3, 2)])
+def test_a_difference_that_is_not_a_number_stops_the_run(policy, groups, where):
     with pytest.raises(RolloutError, match="not on-policy"):
-        check_parity(policy, PROMPTS, shifted(groups, [(0, 0)], float("nan")), ParityConfig(12), ROUNDING)
+        check_parity(policy, PROMPTS, shifted(groups, [where], float("nan")), ParityConfig(12), ROUNDING)
 
 
 def test_other_weights_stop_the_run(policy, groups):
