@@ -125,7 +125,11 @@ def phases(config: str, extra: list[str], engine: str) -> dict[str, list[float]]
                 "--trainer.enable_progress_bar=false",
             ),
             *("--trainer.num_sanity_val_steps=0", "--trainer.check_val_every_n_epoch=2", "--trainer.callbacks=null"),
-            *("--trainer.enable_checkpointing=false", f"--trainer.default_root_dir={directory}"),
+            *(
+                "--trainer.enable_checkpointing=false",
+                "--data.evaluation.sampling.max_new_tokens=8",
+                f"--trainer.default_root_dir={directory}",
+            ),
         ]
         subprocess.run(command, check=True, capture_output=True)
         events = EventAccumulator(str(next(Path(directory).rglob("events*")).parent))
@@ -146,7 +150,7 @@ def measure(source: ModelSource, examples, settings: dict, config: str, fit: lis
         "tokens_per_second": {way: [round(x, 1) for x in values] for way, values in found.items()},
         "sync_seconds": [round(x, 3) for x in syncs],
         "prefix_sharing": prefix_sharing(policy, requests, settings["num_rollouts"]),
-        "phases": {engine: phases(config, fit, engine) for engine in ("VLLMEngine", "TransformersEngine")},
+        "phases": {engine: phases(config, fit, engine) for engine in ("VLLMEngine",)},
     }
     print(json.dumps(record), file=sys.stderr)
     return record
@@ -197,13 +201,14 @@ def main() -> None:
     arguments = parser.parse_args()
     models = {}
     if "smollm2" in arguments.models:
-        settings = {"num_rollouts": 8, "new_tokens": 64, "max_num_seqs": 128, "repeats": arguments.repeats}
+        settings = {"num_rollouts": 8, "new_tokens": 32, "max_num_seqs": 128, "repeats": arguments.repeats}
         splits = {"train": "train", "validation": "test", "test": "test"}
         folder = arguments.data.absolute() / "science"
-        files = {split: str(folder / f"chemistry.{name}.jsonl") for split, name in splits.items()}
-        fit = ["--data.round.num_prompts_per_round=8", "--data.round.num_rollouts=8"]
+        files = {split: str(folder / f"physics.{name}.jsonl") for split, name in splits.items()}
+        fit = ["--data.round.num_prompts_per_round=4", "--data.round.num_rollouts=8", "--data.batch_size=2"]
+        fit += ["--data.sampling.max_new_tokens=32", "--data.evaluation.num_examples=2"]
         fit.append(f"--data.task.init_args.source.files={json.dumps(files)}")
-        examples = ScienceQA(DataSource(files=files)).examples("train")[:8]
+        examples = ScienceQA(DataSource(files=files)).examples("train")[:4]
         source = ModelSource("smollm2-135m-instruct")
         models["SmolLM2-135M"] = measure(source, examples, settings, "smollm2_science", fit)
     if "embedded" in arguments.models:
