@@ -93,7 +93,12 @@ def test_a_signal_leaves_nothing_behind(number, tmp_path, nothing_left):
     sizes = {"data.round.num_prompts_per_round": 64, "data.round.num_rollouts": 32}  # most of the time it draws
     arguments = command(tmp_path, **{"trainer.max_epochs": 1000, "data.round.num_trained_rollouts": 1, **sizes})
     process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ}
+        arguments,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("round_00001.jsonl")):
