@@ -68,8 +68,8 @@ class LocalVLLM:
         """Start a vLLM of the policy's architecture; takes seconds to tens of seconds."""
         if self.in_process and distributed.is_initialized():
             raise ConfigError(
-                "Expected a run of one process for `mode: in_process` of VLLMEngine, but processes train together "
-                "here, and vLLM's own process group would break theirs. Set `mode: child`."
+                "Expected no process group for `mode: in_process` of VLLMEngine, because vLLM makes its own, but there "
+                "is one: processes train together, or another vLLM runs in this process. Set `mode: child`."
             )
         self._on_gpu = policy.device.type == "cuda"
         self._on_first_gpu = self._on_gpu and policy.device.index in (None, 0)
@@ -83,8 +83,7 @@ class LocalVLLM:
         else:
             self._child = VLLMChild(self._directory / "vllm.log", environment, self.options.timeout_seconds)
             self._call = self._child.call
-        with _own_state(self.in_process):
-            self._max_length = int(self._do("start", str(self._directory), self._arguments(policy)))
+        self._max_length = int(self._do("start", str(self._directory), self._arguments(policy)))
 
     def _arguments(self, policy: LanguageModel) -> dict[str, Any]:
         options = self.options
@@ -184,8 +183,7 @@ class LocalVLLM:
         if self._child is not None:
             self._child.close()
         elif self._call is not None:
-            with _own_state(in_process=True):
-                self._do("close")
+            self._do("close")
         self._child = self._call = self._adapter = self._base_of = None
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -196,7 +194,11 @@ class LocalVLLM:
 
 
 def _caller(host: VLLMHost) -> Callable[..., Any]:
-    return lambda method, *arguments: getattr(host, method)(*arguments)
+    def call(method: str, *arguments: object) -> Any:  # noqa: ANN401 (whatever the host's method returns)
+        with _state_kept():
+            return getattr(host, method)(*arguments)
+
+    return call
 
 
 def _without_adapter(weights: Iterable[tuple[str, Tensor]], adapter: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -209,11 +211,8 @@ def _without_adapter(weights: Iterable[tuple[str, Tensor]], adapter: dict[str, T
 
 
 @contextmanager
-def _own_state(in_process: bool) -> Iterator[None]:
-    """Keep this process's random state and thread settings from a vLLM that starts or ends inside it."""
-    if not in_process:
-        yield
-        return
+def _state_kept() -> Iterator[None]:
+    """Keep this process's random state and thread settings from a vLLM that works inside it."""
     python_state, set_num_threads, num_threads = random.getstate(), torch.set_num_threads, torch.get_num_threads()
     with torch.random.fork_rng():
         yield

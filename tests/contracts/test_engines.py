@@ -116,6 +116,9 @@ def make_engine(request, tokenizer, running_engines):
             engine.start(tokenizer)
             return engine
         if (request.param, batch_size) not in running_engines:
+            if request.param == "in_process":  # a process holds one vLLM at a time
+                for key in [key for key in running_engines if key[0] == request.param]:
+                    running_engines.pop(key).close()
             running_engines[request.param, batch_size] = make(None, batch_size)
         engine = running_engines[request.param, batch_size]
         engine.sync(policy, version)
