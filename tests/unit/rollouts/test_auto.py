@@ -118,7 +118,7 @@ def test_in_process_refuses_a_group_of_processes(policy, tokenizer, tmp_path):
     try:
         engine = VLLMEngine(mode="in_process")
         engine.start(tokenizer)
-        with pytest.raises(ConfigError, match=r"one process.*mode: child"):
+        with pytest.raises(ConfigError, match=r"no process group.*mode: child"):
             engine.sync(policy, 0)
     finally:
         torch.distributed.destroy_process_group()
