@@ -1,5 +1,4 @@
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from caopd.confidence import InlineConfidence
 from caopd.models import ModelSource
 from caopd.models.tiny import build_model, build_tokenizer, phrases
-from caopd.models.warm_start import IGNORED, context_sample, encode, plain_sample
 from caopd.prompts import CONTEXT_TEMPLATES, student_messages, teacher_messages
 from caopd.tasks import DrawTask
 from caopd.tasks.draw import KINDS
@@ -108,28 +106,6 @@ def test_the_shipped_directory_is_what_the_builder_gives(built, tmp_path):
 def test_the_shipped_weights_fit_the_built_model(built, policy):
     new = {name: value.shape for name, value in build_model(built).state_dict().items()}
     assert {name: value.shape for name, value in policy.hf.state_dict().items()} == new
-
-
-def test_the_warm_start_learns_completions_only(built):
-    rng = random.Random(0)
-    samples = [plain_sample(rng) for _ in range(20)] + [context_sample(rng) for _ in range(40)]
-    input_ids, labels = encode(built, samples)
-    for sample, row, target in zip(samples, input_ids, labels, strict=True):
-        learned = row[target != IGNORED]
-        assert torch.equal(learned, target[target != IGNORED])
-        completion = [*built(sample.completion)["input_ids"], built.eos_token_id]
-        assert learned.tolist() == completion[sample.num_unlearned :]
-        prompt = built(rendered(built, sample.messages))["input_ids"]
-        assert row[: len(prompt) + len(completion)].tolist() == prompt + completion
-
-
-def test_the_warm_start_sees_no_held_out_question():
-    held_out = {e.question for e in DrawTask(num_validation=1500, num_test=500).examples("validation")}
-    rng = random.Random(1)
-    for make in (plain_sample, context_sample):
-        for _ in range(1_000):
-            question = make(rng).messages[-1]["content"].partition("\n\n")[0]
-            assert question not in held_out
 
 
 def test_the_shipped_model_copies_the_contexts_confidence(built, policy):
