@@ -89,9 +89,9 @@ class CaopdCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
         """Make the trainer, with the phase bar in place of Lightning's unless bars are off."""
+        given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this very list
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        given = self._get(self.config_init, "trainer.callbacks") or []
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         return trainer

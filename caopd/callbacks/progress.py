@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 
 from caopd.phases import Phase
 
@@ -16,12 +19,17 @@ class PhaseProgressBar(RichProgressBar):
         self._phase: Phase = "rollout"
 
     def on_phase(self, phase: Phase) -> None:
-        """Show the phase at once."""
+        """Show the phase at once, the first round's too, which comes before Lightning makes the bar."""
         self._phase = phase
-        if self.progress is not None and self.train_progress_bar_id is not None:
-            number = self.trainer.current_epoch
-            self.progress.update(self.train_progress_bar_id, description=self._describe(number))
-            self.refresh()
+        if self.is_disabled or self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+            return
+        self._init_progress(self.trainer)
+        assert self.progress is not None
+        description = self._describe(self.trainer.current_epoch)
+        if self.train_progress_bar_id is None:
+            self.train_progress_bar_id = self._add_task(math.inf, description)
+        self.progress.update(self.train_progress_bar_id, description=description)
+        self.refresh(hard=True)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rollouts are there: train."""

@@ -1,7 +1,11 @@
 """What a run leaves behind: TensorBoard, metrics.json, rollouts, predictions."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -159,3 +163,25 @@ def test_a_progress_bar_of_ones_own_is_kept(tmp_path, capsys):
     settings = {"trainer.enable_progress_bar": "true", "trainer.max_epochs": 1}
     assert main(fit_arguments(tmp_path, (QUICKSTART, config), settings)) == 0
     assert "Epoch 0" in capsys.readouterr().out
+
+
+def test_a_terminal_shows_the_phase_of_every_round(tmp_path):
+    """The quickstart's config names a callback, as most do, and its bar must still be the one with phases."""
+    terminal, process_end = pty.openpty()
+    settings = {"trainer.enable_progress_bar": "true", "data.evaluation.num_examples": "8"}
+    command = [sys.executable, "-m", "caopd", *fit_arguments(tmp_path, (QUICKSTART,), settings)]
+    with subprocess.Popen(command, stdout=process_end, stderr=process_end, stdin=process_end) as fit:
+        os.close(process_end)
+        shown = b"".join(iter(lambda: read_or_end(terminal), b"")).decode()
+    os.close(terminal)
+    assert fit.returncode == 0
+    for number in (1, 2):
+        for phase in ("sync", "rollout", "verify", "train"):
+            assert f"round {number}/2 {phase}" in shown, phase
+
+
+def read_or_end(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other end is closed
+        return b""
