@@ -1,0 +1,34 @@
+import sys
+
+import pytest
+
+from caopd.errors import ConfigError
+from caopd.tasks import DrawTask, Stage, TaskSequence, check_unique, stages_of
+
+
+def test_a_task_alone_is_one_stage_that_never_ends():
+    task = DrawTask()
+    assert stages_of(task) == [Stage("", task, sys.maxsize)]
+    stages = [Stage("a", task, 1)]
+    assert stages_of(TaskSequence(stages)) is stages
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([], r"at least one stage in `data.task.stages`"),
+        ([Stage("a", DrawTask(), 0)], r"`num_rounds` of the stage 'a'.*at least 1.*0.*`data.evaluation.tasks`"),
+        ([Stage("a", DrawTask(), 1), Stage("a", DrawTask(), 1)], r"name of its own, but got a more than once"),
+        ([Stage("a/b", DrawTask(), 1)], r"`data.task.stages`.*letters.*'a/b'"),
+        ([Stage("before", DrawTask(), 1)], r"none of.*before"),
+    ],
+)
+def test_sequences_that_cannot_be(stages, message):
+    with pytest.raises(ConfigError, match=message):
+        TaskSequence(stages)
+
+
+def test_names_are_unique_over_stages_and_evaluation():
+    check_unique(["a", "b"])
+    with pytest.raises(ConfigError, match="a, b more than once"):
+        check_unique(["b", "a", "c", "a", "b"])
