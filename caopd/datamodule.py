@@ -43,7 +43,7 @@ class RolloutDataModule(LightningDataModule):
     and the prompt alone, so a round is the same for any number of processes and after any interruption.
 
     Args:
-        task: Rows, prompts and the verifier; or several tasks, one after the other.
+        task: Rows, prompts and the verifier; or a TaskSequence, one task after the other.
         method: Makes training samples; on the command line it is ``--model.method``.
         round: Prompts and rollouts per round.
         sampling: How training rollouts are drawn.
@@ -61,7 +61,7 @@ class RolloutDataModule(LightningDataModule):
 
     def __init__(
         self,
-        task: Task | TaskSequence,
+        task: Task,
         method: Method,
         round: RoundConfig = RoundConfig(),
         sampling: Sampling = Sampling(),

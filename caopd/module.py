@@ -259,7 +259,7 @@ class DistillationModule(LightningModule):
         return min(steps, int(trainer.max_steps)) if trainer.max_steps > 0 else steps
 
     def _log_scores(self, prefix: str, scores: EvaluationScores) -> None:
-        values = {f"{prefix}/{name}": torch.tensor(value) for name, value in scores.flat().items()}
+        values = {f"{prefix}/{name}": value for name, value in scores.flat().items()}
         self.log_dict(values, sync_dist=True)  # equal in every process already
 
 

@@ -48,10 +48,10 @@ class BeforeAfterReport(Callback):
         """Keep the validation's metrics; the one before training also goes to the loggers, at step 0."""
         if not isinstance(pl_module, DistillationModule):
             return
-        every = pl_module.validation_scores.flat()
-        metrics = {name: every[name] for name in pl_module.validation_metrics.compute()}
+        every, (in_domain, _) = pl_module.validation_scores.flat(), pl_module.validation_scores.compute()
+        metrics = in_domain["greedy"]
         counts = {"n": int(metrics["n"]), "n_parsed": int(metrics["n_parsed"]), "step": trainer.global_step}
-        values = metrics | counts
+        values = {**metrics, **counts}
         if not trainer.sanity_checking:
             self.final = values
             return

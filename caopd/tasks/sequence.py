@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from caopd.errors import ConfigError
 from caopd.tasks.base import Task
+from caopd.types import Example
+from caopd.verifiers import Verifier
 
 RESERVED_NAMES = ("in_domain", "greedy", "sampled", "vote", "vote_stated", "before", "mean")
 """Names in logs and files that no task may have."""
@@ -33,7 +35,8 @@ class Stage:
 class TaskSequence:
     """Tasks that are trained on one after the other; every validation and test evaluates them all.
 
-    The number of the round decides the stage, so a resumed run goes on in the right one.
+    It stands where a task stands in the config, and the data module takes it apart (:func:`stages_of`). The number of
+    the round decides the stage, so a resumed run goes on in the right one.
 
     Args:
         stages: In their order; the rounds of all are the trainer's ``max_epochs``.
@@ -55,8 +58,24 @@ class TaskSequence:
                 )
         check_unique([stage.name for stage in stages])
 
+    def examples(self, split: str) -> Sequence[Example]:
+        """Return the rows of all stages, stage by stage; ids are unique within a stage."""
+        return [example for stage in self.stages for example in stage.task.examples(split)]
 
-def stages_of(task: Task | TaskSequence) -> list[Stage]:
+    @property
+    def verifier(self) -> Verifier:
+        """There is none: every row is judged by its own task's.
+
+        Raises:
+            ConfigError: Always.
+        """
+        names = ", ".join(stage.name for stage in self.stages)
+        raise ConfigError(
+            f"Expected one task where rows are verified, but got a sequence ({names}): take a stage's task."
+        )
+
+
+def stages_of(task: Task) -> list[Stage]:
     """Return the stages of a sequence; a task that stands alone is one without a name, which never ends."""
     return task.stages if isinstance(task, TaskSequence) else [Stage("", task, sys.maxsize)]
 

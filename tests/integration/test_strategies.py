@@ -1,5 +1,7 @@
 """DDP and FSDP2 on two processes do what one process does with the same global batch, and so do their checkpoints."""
 
+import json
+
 import pytest
 import torch
 
@@ -112,3 +114,36 @@ def test_checkpoint_goes_on_in_one_process(one_process, two_processes, fit, tmp_
     expected = one_process.checkpoint("round1")["state_dict"]
     for name, weight in resumed.checkpoint("round1")["state_dict"].items():
         torch.testing.assert_close(weight, expected[name], atol=TOLERANCE, rtol=0, msg=name)
+
+
+SAMPLED = """
+data:
+  evaluation:
+    tasks:
+      low: {class_path: caopd.tasks.DrawTask, init_args: {kinds: [low], num_train: 1, num_validation: 1, num_test: 21}}
+    sampled: {num_samples: 3, temperature: 1.0}
+    batch_size: 8
+"""
+
+
+def test_a_test_of_several_tasks_equals_one_process(one_process, command, tmp_path):
+    """21 prompts and batches of 8: the second process has none in the last batch of the second task."""
+    (tmp_path / "tasks.yaml").write_text(SAMPLED)
+    found = {}
+    for devices in (1, 2):
+        arguments = [
+            *("test", f"--config={one_process.directory / 'config.yaml'}", f"--config={tmp_path / 'tasks.yaml'}"),
+            *(
+                f"--ckpt_path={one_process.checkpoint_file('round1')}",
+                f"--trainer.default_root_dir={tmp_path / str(devices)}",
+            ),
+            *("--trainer.logger=false", f"--trainer.devices={devices}"),
+            *(["--trainer.strategy=ddp"] if devices == 2 else []),
+        ]
+        result = command(*arguments)
+        assert result.returncode == 0, result.stderr[-4000:]
+        found[devices] = json.loads((tmp_path / str(devices) / "test.json").read_text())["tasks"]
+    assert found[1]["low"].keys() == {"greedy", "sampled", "vote", "vote_stated"}
+    for task, parts in found[1].items():
+        for part, metrics in parts.items():
+            assert found[2][task][part] == pytest.approx(metrics, abs=1e-12, nan_ok=True), (task, part)

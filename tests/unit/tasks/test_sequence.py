@@ -32,3 +32,11 @@ def test_names_are_unique_over_stages_and_evaluation():
     check_unique(["a", "b"])
     with pytest.raises(ConfigError, match="a, b more than once"):
         check_unique(["b", "a", "c", "a", "b"])
+
+
+def test_a_sequence_has_the_rows_of_its_stages_and_no_verifier_of_its_own():
+    odd, even = (DrawTask(8, 4, 2, kinds=[kind]) for kind in ("odd", "even"))
+    sequence = TaskSequence([Stage("odd", odd, 1), Stage("even", even, 1)])
+    assert sequence.examples("validation") == [*odd.examples("validation"), *even.examples("validation")]
+    with pytest.raises(ConfigError, match=r"sequence \(odd, even\): take a stage's task"):
+        _ = sequence.verifier
