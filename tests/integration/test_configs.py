@@ -66,6 +66,7 @@ def replacements(config, small_model, source):
             settings["trainer"]["check_val_every_n_epoch"] = 1
             for stage in task["init_args"]["stages"]:
                 stage["num_rounds"] = 1
+                stage["task"]["init_args"]["num_train"] = 64
         else:
             task = {"class_path": "caopd.tasks.DrawTask", "init_args": {"num_train": 64}}
         settings["data"]["task"] = task

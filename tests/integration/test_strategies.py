@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from caopd.cli import main
+
 FSDP2 = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
     "trainer.strategy.data_parallel_size": 2,
@@ -129,21 +131,16 @@ data:
 def test_a_test_of_several_tasks_equals_one_process(one_process, command, tmp_path):
     """21 prompts and batches of 8: the second process has none in the last batch of the second task."""
     (tmp_path / "tasks.yaml").write_text(SAMPLED)
-    found = {}
-    for devices in (1, 2):
-        arguments = [
-            *("test", f"--config={one_process.directory / 'config.yaml'}", f"--config={tmp_path / 'tasks.yaml'}"),
-            *(
-                f"--ckpt_path={one_process.checkpoint_file('round1')}",
-                f"--trainer.default_root_dir={tmp_path / str(devices)}",
-            ),
-            *("--trainer.logger=false", f"--trainer.devices={devices}"),
-            *(["--trainer.strategy=ddp"] if devices == 2 else []),
-        ]
-        result = command(*arguments)
-        assert result.returncode == 0, result.stderr[-4000:]
-        found[devices] = json.loads((tmp_path / str(devices) / "test.json").read_text())["tasks"]
-    assert found[1]["low"].keys() == {"greedy", "sampled", "vote", "vote_stated"}
-    for task, parts in found[1].items():
+    given = [
+        *("test", f"--config={one_process.directory / 'config.yaml'}", f"--config={tmp_path / 'tasks.yaml'}"),
+        *(f"--ckpt_path={one_process.checkpoint_file('round1')}", "--trainer.logger=false"),
+    ]
+    assert main([*given, f"--trainer.default_root_dir={tmp_path / 'one'}"]) == 0
+    more = ("--trainer.devices=2", "--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path / 'two'}")
+    result = command(*given, *more)
+    assert result.returncode == 0, result.stderr[-4000:]
+    one, two = (json.loads((tmp_path / name / "test.json").read_text())["tasks"] for name in ("one", "two"))
+    assert one["low"].keys() == {"greedy", "sampled", "vote", "vote_stated"}
+    for task, parts in one.items():
         for part, metrics in parts.items():
-            assert found[2][task][part] == pytest.approx(metrics, abs=1e-12, nan_ok=True), (task, part)
+            assert two[task][part] == pytest.approx(metrics, abs=1e-12, nan_ok=True), (task, part)
