@@ -27,6 +27,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 METHODS = {"SDFT": ["--model.method=SDFT"], "CaOPD": []}
 SHOWN = ("accuracy", "mean_confidence", "ece", "brier", "ocg", "auroc")
+# So few completions are not worth the start of vLLM.
+ENGINE = {"class_path": "caopd.rollouts.TransformersEngine", "init_args": {"batch_size": 40}}
 SCIENCES = ("physics", "chemistry", "biology", "material")
 
 
@@ -100,7 +102,7 @@ def run_real(name: str, path: str, data: Path, num_examples: int, directory: Pat
         *("test", f"--config={ROOT / 'configs' / 'smollm2_science.yaml'}", f"--model.source.name_or_path={model}"),
         f"--data.task.init_args.source.files={json.dumps(files(SCIENCES[0]))}",
         f"--data.evaluation.tasks={json.dumps({science: task(science) for science in SCIENCES[1:]})}",
-        f"--data.evaluation.num_examples={num_examples}",
+        *(f"--data.evaluation.num_examples={num_examples}", f"--data.engine={json.dumps(ENGINE)}"),
         *([f"--ckpt_path={checkpoint}"] if checkpoint else []),
     ]
     run = directory / f"real-{name}"
