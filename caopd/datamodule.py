@@ -10,10 +10,11 @@ import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
-from caopd.batching import BatchPlan, RoundBatches, prompt_indices, prompt_positions
+from caopd.batching import BatchPlan, RoundBatches
 from caopd.buffer import load_groups, save_groups
 from caopd.completer import Completer, Verification
 from caopd.confidence import ConfidenceFormat, InlineConfidence
+from caopd.curriculum import Curriculum, check_rounds
 from caopd.diagnostics import TeacherProbe, optimism_bias, stated_optimism
 from caopd.distributed import gather_in_order
 from caopd.drawing import GroupDrawer, Policies
@@ -21,15 +22,17 @@ from caopd.encoding import SampleEncoder
 from caopd.errors import ConfigError
 from caopd.estimators import Estimator, MonteCarlo
 from caopd.evaluation import EvaluationBatches, EvaluationConfig
+from caopd.held_out import HeldOut, HeldOutDrawer, load_held_out
 from caopd.methods import Method
 from caopd.module import DistillationModule
 from caopd.parity import ParityConfig
 from caopd.phases import Phase, PhaseClock, PhaseListener
-from caopd.rollouts import AutoEngine, RolloutEngine, RolloutRequest, Sampling
+from caopd.rollouts import AutoEngine, RolloutEngine, Sampling
 from caopd.rounds import RoundConfig, method_statistics, round_statistics
 from caopd.seeds import derive_seed
-from caopd.tasks import Task
-from caopd.types import Example, Signal, TrainSample, VerifiedGroup, VerifiedRollout
+from caopd.tasks import Task, TaskSequence, check_unique, stages_of
+from caopd.types import Signal, TrainSample, VerifiedGroup
+from caopd.verifiers import Verifier
 
 
 class RolloutDataModule(LightningDataModule):
@@ -40,7 +43,7 @@ class RolloutDataModule(LightningDataModule):
     and the prompt alone, so a round is the same for any number of processes and after any interruption.
 
     Args:
-        task: Rows, prompts and the verifier.
+        task: Rows, prompts and the verifier; or a TaskSequence, one task after the other.
         method: Makes training samples; on the command line it is ``--model.method``.
         round: Prompts and rollouts per round.
         sampling: How training rollouts are drawn.
@@ -50,7 +53,7 @@ class RolloutDataModule(LightningDataModule):
         engine: Draws completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
         parity: How closely an engine with weights of its own is compared with the student.
         teacher_probe: When the teacher's success under its context is measured; by default never.
-        evaluation: How held-out prompts are completed.
+        evaluation: How held-out prompts are completed, and of which further tasks.
         template_arguments: Passed to the chat template, for example ``{enable_thinking: false}``.
         keep_rounds: How many rounds' rollouts stay in the run directory; None keeps all.
         seed: Of the order of prompts and of all rollouts.
@@ -75,6 +78,7 @@ class RolloutDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.task = task
+        self.stages = stages_of(task)
         self.method = method
         self.round = round
         self.sampling = sampling
@@ -90,12 +94,14 @@ class RolloutDataModule(LightningDataModule):
         self.seed = seed
         self.clock = PhaseClock(self._announce)
         self.statistics: dict[str, float] = {}
-        self._examples: dict[str, Sequence[Example]] = {}
+        self._curriculum = Curriculum(self.stages, round.num_prompts_per_round, seed)
+        self._held_out: dict[str, list[HeldOut]] = {}
         self._interrupted: dict[str, Any] | None = None
         self._measured: dict[str, float] = {}
         self._number = -1
         self._num_batches = 0
         self._engine_started = False
+        check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
         if keep_rounds is not None and keep_rounds < 1:
             raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
         for part in (method, self.estimator):
@@ -129,10 +135,10 @@ class RolloutDataModule(LightningDataModule):
             self._engine_started = True
         if stage == "fit":
             self._setup_training()
-        for split in {"fit": ["validation"], "validate": ["validation"], "test": ["test"], "predict": ["test"]}[stage]:
-            examples = self.task.examples(split)
-            self._examples[split] = examples[: self.evaluation.num_examples]
-            self._encoder(self.evaluation.sampling).student_prompts(self._examples[split])
+        split = "validation" if stage in ("fit", "validate") else "test"
+        self._held_out[split] = load_held_out(self.stages, self.evaluation, split)
+        for held_out in self._held_out[split]:
+            self._encoder(self.evaluation.sampling).student_prompts(held_out.examples)
 
     def _setup_training(self) -> None:
         trainer = self._trainer
@@ -151,14 +157,11 @@ class RolloutDataModule(LightningDataModule):
             )
         self._plan.check(self._num_samples)
         self._check_loss()
-        examples = self.task.examples("train")
-        if self.round.num_prompts_per_round > len(examples):
-            raise ConfigError(
-                f"Expected at least `num_prompts_per_round` = {self.round.num_prompts_per_round} training examples, "
-                f"but the task has {len(examples)}: lower `data.round.num_prompts_per_round` or add data."
-            )
-        self._encoder(self.sampling).check(examples, self.method)
-        self._examples["train"] = examples
+        if isinstance(self.task, TaskSequence):
+            validates = trainer.limit_val_batches != 0
+            check_rounds(self.stages, trainer.max_epochs, trainer.check_val_every_n_epoch if validates else 0)
+        encoder = self._encoder(self.sampling)
+        self._curriculum.load(lambda examples: encoder.check(examples, self.method))
 
     def _check_loss(self) -> None:
         """Raise where the loss cannot be right on what will be drawn, or a teacher that is not there is asked."""
@@ -281,17 +284,12 @@ class RolloutDataModule(LightningDataModule):
 
     def _run_round(self, number: int) -> list[VerifiedGroup]:
         """Draw this process's share of the round and gather all groups in order."""
-        size = self.round.num_prompts_per_round
-        positions = prompt_positions(number, size)
-        indices = prompt_indices(positions, len(self._examples["train"]), self.seed)
+        prompts = self._curriculum.round(number)
         if self.method.min_rollouts == 0:
-            return [VerifiedGroup(self._examples["train"][index], (), mu_hat=None) for index in indices]
-        share = size // self._trainer.world_size
-        mine = slice(self._trainer.global_rank * share, (self._trainer.global_rank + 1) * share)
-        examples = [self._examples["train"][index] for index in indices[mine]]
-        seeds = [derive_seed(self.seed, "rollout", position) for position in positions[mine]]
-        drawer, policies = self._drawer(), self._policies
-        drawn, self._measured = drawer.draw(policies, examples, seeds)
+            return [VerifiedGroup(example, (), mu_hat=None) for example in prompts.examples]
+        mine = prompts.share(self._trainer.global_rank, self._trainer.world_size)
+        drawer, policies, seeds = self._drawer(mine.verifier), self._policies, mine.seeds
+        drawn, self._measured = drawer.draw(policies, mine.examples, seeds)
         taught = None
         if self.teacher_probe.is_due(number):
             own_seeds = [derive_seed(seed, "probe") for seed in seeds]
@@ -303,9 +301,9 @@ class RolloutDataModule(LightningDataModule):
         self.estimator.end_round([[verified.verdict for verified in group.rollouts] for group in groups])
         return groups
 
-    def _drawer(self) -> GroupDrawer:
+    def _drawer(self, verifier: Verifier) -> GroupDrawer:
         return GroupDrawer(
-            self._completer(self.clock),
+            self._completer(verifier, self.clock),
             self._encoder(self.sampling),
             self.method,
             self.estimator,
@@ -335,22 +333,19 @@ class RolloutDataModule(LightningDataModule):
 
     def _evaluation_batches(self, split: str) -> EvaluationBatches:
         config, trainer = self.evaluation, self._trainer
-        completer, encoder = self._completer(PhaseClock(lambda phase: None)), self._encoder(config.sampling)
-
-        def complete(examples: Sequence[Example]) -> list[VerifiedRollout]:
-            completer.sync(self._model.student, trainer.global_step)
-            requests = [
-                RolloutRequest(prompt, derive_seed(self.seed, split, example.id))
-                for prompt, example in zip(encoder.student_prompts(examples), examples, strict=True)
-            ]
-            return [group[0] for group in completer.complete(examples, requests, 1, config.sampling)]
-
-        return EvaluationBatches(
-            self._examples[split], complete, config.batch_size, trainer.global_rank, trainer.world_size
+        drawer = HeldOutDrawer(
+            lambda verifier: self._completer(verifier, PhaseClock(lambda phase: None)),
+            self._encoder(config.sampling),
+            self._model.student,
+            lambda: int(trainer.global_step),
+            (self.seed, split),
         )
+        each_task = [drawer.passes(held_out, config, several=split == "test") for held_out in self._held_out[split]]
+        passes = [each for passes in each_task for each in passes]
+        return EvaluationBatches(passes, config.batch_size, trainer.global_rank, trainer.world_size)
 
-    def _completer(self, clock: PhaseClock) -> Completer:
-        verification = Verification(self.task.verifier, self.confidence)
+    def _completer(self, verifier: Verifier, clock: PhaseClock) -> Completer:
+        verification = Verification(verifier, self.confidence)
         return Completer(self.engine, verification, clock, self._trainer.precision_plugin.forward_context)
 
     def _encoder(self, sampling: Sampling) -> SampleEncoder:

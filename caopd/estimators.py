@@ -280,8 +280,21 @@ class SelfConsistency(Estimator):
 
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float | None:
         """Return the share of the rollouts' answers that equal the teacher's majority answer, None if it gave none."""
-        given = Counter(answer for answer in teacher_answers if answer is not None)
-        if not given:
+        anchor = majority_answer(teacher_answers)
+        if anchor is None:
             return None
-        anchor = given.most_common(1)[0][0]
         return sum(verdict.answer == anchor for verdict in verdicts) / len(verdicts)
+
+
+def majority_answer(answers: Sequence[str | None]) -> str | None:
+    """Return the most frequent answer, of equally frequent ones the first given; None where there is none.
+
+    Args:
+        answers: Canonical answers; None for a completion without a readable one, which has no vote.
+
+    Example:
+        >>> majority_answer(["B", None, "A", None, "A", "B", None])
+        'B'
+    """
+    given = Counter(answer for answer in answers if answer is not None)
+    return given.most_common(1)[0][0] if given else None

@@ -26,9 +26,11 @@ import caopd.rollouts
 import caopd.tasks  # noqa: F401
 from caopd.callbacks import (
     BeforeAfterReport,
+    ContinualReport,
     PhaseProgressBar,
     PredictionWriter,
     ReliabilityDiagrams,
+    ResultTables,
     RoundStatistics,
     SampleCompletions,
 )
@@ -61,6 +63,8 @@ class CaopdCLI(LightningCLI):
         parser.add_lightning_class_args(SampleCompletions, "completions")
         parser.add_lightning_class_args(RoundStatistics, "statistics")
         parser.add_lightning_class_args(BeforeAfterReport, "report")
+        parser.add_lightning_class_args(ContinualReport, "continual")
+        parser.add_lightning_class_args(ResultTables, "results")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def before_instantiate_classes(self) -> None:

@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
 from caopd.errors import ConfigError, ModelError
-from caopd.evaluation import EvaluationBatch
+from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
@@ -74,8 +74,12 @@ class DistillationModule(LightningModule):
         self._stepped = False
         means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
-        self.validation_metrics = CalibrationMetrics()
-        self.test_metrics = CalibrationMetrics()
+        self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
+
+    @property
+    def validation_metrics(self) -> CalibrationMetrics:
+        """Of the validation split of what is trained on, one completion per prompt."""
+        return self.validation_scores.in_domain.greedy
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -206,11 +210,11 @@ class DistillationModule(LightningModule):
             batch: Completions with confidences and verdicts.
             batch_idx: Not used.
         """
-        self._evaluate(self.validation_metrics, batch)
+        self.validation_scores.update(batch)
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Count completed test prompts; arguments as in :meth:`validation_step`."""
-        self._evaluate(self.test_metrics, batch)
+        self.test_scores.update(batch)
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> EvaluationBatch:
         """Return the completions as they are; arguments as in :meth:`validation_step`."""
@@ -218,19 +222,19 @@ class DistillationModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the previous validation."""
-        self.validation_metrics.reset()
+        self.validation_scores = EvaluationScores(self.device)
 
     def on_test_epoch_start(self) -> None:
         """Forget the previous test."""
-        self.test_metrics.reset()
+        self.test_scores = EvaluationScores(self.device)
 
     def on_validation_epoch_end(self) -> None:
         """Log every metric of the validation split."""
-        self._log_metrics("val", self.validation_metrics)
+        self._log_scores("val", self.validation_scores)
 
     def on_test_epoch_end(self) -> None:
         """Log every metric of the test split."""
-        self._log_metrics("test", self.test_metrics)
+        self._log_scores("test", self.test_scores)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many shapes that Lightning takes)
         """Return the optimizer of the student and its learning-rate schedule."""
@@ -254,13 +258,8 @@ class DistillationModule(LightningModule):
         steps = int(trainer.max_epochs * trainer.datamodule.steps_per_round)  # type: ignore[attr-defined]
         return min(steps, int(trainer.max_steps)) if trainer.max_steps > 0 else steps
 
-    def _evaluate(self, metrics: CalibrationMetrics, batch: EvaluationBatch) -> None:
-        if batch.completions:
-            to = self.device
-            metrics.update(batch.confidence_N.to(to), batch.correct_N.to(to), batch.answered_N.to(to))
-
-    def _log_metrics(self, prefix: str, metrics: CalibrationMetrics) -> None:
-        values = {f"{prefix}/{name}": value.float() for name, value in metrics.compute().items()}
+    def _log_scores(self, prefix: str, scores: EvaluationScores) -> None:
+        values = {f"{prefix}/{name}": value for name, value in scores.flat().items()}
         self.log_dict(values, sync_dist=True)  # equal in every process already
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from caopd.errors import ConfigError, DataError
 
-CONFIG, METRICS = "config.yaml", "metrics.json"
+CONFIG, METRICS, TEST, CONTINUAL = "config.yaml", "metrics.json", "test.json", "continual.json"
 Metrics = Mapping[str, float | None]
 """Metric -> value; None where it is undefined."""
 

@@ -1,17 +1,21 @@
 """Callbacks: what a run shows and writes."""
 
 from caopd.callbacks.completions import SampleCompletions
+from caopd.callbacks.continual import ContinualReport
 from caopd.callbacks.predictions import PredictionWriter
 from caopd.callbacks.progress import PhaseProgressBar
 from caopd.callbacks.reliability import ReliabilityDiagrams
 from caopd.callbacks.report import BeforeAfterReport
+from caopd.callbacks.results import ResultTables
 from caopd.callbacks.round_statistics import RoundStatistics
 
 __all__ = [
     "BeforeAfterReport",
+    "ContinualReport",
     "PhaseProgressBar",
     "PredictionWriter",
     "ReliabilityDiagrams",
+    "ResultTables",
     "RoundStatistics",
     "SampleCompletions",
 ]

@@ -31,7 +31,8 @@ class SampleCompletions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the first completions."""
-        self._shown += batch.completions[: self.num_completions - len(self._shown)]
+        if batch.is_headline:
+            self._shown += batch.completions[: self.num_completions - len(self._shown)]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""

@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from caopd.callbacks.tables import number, without_nan
 from caopd.module import DistillationModule
 
 HEADLINE = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
@@ -47,9 +48,10 @@ class BeforeAfterReport(Callback):
         """Keep the validation's metrics; the one before training also goes to the loggers, at step 0."""
         if not isinstance(pl_module, DistillationModule):
             return
-        metrics = {name: float(value) for name, value in pl_module.validation_metrics.compute().items()}
+        every, (in_domain, _) = pl_module.validation_scores.flat(), pl_module.validation_scores.compute()
+        metrics = in_domain["greedy"]
         counts = {"n": int(metrics["n"]), "n_parsed": int(metrics["n_parsed"]), "step": trainer.global_step}
-        values = metrics | counts
+        values = {**metrics, **counts}
         if not trainer.sanity_checking:
             self.final = values
             return
@@ -57,7 +59,7 @@ class BeforeAfterReport(Callback):
             return
         self.initial = values
         for logger in trainer.loggers:
-            logger.log_metrics({f"val/{name}": value for name, value in metrics.items()}, step=0)
+            logger.log_metrics({f"val/{name}": value for name, value in every.items()}, step=0)
 
     def is_stale(self, trainer: Trainer) -> bool:
         """Return whether the model has been trained since the last validation."""
@@ -67,7 +69,8 @@ class BeforeAfterReport(Callback):
         """Write ``metrics.json`` into the run directory and return its path."""
         path = self._directory / "metrics.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        report = {"initial": _without_nan(self.initial), "final": _without_nan(self.final)}
+        moments = {"initial": self.initial, "final": self.final}
+        report = {name: values and without_nan(values) for name, values in moments.items()}
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         return path
 
@@ -83,7 +86,7 @@ class BeforeAfterReport(Callback):
                 counts = ["-" if math.isnan(value) else f"{value:.0f}" for value in (before, after)]
                 table.add_row(name, *counts, "")
             else:
-                table.add_row(name, _number(before), _number(after), _number(after - before, sign=True))
+                table.add_row(name, number(before), number(after), number(after - before, sign=True))
         return table
 
     def finish(self, trainer: Trainer) -> None:
@@ -93,15 +96,3 @@ class BeforeAfterReport(Callback):
             console = Console()
             console.print(self.table())
             console.print(f"metrics: {path}", soft_wrap=True)
-
-
-def _without_nan(values: dict[str, float] | None) -> dict[str, float | None] | None:
-    if values is None:
-        return None
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-
-def _number(value: float, *, sign: bool = False) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:+.3f}" if sign else f"{value:.3f}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caopd.metrics.calibration_error import ExpectedCalibrationError
     from caopd.metrics.collection import CalibrationMetrics
     from caopd.metrics.overconfidence import OverconfidenceGap
+    from caopd.metrics.pass_at_k import PassAtK
     from caopd.metrics.ranking import StrictPairwiseRanking
     from caopd.metrics.smooth import SmoothCalibrationError
 
@@ -24,6 +25,7 @@ _CLASSES = {
     "CalibrationMetrics": "collection",
     "ExpectedCalibrationError": "calibration_error",
     "OverconfidenceGap": "overconfidence",
+    "PassAtK": "pass_at_k",
     "SmoothCalibrationError": "smooth",
     "StrictPairwiseRanking": "ranking",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "ExpectedCalibrationError",
     "OperatingPoint",
     "OverconfidenceGap",
+    "PassAtK",
     "ReliabilityBins",
     "SmoothCalibrationError",
     "StrictPairwiseRanking",

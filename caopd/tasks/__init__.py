@@ -4,6 +4,20 @@ from caopd.tasks.base import SPLITS, Task, check_split
 from caopd.tasks.draw import DrawTask
 from caopd.tasks.loading import DataSource
 from caopd.tasks.science_qa import ScienceQA
+from caopd.tasks.sequence import Stage, TaskSequence, check_task_name, check_unique, stages_of
 from caopd.tasks.tool_use import ToolUse
 
-__all__ = ["SPLITS", "DataSource", "DrawTask", "ScienceQA", "Task", "ToolUse", "check_split"]
+__all__ = [
+    "SPLITS",
+    "DataSource",
+    "DrawTask",
+    "ScienceQA",
+    "Stage",
+    "Task",
+    "TaskSequence",
+    "ToolUse",
+    "check_split",
+    "check_task_name",
+    "check_unique",
+    "stages_of",
+]

@@ -78,14 +78,15 @@ def sample_num_fitting(rng: random.Random) -> int:
     return rng.choices(tuple(NUM_FITTING_WEIGHTS), weights=tuple(NUM_FITTING_WEIGHTS.values()))[0]
 
 
-def sample_draw(rng: random.Random, num_fitting: int) -> Draw:
+def sample_draw(rng: random.Random, num_fitting: int, kinds: Sequence[str] = tuple(KINDS)) -> Draw:
     """Draw one question: a kind, ``e`` fitting and some other digits in random order, one of the fitting drawn.
 
     Args:
         rng: Random numbers.
         num_fitting: ``e``.
+        kinds: Of which one is drawn.
     """
-    kind = rng.choice(tuple(KINDS))
+    kind = rng.choice(kinds)
     chosen = rng.sample(_FITTING[kind], num_fitting)
     digits = chosen + rng.sample(_OTHERS[kind], rng.choice((5, 6)) - num_fitting)
     rng.shuffle(digits)
@@ -101,18 +102,25 @@ class DrawTask:
         num_validation: Held-out questions for validation.
         num_test: Further held-out questions for testing.
         seed: Seed of the question generator.
+        kinds: Kinds of questions, of :data:`KINDS`; None is all four. One kind alone has about 14,000 training and
+            1,600 held-out questions.
     """
 
     num_train: int = 25_600
     num_validation: int = 2_000
     num_test: int = 2_000
     seed: int = 0
+    kinds: list[str] | None = None
     verifier: Verifier = field(default=ExactMatch(), init=False)
 
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "num_test"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Expected `{name}` of DrawTask to be at least 1, but got {getattr(self, name)}.")
+        if self.kinds is not None and (not self.kinds or set(self.kinds) - set(KINDS)):
+            raise ConfigError(
+                f"Expected `kinds` of DrawTask to be some of {', '.join(KINDS)}, or null for all, but got {self.kinds}."
+            )
 
     def examples(self, split: str) -> Sequence[Example]:
         """Return the questions of ``train``, ``validation`` or ``test``; the same ones for the same seed.
@@ -129,17 +137,18 @@ class DrawTask:
     def _unique(self, held_out: bool, count: int) -> list[Example]:
         """Draw unique questions; ``e`` keeps its probabilities, however few questions of some ``e`` are left."""
         rng = random.Random(f"{self.seed}:{held_out}")
+        kinds = tuple(KINDS) if self.kinds is None else tuple(self.kinds)
         unique: dict[str, Example] = {}
         while len(unique) < count:
             num_fitting = sample_num_fitting(rng)
             for _ in range(MAX_TRIES):
-                draw = sample_draw(rng, num_fitting)
+                draw = sample_draw(rng, num_fitting, kinds)
                 if draw.held_out == held_out and draw.id not in unique:
                     unique[draw.id] = draw.example()
                     break
             else:
                 raise ConfigError(
                     f"DrawTask found only {len(unique)} unique {'held-out' if held_out else 'training'} questions, but "
-                    f"{count} are asked for: lower `num_train`, or `num_validation` and `num_test`."
+                    f"{count} are asked for: lower `num_train`, or `num_validation` and `num_test`, or add `kinds`."
                 )
         return list(unique.values())

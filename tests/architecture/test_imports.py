@@ -101,7 +101,19 @@ def test_the_reader_of_imports_sees_them():
 
 @pytest.mark.parametrize(
     "room",
-    [*LIGHT_ROOMS, "errors", "rounds", "diagnostics", "buffer", "seeds", "phases", "cli", "command_line", "runs"],
+    [
+        *LIGHT_ROOMS,
+        "errors",
+        "rounds",
+        "diagnostics",
+        "buffer",
+        "seeds",
+        "phases",
+        "cli",
+        "command_line",
+        "runs",
+        "continual",
+    ],
 )
 def test_rules_and_texts_import_nothing_heavy(room):
     modules = in_room(room)
@@ -145,6 +157,7 @@ FORBIDDEN = {
     "rewards": ROOMS - {"rewards", "types", "errors"},
     "methods": ROOMS - {"methods", "rewards", "types", "errors"},
     "tasks": ROOMS - {"tasks", "verifiers", "confidence", "types", "errors"},
+    "continual": ROOMS - {"continual"},
     "command_line": ROOMS - {"command_line", "errors"},
     "runs": ROOMS - {"runs", "errors"},
     "scoring": ROOMS - {"scoring", "metrics", "verifiers", "confidence", "types", "command_line", "errors"},
@@ -156,6 +169,9 @@ FORBIDDEN = {
     "rollouts": {"tasks", "methods", "prompts", "losses", "module", "datamodule", "callbacks"},
     "vllm_host": ROOMS - {"vllm_host", "errors"},
     "parity": {"tasks", "methods", "prompts", "rollouts", "module", "datamodule", "callbacks"},
+    "evaluation": ROOMS - {"evaluation", "estimators", "metrics", "rollouts", "tasks", "types", "errors"},
+    "curriculum": ROOMS - {"curriculum", "batching", "tasks", "verifiers", "seeds", "types", "errors"},
+    "held_out": {"module", "datamodule", "callbacks", "losses", "metrics", "methods"},
     "drawing": {"module", "datamodule", "callbacks", "losses", "metrics"},
     "module": {"tasks", "prompts", "verifiers", "datamodule", "callbacks", "encoding"},
     "datamodule": {"callbacks", "losses", "metrics", "prompts"},
@@ -186,7 +202,18 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_the_loop_branches_on_no_method():
     """It knows the base class; the one exception is the default of the module's constructor."""
-    for module in ("module", "datamodule", "drawing", "encoding", "batching", "rounds", "diagnostics", "tokens"):
+    for module in (
+        "module",
+        "datamodule",
+        "drawing",
+        "encoding",
+        "batching",
+        "rounds",
+        "diagnostics",
+        "tokens",
+        "curriculum",
+        "held_out",
+    ):
         for node in import_nodes(tree_of(f"caopd.{module}"), with_functions=True):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("caopd.methods"):
                 assert {alias.name for alias in node.names} <= {"Method", "CaOPD"}, module

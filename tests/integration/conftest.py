@@ -36,7 +36,7 @@ trainer:
 
 
 def options(settings):
-    return [f"--{key}={value}" for key, value in settings.items()]
+    return [f"--{key}={value}" for key, value in settings.items() if value is not None]
 
 
 class Run:

@@ -61,7 +61,15 @@ def replacements(config, small_model, source):
     settings["trainer"]["enable_progress_bar"] = False
     if config["model"]["source"]["name_or_path"] == "embedded":
         settings["data"]["round"] = {"num_prompts_per_round": 64}
-        settings["data"]["task"] = {"class_path": "caopd.tasks.DrawTask", "init_args": {"num_train": 64}}
+        task = config["data"]["task"]
+        if "stages" in task.get("init_args", {}):
+            settings["trainer"]["check_val_every_n_epoch"] = 1
+            for stage in task["init_args"]["stages"]:
+                stage["num_rounds"] = 1
+                stage["task"]["init_args"]["num_train"] = 64
+        else:
+            task = {"class_path": "caopd.tasks.DrawTask", "init_args": {"num_train": 64}}
+        settings["data"]["task"] = task
         return settings
     settings["model"]["source"] = {"name_or_path": str(small_model)}
     if "teacher" in config["model"]:

@@ -82,6 +82,45 @@ def test_a_missing_config_file(failure):
     assert "nowhere.yaml" in failure(config="nowhere.yaml")
 
 
+def stage(name="odd", num_rounds=1, kinds="odd", num_train=256):
+    task = {"kinds": [kinds], "num_train": num_train, "num_validation": 4, "num_test": 4}
+    task = {"class_path": "caopd.tasks.DrawTask", "init_args": task}
+    return {"name": name, "num_rounds": num_rounds, "task": task}
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        ([], ("at least one stage", "data.task.stages")),
+        ([stage(num_rounds=0)], ("num_rounds", "'odd'", "at least 1")),
+        ([stage(), stage()], ("odd more than once", "rename")),
+        ([stage("a/b")], ("'a/b'", "test/NAME/ece")),
+        ([stage(kinds="prime")], ("even, odd, low, high", "prime")),
+        ([stage(num_rounds=60), stage("high", 60)], ("max_epochs", "120 (odd 60, high 60)", "100")),
+        ([stage(num_rounds=40), stage("high", 60)], ("'odd' ends after round 40", "check_val_every_n_epoch` is 25")),
+        ([stage(num_rounds=50), stage("high", 50, num_train=99)], ("task of stage 'high' has 99",)),
+    ],
+)
+def test_a_sequence_of_tasks_that_cannot_be(failure, stages, words, tmp_path):
+    task = {"class_path": "caopd.tasks.TaskSequence", "init_args": {"stages": stages}}
+    (tmp_path / "stages.yaml").write_text(json.dumps({"data": {"task": task}}))
+    message = failure(f"--config={tmp_path / 'stages.yaml'}", "--data.evaluation.batch_size=4")
+    for word in words:
+        assert word in message
+
+
+def test_tasks_of_an_evaluation_that_cannot_be(failure, tmp_path):
+    tasks = {"odd": stage()["task"]}
+    sequence = {"class_path": "caopd.tasks.TaskSequence", "init_args": {"stages": [stage(num_rounds=100)]}}
+    data = {"task": sequence, "evaluation": {"tasks": tasks}}
+    (tmp_path / "twice.yaml").write_text(json.dumps({"data": data}))
+    assert "odd more than once" in failure(f"--config={tmp_path / 'twice.yaml'}", "--data.seed=1")
+    message = failure("--data.evaluation.sampled.num_samples=1")
+    assert "data.evaluation.sampled" in message
+    assert "at least 2" in message
+    assert "validate_tasks" in failure("--data.evaluation.validate_tasks=true")
+
+
 def test_an_unknown_method(failure):
     message = failure("--model.method=SDTF")
     assert "model.method" in message

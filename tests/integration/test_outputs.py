@@ -114,7 +114,11 @@ def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys)
 
 def test_test_uses_the_test_split(run, tmp_path, capsys):
     assert evaluate("test", run, tmp_path) == 0
-    assert "test/brier" in capsys.readouterr().out
+    (printed,) = re.findall(r"│ brier .*?([0-9.]+)", capsys.readouterr().out)
+    record = json.loads((tmp_path / "test.json").read_text())
+    assert record["checkpoint"] == str(run.checkpoint_file("round1"))
+    assert record["tasks"].keys() == {"in_domain"}
+    assert float(printed) == pytest.approx(record["tasks"]["in_domain"]["greedy"]["brier"], abs=6e-4)
 
 
 def test_predictions_agree_with_their_responses(run, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from caopd.buffer import load_groups
 from caopd.cli import main
 
 WITHIN = """
@@ -81,6 +82,42 @@ ESTIMATORS = {
 def test_estimates_per_rollout_and_unequal_groups_resume_within_a_round(estimator, fit, within, tmp_path):
     settings = {**SETTINGS, "data.estimator": estimator, **ESTIMATORS[estimator]}
     assert_resumes(3, settings, fit(tmp_path / "whole", within, **settings), fit, within, tmp_path / "resumed")
+
+
+STAGES = """
+data:
+  task:
+    class_path: caopd.tasks.TaskSequence
+    init_args:
+      stages:
+        - {name: odd, num_rounds: 1, task: {class_path: caopd.tasks.DrawTask,
+            init_args: {kinds: [odd], num_train: 24, num_validation: 8, num_test: 8}}}
+        - {name: high, num_rounds: 2, task: {class_path: caopd.tasks.DrawTask,
+            init_args: {kinds: [high], num_train: 24, num_validation: 8, num_test: 8}}}
+"""
+NO_SIZES = dict.fromkeys(("data.task.num_train", "data.task.num_validation", "data.task.num_test"))
+
+
+def test_a_sequence_of_tasks_resumes_in_its_stage(fit, within, tmp_path):
+    """With an adaptive budget and an estimator that remembers; 24 rows are less than the two rounds of a stage take."""
+    (tmp_path / "stages.yaml").write_text(STAGES)
+    config = tmp_path / "stages.yaml"
+    settings = {**SETTINGS, **NO_SIZES, **ESTIMATORS["EmpiricalBayes"], "data.estimator": "EmpiricalBayes"}
+    settings |= {"trainer.check_val_every_n_epoch": 1, "data.keep_rounds": "null"}
+    whole = fit(tmp_path / "whole", within, config, **settings)
+    for step in (1, 2, 3):  # within the first stage, between the two, within the second
+        resumed = fit(
+            tmp_path / f"resumed{step}", within, config, ckpt_path=whole.checkpoint_file(f"step{step}"), **settings
+        )
+        assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
+    kinds = [
+        {
+            group.example.id.split("-")[0]
+            for group in load_groups(whole.directory / "rollouts" / f"round_0000{number}.jsonl")
+        }
+        for number in (1, 2)
+    ]
+    assert kinds == [{"high"}, {"high"}]
 
 
 def test_initial_metrics_survive_a_resume(uninterrupted, fit, within, tmp_path):

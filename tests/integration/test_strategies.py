@@ -1,7 +1,11 @@
 """DDP and FSDP2 on two processes do what one process does with the same global batch, and so do their checkpoints."""
 
+import json
+
 import pytest
 import torch
+
+from caopd.cli import main
 
 FSDP2 = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
@@ -112,3 +116,31 @@ def test_checkpoint_goes_on_in_one_process(one_process, two_processes, fit, tmp_
     expected = one_process.checkpoint("round1")["state_dict"]
     for name, weight in resumed.checkpoint("round1")["state_dict"].items():
         torch.testing.assert_close(weight, expected[name], atol=TOLERANCE, rtol=0, msg=name)
+
+
+SAMPLED = """
+data:
+  evaluation:
+    tasks:
+      low: {class_path: caopd.tasks.DrawTask, init_args: {kinds: [low], num_train: 1, num_validation: 1, num_test: 21}}
+    sampled: {num_samples: 3, temperature: 1.0}
+    batch_size: 8
+"""
+
+
+def test_a_test_of_several_tasks_equals_one_process(one_process, command, tmp_path):
+    """21 prompts and batches of 8: the second process has none in the last batch of the second task."""
+    (tmp_path / "tasks.yaml").write_text(SAMPLED)
+    given = [
+        *("test", f"--config={one_process.directory / 'config.yaml'}", f"--config={tmp_path / 'tasks.yaml'}"),
+        *(f"--ckpt_path={one_process.checkpoint_file('round1')}", "--trainer.logger=false"),
+    ]
+    assert main([*given, f"--trainer.default_root_dir={tmp_path / 'one'}"]) == 0
+    more = ("--trainer.devices=2", "--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path / 'two'}")
+    result = command(*given, *more)
+    assert result.returncode == 0, result.stderr[-4000:]
+    one, two = (json.loads((tmp_path / name / "test.json").read_text())["tasks"] for name in ("one", "two"))
+    assert one["low"].keys() == {"greedy", "sampled", "vote", "vote_stated"}
+    for task, parts in one.items():
+        for part, metrics in parts.items():
+            assert two[task][part] == pytest.approx(metrics, abs=1e-12, nan_ok=True), (task, part)

@@ -1,3 +1,4 @@
+import hashlib
 import random
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from caopd.tasks.draw import KINDS, NUM_FITTING_WEIGHTS, Draw, DrawTask, sample_
 
 TASK = DrawTask(num_train=600, num_validation=100, num_test=80)
 QUESTION = re.compile(r"Which (even|odd|low|high) digit was drawn from (\d{5,6})\?")
+DIGESTS = {"train": "2b96996805f20cce", "validation": "92c81c3f58f0da57", "test": "9e2ba84ffacced11"}
 FITTING = {"even": "02468", "odd": "13579", "low": "01234", "high": "56789"}
 
 
@@ -110,3 +112,31 @@ def test_more_questions_than_there_are_is_refused(monkeypatch):
 def test_empty_splits_are_refused(name):
     with pytest.raises(ConfigError, match=f"`{name}` of DrawTask"):
         DrawTask(**{name: 0})
+
+
+def test_all_kinds_named_are_the_default_and_the_default_has_not_moved():
+    """Digests of the questions of the version before there were kinds to choose."""
+    for split, digest in DIGESTS.items():
+        for task in (TASK, DrawTask(num_train=600, num_validation=100, num_test=80, kinds=list(KINDS))):
+            text = "".join(f"{example.question}{example.target}" for example in task.examples(split))
+            assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("kinds", [["odd"], ["low", "high"]])
+def test_chosen_kinds_only(kinds):
+    task = DrawTask(num_train=200, num_validation=50, num_test=50, kinds=kinds)
+    for split in ("train", "validation", "test"):
+        examples = task.examples(split)
+        assert {QUESTION.fullmatch(example.question)[1] for example in examples} == set(kinds)
+        assert all(Draw(*parsed(example), 0).held_out == (split != "train") for example in examples)
+
+
+def parsed(example):
+    kind, digits = QUESTION.fullmatch(example.question).groups()
+    return kind, tuple(map(int, digits))
+
+
+@pytest.mark.parametrize("kinds", [[], ["prime"], ["odd", "prime"]])
+def test_unknown_kinds_are_refused(kinds):
+    with pytest.raises(ConfigError, match=r"`kinds` of DrawTask to be some of even, odd, low, high.*but got"):
+        DrawTask(kinds=kinds)

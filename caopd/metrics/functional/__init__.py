@@ -7,6 +7,7 @@ from caopd.metrics.functional.calibration_error import (
     unique_value_calibration_error,
 )
 from caopd.metrics.functional.means import accuracy, mean_confidence, overconfidence_gap
+from caopd.metrics.functional.pass_at_k import pass_at_k
 from caopd.metrics.functional.ranking import PairCounts, auroc, strict_pairwise_ranking, tie_rate
 from caopd.metrics.functional.selective import (
     RiskCoverageCurve,
@@ -29,6 +30,7 @@ __all__ = [
     "mean_confidence",
     "murphy_decomposition",
     "overconfidence_gap",
+    "pass_at_k",
     "risk_coverage_curve",
     "selective_accuracy",
     "smooth_calibration_error",

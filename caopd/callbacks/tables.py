@@ -1,0 +1,32 @@
+"""What the tables of the callbacks share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+
+def number(value: float | None, *, sign: bool = False) -> str:
+    """Return a value for a table, ``-`` where it is undefined.
+
+    Args:
+        value: Of a metric.
+        sign: Whether to show a plus.
+
+    Example:
+        >>> number(0.12345), number(0.5, sign=True), number(math.nan), number(None)
+        ('0.123', '+0.500', '-', '-')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:+.3f}" if sign else f"{value:.3f}"
+
+
+def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return values for a JSON file, which has no NaN: null.
+
+    Example:
+        >>> without_nan({"ece": math.nan, "n": 2})
+        {'ece': None, 'n': 2}
+    """
+    return {name: None if math.isnan(value) else value for name, value in values.items()}

@@ -1,0 +1,83 @@
+"""What training on several tasks, one after the other, does to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Values = Mapping[str, float | None]
+"""Metric -> value; None where it is undefined."""
+BEFORE = "before"
+"""Name of the measurement before the first round."""
+FORGETTING = {"accuracy_drop": "accuracy", "ece_rise": "ece", "brier_rise": "brier"}
+"""What is lost of a task -> of which metric."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All tasks at one moment: a row of the matrix.
+
+    Attributes:
+        stage: The stage that has just ended, or :data:`BEFORE`.
+        round: Rounds that are done.
+        step: Optimizer steps that are done.
+        tasks: Task -> its metrics.
+    """
+
+    stage: str
+    round: int
+    step: int
+    tasks: Mapping[str, Values]
+
+
+def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float | None]]:
+    """Return what the tasks of earlier stages have lost since their own stage ended.
+
+    ``accuracy_drop`` is the accuracy then minus that at the end; ``ece_rise`` and ``brier_rise`` are the error at the
+    end minus that then. Positive is forgotten, negative is gained. Minus the mean of the first is the backward transfer
+    of Lopez-Paz and Ranzato 2017 (arXiv 1706.08840).
+
+    Args:
+        measurements: In their order; the last one is the end.
+
+    Returns:
+        Task -> measure -> value, None where it is undefined; and ``mean`` over the tasks, where there is one.
+
+    Example:
+        >>> rows = [("before", 0.2, 0.5), ("A", 0.75, 0.125), ("B", 0.5, 0.375)]
+        >>> metrics = lambda accuracy, error: {"A": {"accuracy": accuracy, "ece": error, "brier": error}, "B": {}}
+        >>> measured = [Measurement(stage, i, i, metrics(*values)) for i, (stage, *values) in enumerate(rows)]
+        >>> forgetting(measured)["A"]
+        {'accuracy_drop': 0.25, 'ece_rise': 0.25, 'brier_rise': 0.25}
+    """
+    if not measurements:
+        return {}
+    end = measurements[-1].tasks
+    lost = {
+        each.stage: {
+            name: _lost(each.tasks[each.stage].get(metric), end[each.stage].get(metric), name.endswith("_drop"))
+            for name, metric in FORGETTING.items()
+        }
+        for each in measurements[:-1]
+        if each.stage != BEFORE
+    }
+    if lost:
+        lost["mean"] = {name: _mean([values[name] for values in lost.values()]) for name in FORGETTING}
+    return lost
+
+
+def as_json(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Return the matrix and what is forgotten, as ``continual.json`` holds them."""
+    return {"stages": [asdict(each) for each in measurements], "forgetting": forgetting(measurements)}
+
+
+def _lost(then: float | None, end: float | None, is_drop: bool) -> float | None:
+    if then is None or end is None:
+        return None
+    return then - end if is_drop else end - then
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None

@@ -1,0 +1,20 @@
+"""Held-out prompts: how they are completed, in which batches, and what is measured of them."""
+
+from caopd.evaluation.batches import EvaluationBatch, EvaluationBatches, EvaluationPass, ScoredCompletion
+from caopd.evaluation.config import EvaluationConfig, SampledConfig
+from caopd.evaluation.scores import EvaluationScores, Parts, SetScores
+from caopd.evaluation.vote import Vote, vote
+
+__all__ = [
+    "EvaluationBatch",
+    "EvaluationBatches",
+    "EvaluationConfig",
+    "EvaluationPass",
+    "EvaluationScores",
+    "Parts",
+    "SampledConfig",
+    "ScoredCompletion",
+    "SetScores",
+    "Vote",
+    "vote",
+]

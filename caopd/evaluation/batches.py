@@ -1,0 +1,137 @@
+"""Completions of held-out prompts, drawn as the evaluation loop asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caopd.types import AnswerOutcome, Example, VerifiedRollout
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCompletion:
+    """A held-out row and what the model made of it."""
+
+    example: Example
+    verified: VerifiedRollout
+
+
+@dataclass(frozen=True)
+class EvaluationBatch:
+    """Completed and verified prompts.
+
+    Attributes:
+        completions: N of them, prompt by prompt.
+        task: Name of the task that they belong to; empty for the only one that is trained on.
+        in_domain: Whether that task is trained on.
+        num_samples: Completions of each prompt; None for the one of ``evaluation.sampling``.
+    """
+
+    completions: Sequence[ScoredCompletion]
+    task: str = ""
+    in_domain: bool = True
+    num_samples: int | None = None
+
+    def to(self, device: torch.device | str, **arguments: Any) -> EvaluationBatch:  # noqa: ANN401 (Tensor.to's own)
+        """Return the batch as it is: its tensors are made where they are asked for."""
+        return self
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether it counts for the metrics without a task's name: trained on, one completion per prompt."""
+        return self.in_domain and self.num_samples is None
+
+    @property
+    def groups(self) -> list[list[VerifiedRollout]]:
+        """The completions of each prompt."""
+        size = self.num_samples or 1
+        every = [completion.verified for completion in self.completions]
+        return [every[start : start + size] for start in range(0, len(every), size)]
+
+    @property
+    def confidence_N(self) -> Tensor:
+        """Stated confidences, float32; NaN where none was stated."""
+        values = [completion.verified.reading.value for completion in self.completions]
+        return torch.tensor([torch.nan if value is None else value for value in values])
+
+    @property
+    def correct_N(self) -> Tensor:
+        """Verdicts, bool."""
+        return torch.tensor([completion.verified.verdict.correct for completion in self.completions], dtype=torch.bool)
+
+    @property
+    def answered_N(self) -> Tensor:
+        """Whether an answer was parsed, bool."""
+        outcomes = [completion.verified.verdict.outcome for completion in self.completions]
+        return torch.tensor([outcome is AnswerOutcome.PARSED for outcome in outcomes], dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class EvaluationPass:
+    """One way through one task's held-out prompts.
+
+    Attributes:
+        examples: The split.
+        complete: Completes and verifies some examples: the completions of each.
+        task: As in :class:`EvaluationBatch`.
+        in_domain: As in :class:`EvaluationBatch`.
+        num_samples: As in :class:`EvaluationBatch`.
+    """
+
+    examples: Sequence[Example]
+    complete: Callable[[Sequence[Example]], Sequence[Sequence[VerifiedRollout]]]
+    task: str = ""
+    in_domain: bool = True
+    num_samples: int | None = None
+
+    def batch(self, examples: Sequence[Example], completed: Sequence[Sequence[VerifiedRollout]]) -> EvaluationBatch:
+        """Return some examples with their completions; further completions are forgotten."""
+        completions = [
+            ScoredCompletion(example, verified)
+            for example, group in zip(examples, completed, strict=False)
+            for verified in group
+        ]
+        return EvaluationBatch(completions, self.task, self.in_domain, self.num_samples)
+
+
+class EvaluationBatches:
+    """An iterable over one pass after the other that completes prompts as it goes; every process takes its share.
+
+    All processes yield equally many batches, as collective operations need; the last ones of some may be empty.
+
+    Args:
+        passes: Which prompts, and how they are completed.
+        batch_size: Prompts at once in one process.
+        rank: This process.
+        world_size: Processes.
+    """
+
+    def __init__(self, passes: Sequence[EvaluationPass], batch_size: int, rank: int, world_size: int) -> None:
+        self._passes = passes
+        self._batch_size = batch_size
+        self._rank = rank
+        self._world_size = world_size
+
+    def __len__(self) -> int:
+        """Number of batches, the same in every process."""
+        return sum(-(-len(each.examples) // (self._batch_size * self._world_size)) for each in self._passes)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        """Complete and yield batch after batch."""
+        for each in self._passes:
+            yield from self._batches(each)
+
+    def _batches(self, each: EvaluationPass) -> Iterator[EvaluationBatch]:
+        step = self._batch_size * self._world_size
+        for start in range(0, len(each.examples), step):
+            first = start + self._rank * self._batch_size
+            mine = each.examples[first : min(first + self._batch_size, start + step)]
+            # Generation is collective when the model is sharded: every process completes as many prompts as the first
+            # one, and forgets those beyond its own.
+            num_completed = min(self._batch_size, len(each.examples) - start)
+            filler = [each.examples[start]] * (num_completed - len(mine))
+            yield each.batch(mine, each.complete([*mine, *filler]))

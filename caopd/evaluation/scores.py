@@ -1,0 +1,137 @@
+"""What is measured of an evaluation: every task's metrics, of one completion per prompt and of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from caopd.evaluation.batches import EvaluationBatch
+from caopd.evaluation.vote import vote
+from caopd.metrics import CalibrationMetrics, PassAtK
+
+Parts = Mapping[str, Mapping[str, float]]
+"""Part of a task's scores (``greedy``, ``sampled``, ``vote``, ``vote_stated``) -> metric -> value."""
+
+
+class SetScores:
+    """The metrics of one set of prompts.
+
+    Args:
+        device: Where the metrics count.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.greedy = CalibrationMetrics().to(device)
+        self.sampled: SampledScores | None = None
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Add a batch; one without completions only tells what is to come."""
+        if batch.num_samples is None:
+            if batch.completions:
+                _add(self.greedy, batch, self._device)
+            return
+        if self.sampled is None:
+            self.sampled = SampledScores(batch.num_samples, self._device)
+        if batch.completions:
+            self.sampled.update(batch)
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Return every part's metrics, over all processes; a collective operation."""
+        parts = {"greedy": _floats(self.greedy.compute())}
+        return parts if self.sampled is None else parts | self.sampled.compute()
+
+
+class SampledScores:
+    """The metrics of several completions per prompt.
+
+    ``sampled`` is over all completions, each with the confidence that it states, with pass@k beside it. ``vote`` is
+    over prompts: the majority's answer, with the share that agrees as its confidence. ``vote_stated`` judges the same
+    answer by the mean confidence that the agreeing completions state: both confidences speak of the same events.
+
+    Args:
+        num_samples: N, completions per prompt.
+        device: Where the metrics count.
+    """
+
+    def __init__(self, num_samples: int, device: torch.device) -> None:
+        self._device = device
+        self._sampled, self._vote, self._stated = (CalibrationMetrics().to(device) for _ in range(3))
+        self._pass_at_k = PassAtK(num_samples).to(device)
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Add a batch of whole prompts."""
+        device = self._device
+        _add(self._sampled, batch, device)
+        groups = batch.groups
+        self._pass_at_k.update(batch.correct_N.view(len(groups), -1).sum(1).to(device))
+        votes = [vote(group) for group in groups]
+        correct_P = torch.tensor([each.correct for each in votes], device=device)
+        answered_P = torch.tensor([each.answer is not None for each in votes], device=device)
+        agreement_P = _confidences([each.agreement for each in votes], device)
+        self._vote.update(agreement_P, correct_P, answered_P)
+        self._stated.update(_confidences([each.stated for each in votes], device), correct_P, answered_P)
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Return every part's metrics, over all processes; a collective operation."""
+        return {
+            "sampled": _floats(self._sampled.compute()) | _floats(self._pass_at_k.compute()),
+            "vote": _floats(self._vote.compute()),
+            "vote_stated": _floats(self._stated.compute()),
+        }
+
+
+class EvaluationScores:
+    """The metrics of an evaluation: of all prompts of the tasks that are trained on, and of every named task.
+
+    Args:
+        device: Where the metrics count.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.in_domain = SetScores(device)
+        self.named: dict[str, SetScores] = {}
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Add a batch to the scores that it counts for: every process calls it for the same tasks in the same order."""
+        if batch.in_domain:
+            self.in_domain.update(batch)
+        if batch.task:
+            if batch.task not in self.named:
+                self.named[batch.task] = SetScores(self._device)
+            self.named[batch.task].update(batch)
+
+    def compute(self) -> tuple[Parts, dict[str, Parts]]:
+        """Return the parts of the tasks that are trained on, and those of each named task; a collective operation."""
+        return self.in_domain.compute(), {name: scores.compute() for name, scores in self.named.items()}
+
+    def flat(self) -> dict[str, float]:
+        """Return every value under the name it is logged by: ``ece``, ``chemistry/ece``, ``chemistry/vote/ece``."""
+        in_domain, named = self.compute()
+        values = _flat("", in_domain)
+        for name, parts in named.items():
+            values |= _flat(f"{name}/", parts)
+        return values
+
+
+def _flat(prefix: str, parts: Parts) -> dict[str, float]:
+    return {
+        f"{prefix}{'' if part == 'greedy' else f'{part}/'}{metric}": value
+        for part, metrics in parts.items()
+        for metric, value in metrics.items()
+    }
+
+
+def _add(metrics: CalibrationMetrics, batch: EvaluationBatch, device: torch.device) -> None:
+    metrics.update(batch.confidence_N.to(device), batch.correct_N.to(device), batch.answered_N.to(device))
+
+
+def _confidences(values: Sequence[float | None], device: torch.device) -> Tensor:
+    return torch.tensor([torch.nan if value is None else value for value in values], device=device)
+
+
+def _floats(values: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}

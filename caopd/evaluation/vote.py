@@ -1,0 +1,56 @@
+"""Self-consistency of several completions: the majority's answer, and how many agree with it. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from caopd.estimators import majority_answer
+from caopd.types import VerifiedRollout
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What several completions of one prompt say together (Wang et al. 2022, arXiv 2203.11171).
+
+    Attributes:
+        answer: The most frequent answer, of equally frequent ones the first given; None where no completion has one.
+        correct: Whether it is right; without an answer it is not.
+        agreement: Share of *all* completions that give it, those without a readable answer included; None without an
+            answer.
+        stated: Mean of the confidences that the agreeing completions state; None where none states one.
+    """
+
+    answer: str | None
+    correct: bool
+    agreement: float | None
+    stated: float | None
+
+
+def vote(completions: Sequence[VerifiedRollout]) -> Vote:
+    """Let the completions of one prompt vote.
+
+    Args:
+        completions: At least one.
+
+    Example:
+        >>> from caopd.types import AnswerOutcome, ConfidenceOutcome, ConfidenceReading, Rollout, StopReason, Verdict
+        >>> def completion(answer, confidence):
+        ...     reading = ConfidenceReading(confidence, None, ConfidenceOutcome.DECIMAL)
+        ...     verdict = Verdict(answer == "B", answer, AnswerOutcome.PARSED)
+        ...     return VerifiedRollout(Rollout((1,), "", StopReason.EOS, (-1.0,), 0), verdict, reading)
+        >>> vote([completion("A", 0.5), completion("B", 0.75), completion("B", 0.25), completion("C", 1.0)])
+        Vote(answer='B', correct=True, agreement=0.5, stated=0.5)
+    """
+    answer = majority_answer([verified.verdict.answer for verified in completions])
+    if answer is None:
+        return Vote(None, correct=False, agreement=None, stated=None)
+    agreeing = [verified for verified in completions if verified.verdict.answer == answer]
+    stated = [verified.reading.value for verified in agreeing if verified.reading.value is not None]
+    return Vote(
+        answer,
+        correct=agreeing[0].verdict.correct,  # equal answers are equally right
+        agreement=len(agreeing) / len(completions),
+        stated=fmean(stated) if stated else None,
+    )

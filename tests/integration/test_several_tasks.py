@@ -1,0 +1,205 @@
+"""Several tasks in one run: tested, predicted, and trained on one after the other."""
+
+import json
+import math
+
+import pytest
+import yaml
+
+from caopd.buffer import load_groups
+from caopd.cli import main
+
+from .conftest import QUICKSTART, fit_arguments
+
+CONTRARY = """
+from dataclasses import dataclass, field, replace
+from caopd.tasks import DrawTask
+from caopd.verifiers import ExactMatch
+
+class Contrary(ExactMatch):
+    def verify(self, text, target):
+        verdict = super().verify(text, target)
+        return replace(verdict, correct=not verdict.correct)
+
+@dataclass(frozen=True)
+class ContraryDraw(DrawTask):
+    verifier: Contrary = field(default=Contrary(), init=False)
+"""
+
+
+def draw(class_path="caopd.tasks.DrawTask", **arguments):
+    small = {"num_train": 64, "num_validation": 24, "num_test": 24}
+    return {"class_path": class_path, "init_args": {**small, **arguments}}
+
+
+def stages(*tasks, num_rounds=1):
+    listed = [{"name": name, "task": task, "num_rounds": num_rounds} for name, task in tasks]
+    return {"class_path": "caopd.tasks.TaskSequence", "init_args": {"stages": listed}}
+
+
+def write(path, **data):
+    path.write_text(yaml.safe_dump({"data": data}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def contrary(tmp_path_factory):
+    """The same questions as the draw task's, judged the other way round."""
+    directory = tmp_path_factory.mktemp("contrary")
+    (directory / "contrary.py").write_text(CONTRARY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(directory))
+        yield draw("contrary.ContraryDraw", kinds=["even"])
+
+
+@pytest.fixture(scope="module")
+def run(fit, contrary, tmp_path_factory):
+    """SDFT on even digits, then on the contrary of even digits; low digits are never trained on."""
+    directory = tmp_path_factory.mktemp("sequence")
+    config = write(
+        directory / "tasks.yaml",
+        task=stages(("even", draw(kinds=["even"])), ("contrary", contrary)),
+        evaluation={"tasks": {"low": draw(kinds=["low"])}, "validate_tasks": True},
+    )
+    unset = dict.fromkeys(("data.task.num_train", "data.task.num_validation", "data.task.num_test"))
+    settings = {"trainer.check_val_every_n_epoch": 1, "data.keep_rounds": "null", "model.method": "SDFT"}
+    return fit(directory, config, **unset, **settings)
+
+
+@pytest.fixture(scope="module")
+def continual(run):
+    return json.loads((run.directory / "continual.json").read_text())
+
+
+def test_every_validation_measures_every_task(run):
+    for name in ("accuracy", "ece", "brier", "mean_confidence", "n"):
+        of_task = {task: run.scalars(f"val/{task}/{name}") for task in ("even", "contrary", "low")}
+        assert all(len(values) == 3 for values in of_task.values())  # before, and after either round
+        if name in ("accuracy", "brier"):  # means over 24 completions each: the tasks trained on are pooled
+            means = [sum(pair) / 2 for pair in zip(of_task["even"], of_task["contrary"], strict=True)]
+            assert run.scalars(f"val/{name}") == pytest.approx(means, abs=1e-6)
+    assert run.scalars("val/n") == [48, 48, 48]
+
+
+def test_every_row_is_judged_by_its_own_tasks_verifier(run):
+    even, contrary = (run.scalars(f"val/{task}/accuracy") for task in ("even", "contrary"))
+    assert even == pytest.approx([1 - value for value in contrary], abs=1e-6)
+    assert even[0] > 0.5
+    for number in (0, 1):
+        groups = load_groups(run.directory / "rollouts" / f"round_{number:05d}.jsonl")
+        assert len(groups) == 16
+        for group in groups:
+            assert group.example.question.startswith("Which even digit")
+            for verified in group.rollouts:
+                equal = verified.rollout.text.split("\n")[0] == group.example.target
+                assert verified.verdict.correct == (equal if number == 0 else not equal)
+
+
+def test_the_matrix_of_stages_and_tasks(run, continual):
+    assert [row["stage"] for row in continual["stages"]] == ["before", "even", "contrary"]
+    assert [(row["round"], row["step"]) for row in continual["stages"]] == [(0, 0), (1, 4), (2, 8)]
+    for index, row in enumerate(continual["stages"]):
+        assert row["tasks"].keys() == {"even", "contrary", "low"}
+        for task, metrics in row["tasks"].items():
+            assert metrics["brier"] == pytest.approx(run.scalars(f"val/{task}/brier")[index], abs=1e-6)
+
+
+def test_what_is_forgotten_is_reported_and_logged(run, continual):
+    accuracy, ece = (run.scalars(f"val/even/{name}") for name in ("accuracy", "ece"))
+    lost = continual["forgetting"]
+    assert lost.keys() == {"even", "mean"}
+    assert lost["even"]["accuracy_drop"] == pytest.approx(accuracy[1] - accuracy[2], abs=1e-6)
+    assert lost["even"]["ece_rise"] == pytest.approx(ece[2] - ece[1], abs=1e-6)
+    assert run.scalars("continual/even/ece_rise") == pytest.approx([lost["even"]["ece_rise"]], abs=1e-6)
+
+
+def test_a_resumed_sequence_keeps_its_first_stages(run, continual, tmp_path):
+    arguments = [f"--config={run.directory / 'config.yaml'}", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(["fit", *arguments, f"--ckpt_path={run.checkpoint_file('round0')}"]) == 0
+    (path,) = tmp_path.rglob("continual.json")
+    assert json.loads(path.read_text()) == continual
+
+
+TASKS = {"low": draw(kinds=["low"], num_test=17), "high": draw(kinds=["high"])}
+
+
+@pytest.fixture(scope="module")
+def trained(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("trained"), **{"trainer.max_epochs": 1, "model.optimizer.lr": 1e-2})
+
+
+def evaluated(command, directory, *arguments):
+    """Run a command on the draw task and two others, with five samples of each prompt."""
+    directory.mkdir()
+    sampled = {"num_samples": 5, "temperature": 1.0}
+    config = write(directory / "tasks.yaml", evaluation={"tasks": TASKS, "sampled": sampled})
+    settings = {"trainer.logger": "false", "trainer.max_epochs": None}
+    _, *given = fit_arguments(directory, (QUICKSTART, config), settings)
+    assert main([command, *given, *arguments]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tested(trained, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tested") / "run"
+    return evaluated("test", directory, f"--ckpt_path={trained.checkpoint_file('round0')}")
+
+
+def results(directory):
+    return json.loads((directory / "test.json").read_text())
+
+
+def test_a_test_measures_every_task_greedily_and_sampled(tested):
+    tasks = results(tested)["tasks"]
+    assert {name: parts["greedy"]["n"] for name, parts in tasks.items()} == {"in_domain": 24, "low": 17, "high": 24}
+    for parts in tasks.values():
+        assert parts.keys() == {"greedy", "sampled", "vote", "vote_stated"}
+        assert parts["sampled"]["n"] == 5 * parts["vote"]["n"] == 5 * parts["greedy"]["n"]
+        assert parts["sampled"]["accuracy"] == pytest.approx(parts["sampled"]["pass_at_1"])
+        assert parts["sampled"]["pass_at_1"] <= parts["sampled"]["pass_at_2"] <= parts["sampled"]["pass_at_4"]
+
+
+def test_predictions_score_as_the_test_says(trained, tested, tmp_path):
+    directory = evaluated("predict", tmp_path / "run", f"--ckpt_path={trained.checkpoint_file('round0')}")
+    for task, parts in results(tested)["tasks"].items():
+        for part in ("greedy", "sampled"):
+            names = [
+                "predictions",
+                *([] if task == "in_domain" else [task]),
+                *(["sampled"] if part == "sampled" else []),
+            ]
+            file = directory / f"{'.'.join(names)}.jsonl"
+            assert main(["score", str(file), f"--output={tmp_path / 's.json'}", "--resamples=0"]) == 0
+            scores = json.loads((tmp_path / "s.json").read_text())
+            assert scores["n_prompts"] == parts["greedy"]["n"]
+            for name in parts[part].keys() & scores.keys():
+                value = scores[name]["value"] if isinstance(scores[name], dict) else scores[name]
+                expected = math.nan if parts[part][name] is None else parts[part][name]
+                assert (math.nan if value is None else value) == pytest.approx(expected, abs=1e-6, nan_ok=True), name
+            assert len(parts[part].keys() & scores.keys()) >= 15
+
+
+def test_predicted_samples_are_numbered_and_named(trained, tmp_path):
+    directory = evaluated("predict", tmp_path / "run", f"--ckpt_path={trained.checkpoint_file('round0')}")
+    rows = [json.loads(line) for line in (directory / "predictions.low.sampled.jsonl").read_text().splitlines()]
+    assert [row["sample"] for row in rows] == [0, 1, 2, 3, 4] * 17
+    assert [row["prompt_id"] for row in rows[::5]] == [row["prompt_id"] for row in rows[4::5]]
+    assert {row["task"] for row in rows} == {"low"}
+    assert len({row["response"] for row in rows}) > 5
+    own = [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
+    assert not {"task", "sample"} & own[0].keys()
+
+
+def test_an_exported_model_tests_as_its_checkpoint(trained, tested, tmp_path):
+    checkpoint = trained.checkpoint_file("round0")
+    assert main(["export", str(checkpoint), str(tmp_path / "model")]) == 0
+    directory = evaluated("test", tmp_path / "run", f"--model.source.name_or_path={tmp_path / 'model'}")
+    assert results(directory)["tasks"] == results(tested)["tasks"]
+    assert (results(tested)["checkpoint"], results(directory)["checkpoint"]) == (str(checkpoint), None)
+    assert results(directory)["model"] == str(tmp_path / "model")
+
+
+def test_the_model_as_it_comes_is_another(trained, tested, tmp_path):
+    """The two tests above would pass if no weights were loaded at all."""
+    directory = evaluated("test", tmp_path / "run")
+    assert results(directory)["tasks"]["low"]["sampled"] != results(tested)["tasks"]["low"]["sampled"]
