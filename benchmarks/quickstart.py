@@ -12,20 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-ROOT = Path(__file__).parent.parent
+from fits import QUICKSTART, ROOT, RunFailedError, environment, fit, run_all, run_once
+
 ALL_TRAINED = ["--data.round.num_trained_rollouts=null", "--data.batch_size=256"]
 METHODS = {
     "SDFT": ["--model.method=SDFT"],
@@ -37,26 +32,9 @@ SHOWN = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "
 
 
 def run_one(method: str, seed: int, directory: Path) -> dict:
-    """Run one fit in its own process, or read what an earlier call recorded."""
-    record_file = directory / f"{method}-{seed}.json"
-    if record_file.exists():
-        return json.loads(record_file.read_text())
-    run_directory = directory / f"{method}-{seed}"
-    command = [
-        *(sys.executable, "-m", "caopd", "fit", "--config", str(ROOT / "configs" / "quickstart.yaml")),
-        *(f"--data.seed={seed}", f"--data.task.seed={seed}", "--trainer.enable_progress_bar=false"),
-        *(f"--trainer.default_root_dir={run_directory}", *METHODS[method]),
-    ]
-    start = time.perf_counter()
-    log = directory / f"{method}-{seed}.log"
-    with log.open("w") as output:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, stdout=output, stderr=subprocess.STDOUT, env=environment)
-    seconds = time.perf_counter() - start
-    (metrics,) = run_directory.rglob("metrics.json")
-    record = {"method": method, "seed": seed, "seconds": seconds, **json.loads(metrics.read_text())}
-    record_file.write_text(json.dumps(record, indent=2))
-    return record
+    """Return the record of one fit; run it unless an earlier call has."""
+    options = [f"--data.seed={seed}", f"--data.task.seed={seed}", *METHODS[method]]
+    return {"method": method, "seed": seed, **run_once(fit(f"{method}-{seed}", options), directory)}
 
 
 def save_diagrams(directory: Path, methods: list[str], seed: int, images: Path, name: str) -> None:
@@ -103,31 +81,27 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(arguments.processes) as pool:
-        jobs = [
-            pool.submit(run_one, method, seed, arguments.directory)
+    found = run_all(
+        [
+            partial(run_one, method, seed, arguments.directory)
             for seed in arguments.seeds
             for method in arguments.methods
-        ]
-        records = [job.result() for job in jobs]
-    environment = {
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "processes": arguments.processes,
-        "threads_per_process": 1,
-        "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd")},
-        "config": "configs/quickstart.yaml",
-    }
+        ],
+        arguments.processes,
+    )
+    records = [outcome for outcome in found if not isinstance(outcome, RunFailedError)]
+    if len(records) < len(found):
+        sys.exit("\n".join(str(outcome) for outcome in found if isinstance(outcome, RunFailedError)))
+    machine = environment(arguments.processes) | {"config": QUICKSTART}
     output = arguments.results / arguments.name
-    output.with_suffix(".json").write_text(json.dumps({"environment": environment, "runs": records}, indent=2) + "\n")
+    output.with_suffix(".json").write_text(json.dumps({"environment": machine, "runs": records}, indent=2) + "\n")
     table = summary(records, arguments.methods)
     chosen = ["--methods", *arguments.methods, "--name", arguments.name, "--seeds", *map(str, arguments.seeds)]
     call = " ".join(["python benchmarks/quickstart.py", *chosen])
     output.with_suffix(".md").write_text(
         f"# {', '.join(arguments.methods)} on the embedded model\n\n"
-        f"`{call}`; {environment['cpus']} CPU cores, {arguments.processes} runs at a time, "
-        f"one thread each; {environment['timestamp'][:10]}. 2,000 held-out questions, greedy completions; mean ± "
+        f"`{call}`; {machine['cpus']} CPU cores, {arguments.processes} runs at a time, "
+        f"one thread each; {machine['timestamp'][:10]}. 2,000 held-out questions, greedy completions; mean ± "
         "standard deviation over the seeds. Nothing was tuned on these seeds.\n\n" + table + "\n"
     )
     save_diagrams(arguments.directory, arguments.methods, arguments.seeds[0], ROOT / "docs" / "images", arguments.name)

@@ -2,6 +2,7 @@
 
 from caopd.plots.cascade import cascade_figure
 from caopd.plots.reliability import reliability_diagram
+from caopd.plots.spread import bars_figure, sweep_figure
 from caopd.plots.style import save_figure
 
-__all__ = ["cascade_figure", "reliability_diagram", "save_figure"]
+__all__ = ["bars_figure", "cascade_figure", "reliability_diagram", "save_figure", "sweep_figure"]

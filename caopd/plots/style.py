@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,13 @@ def tidy(axes: Axes) -> None:
         axes.spines[side].set_visible(False)
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
+def save_figure(figure: Figure, stem: Path, suffixes: Sequence[str] = (".svg", ".pdf", ".png")) -> list[Path]:
     """Write a figure as SVG, PDF and PNG; the same figure gives the same files.
 
     Args:
         figure: What to write.
         stem: Path without a suffix.
+        suffixes: Which of the three.
 
     Returns:
         The paths of the files.
@@ -61,7 +63,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
     paths = []
     with mpl.rc_context({"svg.hashsalt": "caopd", "pdf.fonttype": 42}):
-        for suffix, extra in metadata.items():
+        for suffix in suffixes:
             paths.append(stem.with_name(stem.name + suffix))
-            figure.savefig(paths[-1], metadata=extra, dpi=200)
+            figure.savefig(paths[-1], metadata=metadata[suffix], dpi=200)
     return paths

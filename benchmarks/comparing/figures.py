@@ -1,0 +1,140 @@
+"""The paper's figures, of the comparison's runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caopd.plots import bars_figure, save_figure, sweep_figure
+from caopd.plots.comparison import Track, confidence_figure, curves_figure
+from comparing.results import BASE, Comparison, Groups, known, mean
+from comparing.settings import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PANELS = {"accuracy": "Accuracy", "ece": "ECE", "brier": "Brier score", "auroc": "AUROC"}
+CURVE_PANELS = {
+    "val/accuracy": "Accuracy (held out)",
+    "val/mean_confidence": "Mean stated confidence (held out)",
+    "overconfidence": "Overconfidence gap (held out)",
+    "val/ece": "ECE (held out)",
+    "val/brier": "Brier score (held out)",
+    "rollout/mu_hat": "Mean mu_hat of the rollouts",
+}
+Points = list[tuple[float, float]]
+
+
+def draw(comparison: Comparison, directory: Path) -> list[Path]:
+    """Save every figure that the runs suffice for, as SVG; return their paths."""
+    makers: dict[str, Callable[[Comparison], Figure | None]] = {
+        "confidence": confidence,
+        "brier": brier,
+        "curves": curves,
+        "rollouts": rollouts,
+        "divergences": divergences,
+        "sizes": sizes,
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, make in makers.items():
+        figure = make(comparison)
+        if figure is not None:
+            paths += save_figure(figure, directory / f"comparison-{name}", suffixes=[".svg"])
+    return paths
+
+
+def confidence(comparison: Comparison) -> Figure | None:
+    """Accuracy against mean confidence, means over the seeds."""
+    groups = comparison.methods()
+    if not groups:
+        return None
+    points = {name: (mean(runs, "accuracy"), mean(runs, "mean_confidence")) for name, runs in groups.items()}
+    return confidence_figure({name: Track(points[BASE], after) for name, after in points.items() if name != BASE})
+
+
+def brier(comparison: Comparison) -> Figure | None:
+    """1 - Brier score of every method."""
+    groups = comparison.methods()
+    if not groups:
+        return None
+    return bars_figure(
+        {"1 - Brier score": {name: [1 - v for v in known(runs, "brier")] for name, runs in groups.items()}}
+    )
+
+
+def curves(comparison: Comparison) -> Figure | None:
+    """Accuracy and calibration over training, means over the seeds."""
+    records = comparison.of("methods")
+    if not records:
+        return None
+    by_method = {name: [r["curves"] for r in records if r["setting"] == name] for name in METHODS}
+    panels = {
+        title: {name: _curve(found, tag) for name, found in by_method.items() if found}
+        for tag, title in CURVE_PANELS.items()
+    }
+    return curves_figure(panels)
+
+
+def rollouts(comparison: Comparison) -> Figure | None:
+    """CaOPD over the number of rollouts a prompt."""
+    groups = comparison.rollouts()
+    if not groups:
+        return None
+    panels = {
+        title: {"CaOPD": [(int(g), known(runs, metric)) for g, runs in groups.items()]}
+        for metric, title in PANELS.items()
+    }
+    return sweep_figure(panels, label="Rollouts per prompt (K)")
+
+
+def divergences(comparison: Comparison) -> Figure | None:
+    """CaOPD by divergence."""
+    groups = comparison.divergences()
+    if not groups:
+        return None
+    return bars_figure(
+        {title: {name: known(runs, metric) for name, runs in groups.items()} for metric, title in PANELS.items()}
+    )
+
+
+def sizes(comparison: Comparison) -> Figure | None:
+    """Accuracy and mean confidence over the size: base, SDFT and CaOPD."""
+    by_width = comparison.sizes()
+    if not by_width:
+        return None
+    parameters = parameters_of(comparison)
+    names = dict.fromkeys(name for groups in by_width.values() for name in groups)
+    panels = {
+        name: {
+            "mean stated confidence": _over_sizes(by_width, parameters, name, "mean_confidence"),
+            "accuracy": _over_sizes(by_width, parameters, name, "accuracy"),
+        }
+        for name in names
+    }
+    return sweep_figure(panels, label="Parameters", shared_scale=True)
+
+
+def parameters_of(comparison: Comparison) -> dict[int, int]:
+    """Return the number of parameters by width."""
+    return {each["width"]: int(each["parameters"]) for each in comparison.of("models")}
+
+
+def _over_sizes(
+    by_width: Mapping[int, Groups], parameters: Mapping[int, int], name: str, metric: str
+) -> list[tuple[float, list[float]]]:
+    return [(parameters[width], known(groups.get(name, []), metric)) for width, groups in by_width.items()]
+
+
+def _curve(runs: Sequence[dict], tag: str) -> Points:
+    """Means over the seeds by step; the gap is that of mean confidence and accuracy."""
+    if tag == "overconfidence":
+        stated, correct = _curve(runs, "val/mean_confidence"), _curve(runs, "val/accuracy")
+        return [(step, q - r) for (step, q), (_, r) in zip(stated, correct, strict=True)]
+    by_step: dict[float, list[float]] = {}
+    for run in runs:
+        for step, value in run.get(tag, []):
+            by_step.setdefault(step, []).append(value)
+    return [(step, statistics.fmean(values)) for step, values in sorted(by_step.items())]

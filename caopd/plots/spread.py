@@ -1,0 +1,148 @@
+"""Figures of values that were measured several times, as over seeds: their mean, and their spread as a bar."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from caopd.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FACES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+_BAR = "#A9CFE8"
+"""Light enough for the black line of the spread on it."""
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
+_GRID: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0.6}
+_COLUMNS = 4
+
+Measured = Sequence[float]
+"""The same quantity, once per seed."""
+
+
+def mean_and_spread(values: Measured) -> tuple[float, float]:
+    """Return the mean and the sample's standard deviation, 0 for a single value.
+
+    Args:
+        values: At least one.
+
+    Example:
+        >>> mean_and_spread([1.0, 2.0, 3.0]), mean_and_spread([0.5])
+        ((2.0, 1.0), (0.5, 0.0))
+    """
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def bars_figure(panels: Mapping[str, Mapping[str, Measured]]) -> Figure:
+    """Draw a bar per name in a panel per quantity: its length is the mean, the line at its end the spread.
+
+    Its mean is written beside the bar.
+
+    Args:
+        panels: Title -> name -> values; every panel has the same names.
+
+    Example:
+        >>> figure = bars_figure({"1 - Brier score": {"SDFT": [0.64, 0.66], "CaOPD": [0.85, 0.86]}})
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['0.650', '0.855']
+    """
+    names = list(dict.fromkeys(name for bars in panels.values() for name in bars))
+    figure = new_figure(1.4 + 2.9 * len(panels) if len(panels) == 1 else 1.2 + 1.9 * len(panels), _height(len(names)))
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+    for axes, (title, bars) in zip(grid.flat, panels.items(), strict=True):
+        for number, name in enumerate(names):
+            if bars.get(name):
+                _draw_bar(axes, number, bars[name])
+        axes.set_title(title, fontsize=8.5)
+        axes.set_yticks(range(len(names)), names)
+        axes.axvline(0, color=BLACK, linewidth=0.8)
+        axes.grid(axis="x", **_GRID)
+        axes.margins(x=0.25)
+        tidy(axes)
+    grid.flat[0].invert_yaxis()
+    return figure
+
+
+def sweep_figure(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, Measured]]]],
+    label: str,
+    shared_scale: bool = False,
+    smallest_span: float = 0.1,
+) -> Figure:
+    """Draw quantities over a setting that grows by factors: means as points on a line, spreads as bars.
+
+    Args:
+        panels: Title -> name of a line -> (the setting's value, values measured with it).
+        label: Of the setting.
+        shared_scale: Whether all panels have one vertical scale, as parts of one quantity do.
+        smallest_span: Of a vertical axis: what differs by less looks level, not like a trend.
+
+    Example:
+        >>> figure = sweep_figure({"ECE": {"CaOPD": [(1, [0.2, 0.3]), (8, [0.1])]}}, label="Rollouts per prompt")
+        >>> figure.axes[0].get_xscale(), figure.axes[0].get_xlabel()
+        ('log', 'Rollouts per prompt')
+    """
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    rows, columns = -(-len(panels) // _COLUMNS), min(_COLUMNS, len(panels))
+    figure = new_figure(2.3 * columns + 0.4, 2.3 * rows + 0.4)
+    grid = figure.subplots(rows, columns, sharey=shared_scale, squeeze=False)
+    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
+        settings = sorted({setting for points in lines.values() for setting, _ in points})
+        for name, points in lines.items():
+            _draw_line(axes, names.index(name), name, points)
+        axes.set_title(title, fontsize=8.5)
+        axes.set_xlabel(label)
+        axes.set_xscale("log")
+        axes.set_xticks(settings, [_short(setting) for setting in settings])
+        axes.minorticks_off()
+        axes.grid(**_GRID)
+        _widen(axes, smallest_span)
+        tidy(axes)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.remove()
+    if len(names) > 1:
+        handles, labels = next(iter(grid.flat)).get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)
+    return figure
+
+
+def _height(num_bars: int) -> float:
+    return 0.7 + 0.32 * num_bars
+
+
+def _draw_bar(axes: Axes, number: int, values: Measured) -> None:
+    mean, spread = mean_and_spread(values)
+    axes.barh(number, mean, height=0.66, color=_BAR, edgecolor=BLUE, linewidth=0.8, zorder=2)
+    if len(values) > 1:
+        axes.errorbar(mean, number, xerr=spread, color=BLACK, capsize=2.5, linewidth=1.0, zorder=3)
+    end = mean + spread if mean >= 0 else mean - spread
+    side = "left" if mean >= 0 else "right"
+    offset = (4 if mean >= 0 else -4, 0)
+    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": side, "fontsize": 7.0}
+    axes.annotate(f"{mean:.3f}", (end, number), xytext=offset, zorder=4, **place)
+
+
+def _draw_line(axes: Axes, number: int, name: str, points: Sequence[tuple[float, Measured]]) -> None:
+    known = [(setting, *mean_and_spread(values)) for setting, values in points if values]
+    settings, means, spreads = zip(*known, strict=True) if known else ((), (), ())
+    style: dict[str, Any] = {
+        "color": _FACES[number % len(_FACES)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _LINES[number % len(_LINES)],
+    }
+    axes.errorbar(settings, means, yerr=spreads, label=name, markersize=4.5, linewidth=1.4, capsize=2.5, **style)
+
+
+def _widen(axes: Axes, smallest_span: float) -> None:
+    low, high = axes.get_ylim()
+    missing = max(0.0, smallest_span - (high - low)) / 2
+    axes.set_ylim(low - missing, high + missing)
+
+
+def _short(value: float) -> str:
+    """72,480 as 72k: ticks are narrow."""
+    return f"{value / 1000:.0f}k" if value >= 1000 else f"{value:g}"

@@ -1,0 +1,121 @@
+"""Runs are made once per setting, recorded at their end, and their failures are said."""
+
+import json
+import os
+import time
+from functools import partial
+
+import pytest
+
+from fits import Run, RunFailedError, finished, fit, run_all, run_once
+
+COUNT = """
+import pathlib, sys
+directory, run = map(pathlib.Path, sys.argv[1:3])
+with (directory / "calls").open("a") as calls:
+    calls.write("x")
+run.mkdir()
+(run / "metrics.json").write_text('{"initial": {"n": 1}, "final": {"n": 2}}')
+"""
+
+
+def counting(*more, **settings):
+    return Run("counted", ("-c", COUNT, "{directory}", "{run}", *more), **settings)
+
+
+def calls(directory):
+    return len((directory / "calls").read_text())
+
+
+def test_a_finished_run_is_read_and_not_made_again(tmp_path):
+    first = run_once(counting(), tmp_path)
+    assert first["final"] == {"n": 2}
+    assert run_once(counting(), tmp_path) == first
+    assert calls(tmp_path) == 1
+
+
+def test_a_run_of_other_settings_is_made_again_and_replaces_the_record(tmp_path):
+    run_once(counting(), tmp_path)
+    other = counting("--more")
+    assert finished(other, tmp_path) is None
+    assert run_once(other, tmp_path)["fingerprint"] == other.fingerprint
+    assert calls(tmp_path) == 2
+
+
+def test_what_an_interrupted_run_has_left_does_not_count(tmp_path):
+    (tmp_path / "counted").mkdir()
+    (tmp_path / "counted" / "metrics.json").write_text('{"initial": {}, "final": {"n": 99}}')
+    (tmp_path / "counted.json.part").write_text("{")
+    assert run_once(counting(), tmp_path)["final"] == {"n": 2}
+
+
+def test_the_fingerprint_changes_with_all_that_a_run_is_made_of(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("a: 1")
+    runs = [counting(), counting("x"), counting(made_from="a"), counting(config=str(config))]
+    fingerprints = [run.fingerprint for run in runs]
+    config.write_text("a: 2")
+    fingerprints.append(runs[-1].fingerprint)
+    assert len(set(fingerprints)) == 5
+    assert counting().fingerprint == fingerprints[0]
+
+
+def test_a_fit_names_no_folder_of_this_machine():
+    assert not any(os.sep == argument[0] for argument in fit("a", ["--x=1"]).arguments)
+
+
+def test_a_failed_run_shows_the_end_of_its_log_and_leaves_no_record(tmp_path):
+    run = Run("bad", ("-c", "import sys; print('line\\n' * 50); sys.exit('the reason')"))
+    with pytest.raises(RunFailedError, match="bad ended with status 1") as error:
+        run_once(run, tmp_path)
+    assert str(error.value).endswith("the reason")
+    assert not (tmp_path / "bad.json").exists()
+
+
+def test_a_run_without_a_result_is_a_failed_one(tmp_path):
+    with pytest.raises(RunFailedError, match="left no result"):
+        run_once(Run("empty", ("-c", "")), tmp_path)
+
+
+def test_the_others_go_on_when_one_fails(tmp_path):
+    jobs = [partial(run_once, Run("bad", ("-c", "1 / 0")), tmp_path), partial(run_once, counting(), tmp_path)]
+    failure, record = run_all(jobs, processes=1)
+    assert isinstance(failure, RunFailedError)
+    assert record["final"] == {"n": 2}
+
+
+def test_cpu_seconds_are_those_of_the_child_and_leave_out_its_sleep(tmp_path):
+    work = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(1)"
+    record = run_once(Run("work", ("-c", work)), tmp_path, result=lambda folder: {})
+    assert 0.5 <= record["cpu_seconds"] < record["seconds"]
+    assert record["seconds"] >= 1.5
+
+
+def test_an_interruption_ends_the_running_and_starts_no_further_runs(tmp_path):
+    pid = tmp_path / "pid"
+    sleeper = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(600)"
+
+    def interrupted():
+        while not (pid.exists() and pid.read_text()):
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    jobs = [
+        interrupted,
+        partial(run_once, Run("sleeper", ("-c", sleeper)), tmp_path),
+        partial(run_once, counting(), tmp_path),
+    ]
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_all(jobs, processes=2)
+    assert time.monotonic() - start < 300
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert not (tmp_path / "sleeper.json").exists()
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_record_is_whole_or_not_there(tmp_path):
+    run_once(counting(), tmp_path)
+    assert json.loads((tmp_path / "counted.json").read_text())["name"] == "counted"
+    assert not list(tmp_path.glob("*.part"))

@@ -1,0 +1,147 @@
+"""Tables show means and spreads over seeds as they are, and nothing is missing silently."""
+
+import statistics
+
+import numpy as np
+import pytest
+
+from comparing.claims import CLAIMS, against_the_papers
+from comparing.figures import draw, sizes
+from comparing.page import page
+from comparing.results import BASE, SHOWN, Comparison, known, mean_and_spread, table
+from comparing.settings import CAOPD, METHODS
+
+ENVIRONMENT = {"cpus": 2, "processes": 2, "timestamp": "2026-11-25T12:00:00+00:00"}
+ASKED = {"num_rounds": 50, "num_prompts": 256, "num_held_out": 2000, "seeds": [21, 22, 23], "ablation_seeds": 2}
+
+
+def metrics(accuracy, confidence):
+    gap = confidence - accuracy
+    values = dict.fromkeys(SHOWN, 1.0)
+    return values | {
+        "accuracy": accuracy,
+        "mean_confidence": confidence,
+        "ocg": gap,
+        "ece": abs(gap),
+        "brier": 0.1 + abs(gap),
+        "spr": 0.5 if abs(gap) < 0.1 else 0.0,
+        "auroc": 0.5,
+    }
+
+
+def record(part, setting, seed, final, width=64):
+    curve = [(0, 0.36), (80, final["accuracy"])]
+    return {
+        "part": part,
+        "setting": setting,
+        "seed": seed,
+        "width": width,
+        "seconds": 100.0,
+        "cpu_seconds": 60.0,
+        "initial": metrics(0.36 + (seed - 21) / 100, 1.0),
+        "final": final,
+        "curves": dict.fromkeys(("val/accuracy", "val/mean_confidence", "val/ece", "val/brier"), curve),
+    }
+
+
+def outcome(method, seed):
+    calibrated = method in (CAOPD, "CaOPD on SDPO", "RLCR", "CAR")
+    accuracy = 0.6 + (seed - 21) / 100
+    return metrics(accuracy, accuracy - 0.02 if calibrated else 1.0)
+
+
+@pytest.fixture
+def comparison():
+    records = [record("methods", name, seed, outcome(name, seed)) for seed in (21, 22, 23) for name in METHODS]
+    records += [record("rollouts", g, seed, metrics(0.6, 0.5)) for seed in (21, 22) for g in ("32", "1", "4")]
+    records += [record("divergences", "reverse / reverse", 21, metrics(0.6, 0.7))]
+    records += [record("sizes", name, 21, outcome(name, 21), 32) for name in ("SDFT", CAOPD)]
+    for width, parameters in ((32, 72_000), (64, 199_000)):
+        knowledge = {"parameters": parameters, "known": 1.0, "unknown": 0.3, "copied": 0.99}
+        records.append({"part": "models", "width": width, "cpu_seconds": 50.0, "seconds": 50.0, **knowledge})
+    return Comparison(records, [], ENVIRONMENT, ASKED)
+
+
+def test_mean_and_spread_are_those_of_the_sample():
+    values = [0.61, 0.64, 0.7]
+    assert mean_and_spread(values) == f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+    assert mean_and_spread([0.5]) == "0.500"
+    assert mean_and_spread([]) == "-"
+
+
+def test_an_undefined_metric_is_left_out_of_the_mean():
+    assert known([{"spr": None}, {"spr": 0.5}, {}], "spr") == [0.5]
+
+
+def test_a_row_says_how_many_seeds_it_has(comparison):
+    cells = [cell.strip() for cell in table("", comparison.methods()).splitlines()[-1].split("|")]
+    accuracies = [0.6, 0.61, 0.62]
+    assert cells[1:4] == ["CAR", "3", f"{statistics.mean(accuracies):.3f} ± {statistics.stdev(accuracies):.3f}"]
+    assert cells[-2] == "60"
+
+
+def test_the_base_counts_once_a_seed(comparison):
+    base = comparison.methods()[BASE]
+    assert [run["accuracy"] for run in base] == pytest.approx([0.36, 0.37, 0.38])
+
+
+def test_ablations_share_the_main_runs_of_their_seeds_in_order(comparison):
+    groups = comparison.rollouts()
+    assert list(groups) == ["1", "4", "8", "32"]
+    assert [run["accuracy"] for run in groups["8"]] == pytest.approx([0.6, 0.61])
+    assert list(comparison.divergences()) == ["forward / forward", "reverse / reverse"]
+
+
+def test_sizes_hold_base_and_both_methods_at_every_width(comparison):
+    by_width = comparison.sizes()
+    assert list(by_width) == [32, 64]
+    assert all(list(groups) == [BASE, "SDFT", CAOPD] for groups in by_width.values())
+    assert [len(groups["SDFT"]) for groups in by_width.values()] == [1, 2]
+    panels = sizes(comparison).axes
+    assert [axes.get_title() for axes in panels] == [BASE, "SDFT", CAOPD]
+
+
+def test_a_claim_is_judged_by_the_numbers(comparison):
+    kept = "CaOPD is as accurate as its backbone."
+    assert _judged(comparison)[kept] == "yes"
+    for each in comparison.of("methods"):
+        if each["setting"] == CAOPD:
+            each["final"]["accuracy"] -= 0.1
+    assert _judged(comparison)[kept] == "**no**"
+    assert f"- *{kept}*" in against_the_papers(comparison)
+
+
+def test_a_claim_about_runs_that_are_missing_is_left_out(comparison):
+    without = [each for each in comparison.records if each.get("setting") != "SDPO"]
+    claims = _judged(Comparison(without, [], ENVIRONMENT, ASKED))
+    assert not any("SDPO" in claim for claim in claims)
+    assert any("SDFT" in claim for claim in claims)
+
+
+def test_every_claim_gives_the_likely_reason_of_a_difference():
+    assert all(len(claim.reason) > 20 for claim in CLAIMS)
+
+
+def _judged(comparison):
+    """Claim -> what the page says of it."""
+    rows = [line.split("|") for line in against_the_papers(comparison).splitlines()[2:] if line.startswith("|")]
+    return {cells[1].strip(): cells[3].strip() for cells in rows}
+
+
+def test_the_page_names_failed_runs_and_every_run(comparison):
+    failed = Comparison(comparison.records, ["grpo-24 ended with status 1; the end of x:\nlog"], ENVIRONMENT, ASKED)
+    text = page(failed)
+    assert "- grpo-24 ended with status 1" in text
+    assert text.count("\n| methods |") == 3 * len(METHODS)
+    assert "## Runs that failed or are missing" not in page(comparison)
+
+
+def test_parts_without_runs_have_no_table_and_no_figure(comparison, tmp_path):
+    alone = Comparison(comparison.of("methods"), [], ENVIRONMENT, ASKED)
+    assert {path.name for path in draw(alone, tmp_path)} == {
+        "comparison-brier.svg",
+        "comparison-confidence.svg",
+        "comparison-curves.svg",
+    }
+    assert "## Sizes" not in page(alone)
+    assert {path.stem for path in draw(comparison, tmp_path)} >= {"comparison-rollouts", "comparison-sizes"}
