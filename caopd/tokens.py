@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
@@ -117,15 +118,26 @@ def encode_prompts(
         tokenizer: With a chat template.
         conversations: What was said so far, per prompt.
         template_arguments: Passed to the template, for example ``{"enable_thinking": False}``.
+
+    Raises:
+        ModelError: If the template cannot be read, or refuses the messages.
     """
     if not conversations:
         return []
-    texts = tokenizer.apply_chat_template(
-        [[dict(message) for message in messages] for messages in conversations],
-        tokenize=False,
-        add_generation_prompt=True,
-        **template_arguments,
-    )
+    try:
+        texts = tokenizer.apply_chat_template(
+            [[dict(message) for message in messages] for messages in conversations],
+            tokenize=False,
+            add_generation_prompt=True,
+            **template_arguments,
+        )
+    except TemplateError as error:
+        roles = sorted({message["role"] for messages in conversations for message in messages})
+        raise ModelError(
+            f"Expected the chat template of {tokenizer.name_or_path!r} to render messages of the roles "
+            f"{', '.join(roles)}, but it does not: {error}. Correct its `chat_template`, or choose a task without a role "
+            "that the model does not know."
+        ) from error
     return [tuple(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
@@ -12,14 +11,15 @@ from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGr
 class Method(ABC):
     """Turns the G rollouts of one prompt into what is trained on."""
 
-    signal: ClassVar[Signal] = Signal.CONTEXT
+    # Without annotations: jsonargparse would look their names up in the modules of the subclasses.
+    signal = Signal.CONTEXT
     """What its samples are trained on; it chooses the loss."""
-    revises: ClassVar[bool] = False
+    revises = False
     """Whether its samples state other confidences than were sampled: then a trajectory is not as sampled."""
-    privileged: ClassVar[bool] = True
+    privileged = True
     """Whether a teacher, where it is the signal, sees more than the student: then it may be the student itself."""
-    draws: Literal["student", "teacher"] = "student"
-    """Whose completions are trained on."""
+    draws = "student"
+    """Whose completions are trained on: those of the student or of the teacher."""
     min_rollouts: int = 1
     """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are drawn."""
 

@@ -231,6 +231,30 @@ def test_a_tokenizer_without_chat_template(failure, tmp_path):
     assert "instruct model" in message
 
 
+@pytest.mark.parametrize("template", ["{{ raise_exception('no user here') }}", "{% for"])
+def test_a_chat_template_that_does_not_render(failure, tmp_path, template):
+    tokenizer = build_tokenizer()
+    build_model(tokenizer, width=32, num_layers=1).save_pretrained(tmp_path / "model")
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(tmp_path / "model")
+    message = failure(f"--model.source.name_or_path={tmp_path / 'model'}")
+    assert "Expected the chat template" in message
+    assert "roles user" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model.method=CaOPD", "--model.method.backbone=GRPO"), "GRPO"),
+        (("--model.method=SFT", "--model.method.demonstration_confidence=sure"), "Got value: sure"),
+    ],
+)
+def test_a_methods_setting_of_another_kind(failure, arguments, said):
+    message = failure(*arguments)
+    assert "model.method" in message
+    assert said in message
+
+
 def test_a_missing_model(failure):
     assert "/nowhere/model" in failure("--model.source.name_or_path=/nowhere/model")
 
