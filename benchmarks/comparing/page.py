@@ -52,7 +52,8 @@ def _introduction(comparison: Comparison) -> str:
     prompts = asked["num_rounds"] * asked["num_prompts"]
     return (
         f"`python benchmarks/comparison.py`; {env['cpus']} CPU cores, {env['processes']} runs at a time, one thread "
-        f"each; {env['timestamp'][:10]}; {comparison.cpu_minutes:.0f} CPU minutes for {len(comparison.records)} runs. "
+        f"each; {env['timestamp'][:10]}; {comparison.cpu_minutes:.0f} CPU minutes for "
+        f"{sum(each['cpu_seconds'] > 0 for each in comparison.records)} runs, warm starts included. "
         f"{asked['num_held_out']:,} held-out questions, greedy completions; mean ± standard deviation over the seeds. "
         "Nothing was tuned on these seeds. CPU seconds are those of the whole process, start and validations "
         f"included.\n\nSettings are those of `configs/quickstart.yaml` with {asked['num_rounds']} rounds of "
