@@ -1,7 +1,6 @@
-"""Methods on the embedded model over several seeds: ``python benchmarks/quickstart.py``.
+"""The quickstart and its baseline over several seeds: ``python benchmarks/quickstart.py``.
 
-The first two methods are those of the README. ``--methods SFT GRPO RLCR CAR --name baselines`` are the others, with the
-same settings and as many rollouts; policy gradients train on all of them, in as many steps.
+All other methods are in ``comparison.py``.
 
 Runs ``caopd fit --config configs/quickstart.yaml`` for every method and seed (questions, order and rollouts all
 follow the seed), one process each, and records the validation before and after training. Finished runs are kept: a
@@ -21,13 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fits import QUICKSTART, ROOT, RunFailedError, environment, fit, run_all, run_once
 
-ALL_TRAINED = ["--data.round.num_trained_rollouts=null", "--data.batch_size=256"]
-METHODS = {
-    "SDFT": ["--model.method=SDFT"],
-    "CaOPD": [],
-    "SFT": ["--model.method=SFT"],
-    **{name: [f"--model.method={name}", *ALL_TRAINED] for name in ("GRPO", "RLCR", "CAR")},
-}
+METHODS = {"SDFT": ["--model.method=SDFT"], "CaOPD": []}
 SHOWN = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence")
 
 

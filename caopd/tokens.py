@@ -135,8 +135,8 @@ def encode_prompts(
         roles = sorted({message["role"] for messages in conversations for message in messages})
         raise ModelError(
             f"Expected the chat template of {tokenizer.name_or_path!r} to render messages of the roles "
-            f"{', '.join(roles)}, but it does not: {error}. Correct its `chat_template`, or choose a task without a role "
-            "that the model does not know."
+            f"{', '.join(roles)}, but it does not: {error}. Correct its `chat_template`, or choose a task without a "
+            "role that the model does not know."
         ) from error
     return [tuple(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
