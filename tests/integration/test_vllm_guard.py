@@ -152,6 +152,7 @@ def test_a_wrong_version_ends_the_run(start, policy, prompts):
 
 @pytest.mark.parametrize(("options", "rank"), [(OPTIONS, 4), (ADAPTERS, 4), (ADAPTERS, 12)])
 def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, options, rank):
+    torch.manual_seed(1)
     student = ModelSource(lora=LoRA(rank=rank)).load_model(tokenizer)
     engine = start(options=options)
     for version in range(3):
@@ -159,7 +160,7 @@ def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, options, r
         groups = draw(engine, prompts)
         assert {rollout.policy_version for group in groups for rollout in group} == {version}
         compare(engine, student, prompts)
-        student = changed(student, 0.1)
+        student = changed(student)  # larger changes make logits so large that float32 rounds by more
 
 
 def test_an_adapter_is_not_left_on_another_model(start, policy, tokenizer, prompts):
