@@ -67,7 +67,7 @@ def test_a_fit_names_no_folder_of_this_machine():
 
 
 def test_a_failed_run_shows_the_end_of_its_log_and_leaves_no_record(tmp_path):
-    run = Run("bad", ("-c", "import sys; print('line\\n' * 50); sys.exit('the reason')"))
+    run = Run("bad", ("-c", "import sys; print('line\\n' * 50, flush=True); sys.exit('the reason')"))
     with pytest.raises(RunFailedError, match="bad ended with status 1") as error:
         run_once(run, tmp_path)
     assert str(error.value).endswith("the reason")
