@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from caopd.errors import ConfigError
 from caopd.methods.base import Distillation
 from caopd.methods.sdft import SDFT
 from caopd.types import Example, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
@@ -19,10 +20,23 @@ class CaOPD(Distillation):
 
     Args:
         backbone: Chooses the teacher's context.
+        num_levels: Number of equally spaced values from 0 to 1 to one of which mu_hat is rounded before it is stated; 9
+            are the eighths that G = 8 has by itself. None states it to two decimals.
+
+    Raises:
+        ConfigError: Fewer than two levels.
     """
 
     backbone: Distillation = field(default_factory=SDFT)
+    num_levels: int | None = None
     revises = True
+
+    def __post_init__(self) -> None:
+        if self.num_levels is not None and self.num_levels < 2:
+            raise ConfigError(
+                f"Expected `num_levels` of CaOPD to be at least 2 (0 and 1), or null for two decimals, but got "
+                f"{self.num_levels}: set `model.method.num_levels`; 9 are eighths, 11 tenths."
+            )
 
     @property
     def min_rollouts(self) -> int:  # type: ignore[override]
@@ -32,9 +46,16 @@ class CaOPD(Distillation):
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return the backbone's samples with mu_hat in completion and context; weight 0 where it is unknown."""
         return [
-            _calibrated(sample, group.mu_hat_of(index))
+            _calibrated(sample, self.stated_confidence(group.mu_hat_of(index)))
             for index, sample in enumerate(self.backbone.train_samples(group))
         ]
+
+    def stated_confidence(self, mu_hat: float | None) -> float | None:
+        """Return the level nearest to mu_hat, of two equally near ones the even one; mu_hat itself without levels."""
+        if mu_hat is None or self.num_levels is None:
+            return mu_hat
+        num_steps = self.num_levels - 1
+        return round(mu_hat * num_steps) / num_steps
 
     def teacher_context(
         self, example: Example, rollouts: Sequence[VerifiedRollout], index: int
@@ -52,9 +73,9 @@ class CaOPD(Distillation):
         self.backbone.check_example(example)
 
 
-def _calibrated(sample: TrainSample, mu_hat: float | None) -> TrainSample:
-    """Return the sample with mu_hat in completion and context, or without weight."""
-    if mu_hat is None:
+def _calibrated(sample: TrainSample, confidence: float | None) -> TrainSample:
+    """Return the sample with a confidence in completion and context, or without weight."""
+    if confidence is None:
         return replace(sample, weight=0.0)
-    context = sample.context and sample.context.with_empirical_confidence(mu_hat)
-    return replace(sample, confidence=mu_hat, context=context)
+    context = sample.context and sample.context.with_empirical_confidence(confidence)
+    return replace(sample, confidence=confidence, context=context)

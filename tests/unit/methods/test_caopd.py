@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from caopd.errors import DataError
+from caopd.errors import ConfigError, DataError
 from caopd.methods import SDFT, SDPO, CaOPD
 from caopd.types import Example, TeacherContext
 
@@ -45,6 +45,24 @@ def test_a_rollout_with_an_estimate_of_its_own_states_that(group_of, backbone):
     samples = CaOPD(backbone).train_samples(group)
     assert [sample.confidence for sample in samples] == [0.0, 0.5, 0.25]
     assert all(sample.context.confidence == sample.confidence for sample in samples if sample.context)
+
+
+@every_backbone
+@pytest.mark.parametrize(
+    ("num_levels", "stated"),
+    [(2, [0.0, 1.0, 1.0]), (3, [0.0, 0.5, 1.0]), (9, [0.25, 0.625, 0.875]), (None, [0.24, 0.61, 0.9])],
+)
+def test_levels_round_what_is_stated_and_not_what_is_measured(group_of, backbone, num_levels, stated):
+    group = replace(group_of(EXAMPLE, ROLLOUTS, mu_hat=0.58), mu_hats=(0.24, 0.61, 0.9))
+    samples = CaOPD(backbone, num_levels).train_samples(group)
+    assert [sample.confidence for sample in samples] == stated
+    assert all(sample.context.confidence == sample.confidence for sample in samples if sample.context)
+    assert (group.mu_hat, group.mu_hats) == (0.58, (0.24, 0.61, 0.9))
+
+
+def test_one_level_is_refused():
+    with pytest.raises(ConfigError, match=r"`num_levels`.*at least 2.*got 1"):
+        CaOPD(num_levels=1)
 
 
 def test_the_paper_default_is_on_sdft():
