@@ -342,7 +342,8 @@ class RolloutDataModule(LightningDataModule):
         )
         each_task = [drawer.passes(held_out, config, several=split == "test") for held_out in self._held_out[split]]
         passes = [each for passes in each_task for each in passes]
-        return EvaluationBatches(passes, config.batch_size, trainer.global_rank, trainer.world_size)
+        rank, world_size = trainer.global_rank, trainer.world_size
+        return EvaluationBatches(passes, config.batch_size, rank, world_size, on_end=self.engine.rest)
 
     def _completer(self, verifier: Verifier, clock: PhaseClock) -> Completer:
         verification = Verification(verifier, self.confidence)

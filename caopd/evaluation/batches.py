@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -108,13 +109,22 @@ class EvaluationBatches:
         batch_size: Prompts at once in one process.
         rank: This process.
         world_size: Processes.
+        on_end: Called when the last batch is complete, before it is yielded: nobody asks for a batch behind it.
     """
 
-    def __init__(self, passes: Sequence[EvaluationPass], batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        passes: Sequence[EvaluationPass],
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self._passes = passes
         self._batch_size = batch_size
         self._rank = rank
         self._world_size = world_size
+        self._on_end = on_end
 
     def __len__(self) -> int:
         """Number of batches, the same in every process."""
@@ -122,8 +132,11 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         """Complete and yield batch after batch."""
-        for each in self._passes:
-            yield from self._batches(each)
+        last = len(self) - 1
+        for index, batch in enumerate(chain.from_iterable(map(self._batches, self._passes))):
+            if index == last:
+                self._on_end()
+            yield batch
 
     def _batches(self, each: EvaluationPass) -> Iterator[EvaluationBatch]:
         step = self._batch_size * self._world_size

@@ -84,6 +84,18 @@ def test_nothing_is_completed_before_it_is_asked_for():
     assert seen == ["0", "1"]
 
 
+def test_the_end_is_told_once_when_the_last_batch_is_complete():
+    seen = []
+
+    def complete(examples):
+        return [[completed(example)] for example in examples]
+
+    passes = [EvaluationPass(examples_of(number), complete) for number in (3, 1)]
+    for batch in EvaluationBatches(passes, 2, 0, 1, on_end=lambda: seen.append("end")):
+        seen.append(len(batch.completions))
+    assert seen == [2, 1, "end", 1]
+
+
 def test_a_missing_confidence_is_nan_and_not_zero():
     def scored(value, correct, outcome):
         reading = ConfidenceReading(value, None, ConfidenceOutcome.DECIMAL)
