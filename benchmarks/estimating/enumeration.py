@@ -1,0 +1,148 @@
+"""Bias, variance, calibration and cost of a policy, exact for a known distribution of success rates."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from math import comb, sqrt
+
+import numpy as np
+
+from caopd.estimators import EmpiricalBayes, Estimator, LeaveOneOut, MonteCarlo, Shrinkage
+from caopd.methods import CaOPD
+from caopd.types import AnswerOutcome, Verdict
+
+RIGHT, WRONG = Verdict(True, "A", AnswerOutcome.PARSED), Verdict(False, "B", AnswerOutcome.PARSED)
+NUM_ROUNDS, NUM_PROMPTS = 100, 256
+Distribution = dict[float, float]
+"""Probability of every success rate."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """An estimator under a budget, and how what it says is stated.
+
+    Attributes:
+        name: In the table.
+        make: The estimator.
+        num_rollouts: Largest group.
+        batch: Rollouts that are drawn at once.
+        max_deviation: Of the adaptive budget; None for a fixed one.
+        num_levels: Of CaOPD.
+    """
+
+    name: str
+    make: type[Estimator]
+    num_rollouts: int
+    batch: int
+    max_deviation: float | None = None
+    num_levels: int | None = None
+
+    def stops(self, estimator: Estimator, size: int, correct: int) -> bool:
+        """Return whether a group of this size with so many successes is complete."""
+        if size >= self.num_rollouts:
+            return True
+        return self.max_deviation is not None and estimator.deviation(verdicts(size, correct)) <= self.max_deviation
+
+
+def fixed(make: type[Estimator], size: int) -> Policy:
+    """Return the policy that draws ``size`` rollouts for every prompt."""
+    return Policy(f"{make.__name__}, G = {size}", make, size, size)
+
+
+def adaptive(make: type[Estimator], max_deviation: float, num_levels: int | None = None) -> Policy:
+    """Return the policy that draws 4 to 16 rollouts."""
+    shown = f", {num_levels} levels" if num_levels else ""
+    return Policy(f"{make.__name__}, 4 to 16, {max_deviation}{shown}", make, 16, 4, max_deviation, num_levels)
+
+
+REFERENCE = fixed(MonteCarlo, 16)
+POLICIES = [
+    *(fixed(MonteCarlo, size) for size in (4, 8)),
+    REFERENCE,
+    *(fixed(make, 16) for make in (LeaveOneOut, Shrinkage)),
+    *(fixed(EmpiricalBayes, size) for size in (4, 8, 12, 16)),
+    *(adaptive(make, limit) for make in (MonteCarlo, Shrinkage, EmpiricalBayes) for limit in (0.1, 0.12, 0.15)),
+    *(adaptive(EmpiricalBayes, limit, num_levels=9) for limit in (0.12, 0.15)),
+]
+SYNTHETIC: dict[str, Distribution] = {
+    "draw task, optimum": {1.0: 0.4, 0.5: 0.3, 1 / 3: 0.2, 0.25: 0.1},
+    "uniform on 19 rates": {index / 20: 1 / 19 for index in range(1, 20)},
+}
+
+
+def verdicts(size: int, correct: int) -> list[Verdict]:
+    """Return the verdicts of a group."""
+    return [RIGHT] * correct + [WRONG] * (size - correct)
+
+
+def learn(policy: Policy, rates: Distribution, seed: int = 0) -> Estimator:
+    """Return the estimator after simulated rounds under its own budget."""
+    rng, estimator = np.random.default_rng(seed), policy.make()
+    values, weights = np.array(list(rates)), np.array(list(rates.values()))
+    for _ in range(NUM_ROUNDS):
+        groups = []
+        for rate in rng.choice(values, NUM_PROMPTS, p=weights / weights.sum()):
+            size = correct = 0
+            while size == 0 or not policy.stops(estimator, size, correct):
+                size, correct = size + policy.batch, correct + int(rng.binomial(policy.batch, rate))
+            groups.append(verdicts(size, correct))
+        estimator.end_round(groups)
+    return estimator
+
+
+def endings(policy: Policy, estimator: Estimator, rate: float) -> dict[tuple[int, int], float]:
+    """Return the probability of every (rollouts, successes) at which drawing stops."""
+    running, stopped = {(0, 0): 1.0}, defaultdict(float)
+    while running:
+        grown: dict[tuple[int, int], float] = defaultdict(float)
+        for (size, correct), probability in running.items():
+            for more in range(policy.batch + 1):
+                chance = comb(policy.batch, more) * rate**more * (1 - rate) ** (policy.batch - more)
+                grown[size + policy.batch, correct + more] += probability * chance
+        running = {}
+        for state, probability in grown.items():
+            if policy.stops(estimator, *state):
+                stopped[state] += probability
+            else:
+                running[state] = probability
+    return stopped
+
+
+def judge(policy: Policy, rates: Distribution) -> dict[str, float]:
+    """Return cost, bias, variance, excess Brier score and calibration error of what is stated."""
+    estimator, method = learn(policy, rates), CaOPD(num_levels=policy.num_levels)
+    totals, stated = Counter(), defaultdict(float)
+    for rate, weight in rates.items():
+        outcomes = [
+            (n, method.stated_confidence(target), p)
+            for state, p in endings(policy, estimator, rate).items()
+            for n, target, p in _targets(estimator, *state, p)
+        ]
+        mean = sum(target * p for _, target, p in outcomes)
+        totals["rollouts"] += weight * sum(n * p for n, _, p in outcomes)
+        totals["bias"] += weight * abs(mean - rate)
+        totals["variance"] += weight * sum((target - mean) ** 2 * p for _, target, p in outcomes)
+        totals["excess_brier"] += weight * sum((target - rate) ** 2 * p for _, target, p in outcomes)
+        totals["theory"] += weight * rate * (1 - rate) / policy.num_rollouts
+        for _, target, p in outcomes:
+            stated[round(target, 2)] += weight * p * (rate - target)
+    totals["ece"] = float(sum(map(abs, stated.values())))
+    return {name: float(value) for name, value in totals.items()}
+
+
+def _targets(estimator: Estimator, size: int, correct: int, probability: float) -> list[tuple[int, float, float]]:
+    """Return what the rollouts of a group are to state: one value, or one per rollout."""
+    group = verdicts(size, correct)
+    each = estimator.estimate_each(group) or (estimator.estimate(group),)
+    return [(size, float(value), probability / len(each)) for value in each]  # type: ignore[arg-type]
+
+
+def oracle_share(rates: Distribution) -> float:
+    """Return which share of a fixed budget's rollouts gives k / n the same excess Brier score, if divided best.
+
+    With n_i rollouts for a prompt of rate p_i, the score is the mean of p_i (1 - p_i) / n_i; for a given sum of n_i it
+    is least where n_i is proportional to sqrt(p_i (1 - p_i)) (Neyman 1934). Who does that must know every rate.
+    """
+    deviation = sum(weight * sqrt(rate * (1 - rate)) for rate, weight in rates.items())
+    return deviation**2 / sum(rate * (1 - rate) * weight for rate, weight in rates.items())

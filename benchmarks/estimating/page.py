@@ -1,0 +1,105 @@
+"""The tables of ``estimators.md``."""
+
+from __future__ import annotations
+
+from statistics import fmean, stdev
+
+from estimating.enumeration import NUM_PROMPTS, NUM_ROUNDS, REFERENCE
+
+LARGEST_SHARE = 0.6
+"""Of the reference's rollouts: what the adaptive budget is to do with."""
+SHOWN = ("accuracy", "ece", "brier", "ocg", "auroc")
+
+
+def page(record: dict) -> str:
+    """Return the whole page."""
+    machine = record["environment"]
+    lines = [
+        "# Estimators of mu_hat",
+        "",
+        f"`python benchmarks/estimators.py --embedded DIR`, caopd {machine['versions']['caopd']}, "
+        f"{machine['timestamp'][:10]}. Adaptive rows read: smallest and largest group, largest posterior deviation; "
+        f"batches of 4. Share: rollouts over those of {REFERENCE.name}.",
+        "",
+        "## What is stated, by enumeration",
+        "",
+        "Bias: mean over prompts of |E c - mu|, c being what is stated: mu_hat, or its nearest level. Theory: mean of "
+        "mu (1 - mu) / G, the excess Brier score of the Monte Carlo mean. ECE: of c against mu, by value. Estimators "
+        f"that learn do so in {NUM_ROUNDS} simulated rounds of {NUM_PROMPTS} prompts. Bold: ECE at most that of "
+        f"{REFERENCE.name}, with at most {LARGEST_SHARE:.0%} of its rollouts; and the excess Brier score where that "
+        "is, too. Oracle: the share with which k / n would have the reference's excess Brier score, if somebody knew "
+        "every rate and divided rollouts best.",
+    ]
+    for name, rows in record["distributions"].items():
+        lines += ["", f"### {name}", "", f"Oracle: {record['oracle_shares'][name]:.2f}.", "", *_enumerated(rows)]
+    if record["runs"]:
+        lines += ["", "## Training the embedded model", "", *_trained(record)]
+    return "\n".join(lines) + "\n"
+
+
+def _enumerated(rows: dict[str, dict[str, float]]) -> list[str]:
+    lines = [
+        _row(["policy", "rollouts", "share", "bias", "variance", "excess Brier", "theory", "ECE"]),
+        _row(["---"] * 8),
+    ]
+    target = rows[REFERENCE.name]
+    for policy, row in rows.items():
+        share = row["rollouts"] / target["rollouts"]
+        reached = {key: share <= LARGEST_SHARE and row[key] <= target[key] for key in ("excess_brier", "ece")}
+        cells = [_bold(policy, reached["ece"]), f"{row['rollouts']:.2f}", f"{share:.2f}"]
+        for key in ("bias", "variance", "excess_brier", "theory", "ece"):
+            cells.append(_bold(f"{row[key]:.4f}", reached.get(key, False)))
+        lines.append(_row(cells))
+    return lines
+
+
+def _trained(record: dict) -> list[str]:
+    runs, machine = record["runs"], record["environment"]
+    by_budget: dict[str, list[dict]] = {}
+    for run in runs:
+        by_budget.setdefault(run["budget"], []).append(run)
+    reference = {run["seed"]: run for run in by_budget[REFERENCE.name]}
+    heads = ["budget", "seed", "rollouts per prompt", "share", "in the last rounds", *SHOWN, "ECE - reference's"]
+    lines = [
+        f"{record['num_rounds']} rounds of the quickstart's CaOPD, 2,000 held-out questions, greedy; seeds that "
+        "nothing was tuned on. Mean ± standard deviation over the seeds; the last column is paired by seed. "
+        f"{machine['cpus']} CPU cores, {machine['processes']} runs at a time.",
+        "",
+        _row(heads),
+        _row(["---"] * len(heads)),
+    ]
+    for budget, some in by_budget.items():
+        columns = [
+            [run["rollouts"] for run in some],
+            [run["rollouts"] / reference[run["seed"]]["rollouts"] for run in some],
+        ]
+        columns += [
+            [run["rollouts_at_the_end"] for run in some],
+            *([run["final"][key] for run in some] for key in SHOWN),
+        ]
+        columns += [[run["final"]["ece"] - reference[run["seed"]]["final"]["ece"] for run in some]]
+        lines.append(_row([f"**{budget}**", "all", *map(_mean_and_spread, columns)]))
+    for budget, some in by_budget.items():
+        for run in some:
+            cost = run["rollouts"]
+            cells = [
+                f"{cost:.2f}",
+                f"{cost / reference[run['seed']]['rollouts']:.2f}",
+                f"{run['rollouts_at_the_end']:.2f}",
+            ]
+            cells += [f"{run['final'][key]:.3f}" for key in SHOWN]
+            cells += [f"{run['final']['ece'] - reference[run['seed']]['final']['ece']:+.3f}"]
+            lines.append(_row([budget, str(run["seed"]), *cells]))
+    return lines
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    return f"{fmean(values):.3f} ± {stdev(values) if len(values) > 1 else 0:.3f}"
+
+
+def _bold(text: str, emphasised: bool) -> str:
+    return f"**{text}**" if emphasised else text
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
