@@ -30,12 +30,14 @@ class VOPDLoss(TrainingLoss):
     over the full vocabulary.
 
     The expectation is over tokens that the student of now has sampled. After a round's first optimizer step they are
-    no longer, so several steps on one round need ``importance_sampling``.
+    no longer, so several steps on one round need ``importance_sampling``. A token's weight must not depend on what is
+    sampled either: ``sequence_mean`` divides by the completion's length, which a sampled end decides, and turns the
+    gradient away from reverse KL's; with ``token_mean`` the same is of the order of one over the step's completions.
 
     Args:
         baseline_top_k: k of the baseline's KL; None takes the full vocabulary, 0 has no baseline, which is the plain
             sampled estimator.
-        reduction: How tokens and sequences are averaged.
+        reduction: How tokens and sequences are averaged; see above.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
         importance_sampling: Correction for samples of another engine or of earlier weights; None for none.
@@ -59,7 +61,7 @@ class VOPDLoss(TrainingLoss):
     def __init__(
         self,
         baseline_top_k: int | None = None,
-        reduction: Reduction = "sequence_mean",
+        reduction: Reduction = "token_mean",
         skip_first_tokens: int = 0,
         chunk_size: int = 64,
         importance_sampling: ImportanceSampling | None = None,

@@ -1,5 +1,6 @@
 """VOPDLoss against a dense loss by autograd, finite differences, and the exact expectation over a tiny vocabulary."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -124,6 +125,64 @@ def variance(probability_V, gradient_VV):
 def test_the_expected_gradient_is_that_of_reverse_kl_whatever_the_baseline(top_k, seed):
     probability_V, gradient_VV, exact_V = enumerated(top_k, seed, distance=1.0)
     torch.testing.assert_close(probability_V @ gradient_VV, exact_V, **CLOSE)
+
+
+def completions(student_PV, row_of, length):
+    """Every completion of a policy with a row of logits per prefix, up to a length, and its probability; 0 ends it."""
+    ended, running = [], [((), 1.0)]
+    while running:
+        prefix, probability = running.pop()
+        if len(prefix) == length or 0 in prefix:
+            ended.append((prefix, probability))
+        else:
+            shares = student_PV[row_of[prefix]].softmax(-1).tolist()
+            running += [((*prefix, token), probability * share) for token, share in enumerate(shares)]
+    return ended
+
+
+def expected_gradient(loss, others, vocabulary=3, length=3):
+    """The mean over all completions of the gradient of one of them, in a step whose other ones have mean length.
+
+    Args:
+        loss: Any loss of the signal context.
+        others: Number of other completions in the step.
+        vocabulary: Of the policy.
+        length: Of the longest completion.
+    """
+    prefixes = [p for n in range(length) for p in itertools.product(range(1, vocabulary), repeat=n)]
+    row_of = {prefix: index for index, prefix in enumerate(prefixes)}
+    student_PV, offset_PV = torch.randn(
+        2, len(prefixes), vocabulary, generator=torch.Generator().manual_seed(0)
+    ).double()
+    ended = completions(student_PV, row_of, length)
+    assert sum(probability for _, probability in ended) == pytest.approx(1)
+    mean_length = sum(probability * len(completion) for completion, probability in ended)
+    head, total_PV = torch.eye(vocabulary, dtype=torch.float64), torch.zeros_like(student_PV)
+    for completion, probability in ended:
+        size, leaf_PV = len(completion), student_PV.clone().requires_grad_()
+        rows = [row_of[completion[:position]] for position in range(size)]
+        denominators = loss.denominators([size, *[mean_length] * others], [1.0] * (1 + others))
+        weight_T = loss.token_weights(torch.ones(1, size, dtype=torch.bool), torch.ones(1), denominators).double()
+        target_T, ones_T = torch.tensor(completion), torch.ones(size, dtype=torch.float64)
+        tokens = TokenStreams(weight_T, target_T < 0, target_T, ones_T, ones_T, 1.0, torch.zeros_like(target_T))
+        teacher_PV = student_PV + offset_PV
+        loss(ModelOutput(leaf_PV[rows], head), ModelOutput(teacher_PV[rows], head), tokens).loss.backward()
+        total_PV += probability * leaf_PV.grad * (1 + others)
+    return total_PV
+
+
+@pytest.mark.parametrize("top_k", [None, 0, 1])
+def test_over_whole_completions_the_expected_gradient_is_reverse_kls_if_every_token_counts_alike(top_k):
+    """A sampled end makes the completion shorter: whatever divides by its length knows the sampled token."""
+
+    def relative_error(reduction, others):
+        exact_PV = expected_gradient(DistillationLoss(reduction=reduction), others)
+        return ((expected_gradient(VOPDLoss(top_k, reduction), others) - exact_PV).norm() / exact_PV.norm()).item()
+
+    assert VOPDLoss().reduction == "token_mean"
+    assert relative_error("token_mean", 31) < 0.02
+    assert relative_error("token_mean", 319) < 0.002, "the rest is the share of the own length in the denominator"
+    assert relative_error("sequence_mean", 319) > 0.3
 
 
 @pytest.mark.parametrize("seed", range(20))
