@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caopd.plots import bars_figure, save_figure, sweep_figure
 from caopd.plots.comparison import Track, confidence_figure, curves_figure
-from comparing.results import BASE, Comparison, Groups, known, mean
-from comparing.settings import METHODS
+from caopd.plots.spread import mean_and_spread
+from comparing.results import BASE, Comparison, Groups, known
+from comparing.settings import ALL_TRAINED, CAOPD, METHODS, ONE_TRAINED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,8 @@ def draw(comparison: Comparison, directory: Path) -> list[Path]:
     makers: dict[str, Callable[[Comparison], Figure | None]] = {
         "confidence": confidence,
         "brier": brier,
-        "curves": curves,
+        "curves": distillation_curves,
+        "curves-gradients": gradient_curves,
         "rollouts": rollouts,
         "divergences": divergences,
         "sizes": sizes,
@@ -47,12 +49,17 @@ def draw(comparison: Comparison, directory: Path) -> list[Path]:
 
 
 def confidence(comparison: Comparison) -> Figure | None:
-    """Accuracy against mean confidence, means over the seeds."""
+    """Accuracy against mean confidence, means and standard deviations over the seeds."""
     groups = comparison.methods()
     if not groups:
         return None
-    points = {name: (mean(runs, "accuracy"), mean(runs, "mean_confidence")) for name, runs in groups.items()}
-    return confidence_figure({name: Track(points[BASE], after) for name, after in points.items() if name != BASE})
+    axes = ("accuracy", "mean_confidence")
+    measured = {name: [mean_and_spread(known(runs, axis)) for axis in axes] for name, runs in groups.items()}
+    points = {name: (x, y) for name, ((x, _), (y, _)) in measured.items()}
+    spreads = {name: (dx, dy) for name, ((_, dx), (_, dy)) in measured.items()}
+    return confidence_figure(
+        {name: Track(points[BASE], points[name], spreads[name]) for name in points if name != BASE}
+    )
 
 
 def brier(comparison: Comparison) -> Figure | None:
@@ -65,14 +72,23 @@ def brier(comparison: Comparison) -> Figure | None:
     )
 
 
-def curves(comparison: Comparison) -> Figure | None:
-    """Accuracy and calibration over training, means over the seeds."""
-    records = comparison.of("methods")
-    if not records:
+def distillation_curves(comparison: Comparison) -> Figure | None:
+    """Accuracy and calibration over training, means over the seeds, of what is not a policy gradient."""
+    return _curves(comparison, ONE_TRAINED)
+
+
+def gradient_curves(comparison: Comparison) -> Figure | None:
+    """The same of the policy gradients, beside CaOPD."""
+    return _curves(comparison, (CAOPD, *ALL_TRAINED))
+
+
+def _curves(comparison: Comparison, chosen: Iterable[str]) -> Figure | None:
+    records = {name: [r for r in comparison.of("methods") if r["setting"] == name] for name in chosen}
+    if not any(records.values()):
         return None
-    by_method = {name: [r["curves"] for r in records if r["setting"] == name] for name in METHODS}
+    # Methods that are left out keep their place, and with it the others their colours of all figures.
     panels = {
-        title: {name: _curve(found, tag) for name, found in by_method.items() if found}
+        title: {name: _curve([r["curves"] for r in records.get(name, [])], tag) for name in METHODS}
         for tag, title in CURVE_PANELS.items()
     }
     return curves_figure(panels)

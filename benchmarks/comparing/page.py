@@ -50,12 +50,14 @@ def page(comparison: Comparison) -> str:
 def _introduction(comparison: Comparison) -> str:
     env, asked = comparison.environment, comparison.asked
     prompts = asked["num_rounds"] * asked["num_prompts"]
+    num_runs = sum(each["cpu_seconds"] > 0 for each in comparison.records)
     return (
         f"`python benchmarks/comparison.py`; {env['cpus']} CPU cores, {env['processes']} runs at a time, one thread "
-        f"each; {env['timestamp'][:10]}; {comparison.cpu_minutes:.0f} CPU minutes for "
-        f"{sum(each['cpu_seconds'] > 0 for each in comparison.records)} runs, warm starts included. "
-        f"{asked['num_held_out']:,} held-out questions, greedy completions; mean ± standard deviation over the seeds. "
-        "Nothing was tuned on these seeds. CPU seconds are those of the whole process, start and validations "
+        f"each; {env['timestamp'][:10]}; {num_runs} runs, warm starts included, in {comparison.cpu_minutes:.0f} CPU "
+        f"minutes; their times on the clock over {env['processes']}: {comparison.wall_minutes / env['processes']:.0f} "
+        f"minutes. {asked['num_held_out']:,} held-out questions, greedy completions; mean ± standard deviation over "
+        "the seeds. Settings are the quickstart's, chosen for CaOPD on other seeds; no other method was tuned. CPU "
+        "seconds are those of the whole process, start and validations "
         f"included.\n\nSettings are those of `configs/quickstart.yaml` with {asked['num_rounds']} rounds of "
         f"{asked['num_prompts']} prompts. Every method but SFT draws {NUM_ROLLOUTS} rollouts of every prompt, "
         f"{NUM_ROLLOUTS * prompts:,} in all, and takes {STEPS_PER_ROUND} optimizer steps a round. Methods whose loss "

@@ -18,7 +18,7 @@ CURVES = ("val/accuracy", "val/mean_confidence", "val/ece", "val/brier", "rollou
 BASE = "base"
 Metrics = Mapping[str, float | None]
 Groups = dict[str, list[Metrics]]
-"""Row -> metrics of every seed, with its CPU seconds."""
+"""Row -> metrics of every seed, with the seed and its CPU seconds."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,11 @@ class Comparison:
         """Of all runs, failed ones left out."""
         return sum(each["cpu_seconds"] for each in self.records) / 60
 
+    @property
+    def wall_minutes(self) -> float:
+        """Of all runs one after the other, failed ones left out."""
+        return sum(each["seconds"] for each in self.records) / 60
+
 
 def metrics_and_curves(folder: Path) -> dict:
     """Return the metrics before and after training, and the curves between, as TensorBoard has them."""
@@ -157,7 +162,7 @@ def _by_setting(records: Sequence[dict]) -> dict[str, list[dict]]:
 def _finals(groups: Mapping[str, Sequence[dict]]) -> Groups:
     """Metrics after training, of the groups that have any."""
     return {
-        name: [{**each["final"], "cpu_seconds": each["cpu_seconds"]} for each in records]
+        name: [{**each["final"], "seed": each["seed"], "cpu_seconds": each["cpu_seconds"]} for each in records]
         for name, records in groups.items()
         if records
     }
@@ -165,5 +170,5 @@ def _finals(groups: Mapping[str, Sequence[dict]]) -> Groups:
 
 def _bases(records: Sequence[dict]) -> Groups:
     """Metrics before training by seed; all runs of a seed start alike."""
-    by_seed = {each["seed"]: each["initial"] for each in records}
+    by_seed = {each["seed"]: {**each["initial"], "seed": each["seed"]} for each in records}
     return {BASE: [by_seed[seed] for seed in sorted(by_seed)]} if by_seed else {}

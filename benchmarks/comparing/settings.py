@@ -26,6 +26,7 @@ ONE_TRAINED: dict[str, tuple[str, ...]] = {
 ALL_TRAINED: dict[str, tuple[str, ...]] = {
     "vOPD": VOPD,
     **{name: (f"--model.method={name}",) for name in ("GRPO", "RLCR", "CAR")},
+    "CAR, unscaled": ("--model.method=CAR", "--model.method.scale_by_std=false"),
 }
 """Policy gradients, which see the sampled token alone: all rollouts of a group are trained on."""
 METHODS = {**ONE_TRAINED, **ALL_TRAINED}
@@ -163,4 +164,4 @@ def _fit(name: str, seed: int, shared: list[str], options: tuple[str, ...], made
 
 
 def _slug(name: str) -> str:
-    return name.replace(" / ", "-").replace(" ", "-").lower()
+    return name.replace(" / ", "-").replace(", ", "-").replace(" ", "-").lower()

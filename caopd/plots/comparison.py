@@ -18,6 +18,7 @@ _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 _LEGEND: dict[str, Any] = {"loc": "outside lower center", "fontsize": 7.5, "frameon": False, "handlelength": 3.2}
 _COLUMNS = 3
 _MAX_MARKERS = 30
+_LARGEST_MARK, _SMALLEST_MARK = 11.0, 5.0
 
 Series = Sequence[tuple[float, float]]
 """Points (x, y) in the order of the line."""
@@ -30,10 +31,12 @@ class Track:
     Attributes:
         before: Point (x, y); None where it was not measured or is undefined.
         after: Point (x, y); None likewise.
+        spread: How far ``after`` spreads in x and in y over seeds, drawn as a cross; None for one run.
     """
 
     before: tuple[float, float] | None
     after: tuple[float, float] | None
+    spread: tuple[float, float] | None = None
 
 
 def confidence_figure(tracks: Mapping[str, Track]) -> Figure:
@@ -154,7 +157,10 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _draw_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
-    """A hollow circle before training (runs often share it), the run's own marker after it, joined by its line."""
+    """A hollow circle before training (runs often share it), the run's own marker after it, joined by its line.
+
+    Later marks are smaller, so that runs which end in one place are all seen.
+    """
     hollow: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "markeredgecolor": "#555555"}
     for number, (name, track) in enumerate(tracks.items()):
         style = _style(number)
@@ -163,7 +169,13 @@ def _draw_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
             axes.plot(*joined, color=style["color"], linestyle=style["linestyle"], linewidth=1.3, zorder=3)
         if track.after is not None:
             full = {"marker": style["marker"], "markerfacecolor": style["color"], "markeredgecolor": BLACK}
-            axes.plot(*track.after, linestyle="", markersize=7.5, clip_on=False, zorder=5, label=name, **full)
+            size = _LARGEST_MARK - number * (_LARGEST_MARK - _SMALLEST_MARK) / len(tracks)
+            axes.plot(*track.after, linestyle="", markersize=size, clip_on=False, zorder=5, label=name, **full)
+            if track.spread is not None:
+                (x, y), (dx, dy) = track.after, track.spread
+                cross = {"color": style["color"], "linewidth": 1.0, "zorder": 4}
+                axes.plot([x - dx, x + dx], [y, y], **cross)
+                axes.plot([x, x], [y - dy, y + dy], **cross)
     for track in tracks.values():
         if track.before is not None:
             label = "before training"

@@ -1,4 +1,7 @@
-"""Figures of values that were measured several times, as over seeds: their mean, and their spread as a bar."""
+"""Figures of values that were measured several times, as over seeds: their mean, and how far they spread.
+
+The spread is the sample's standard deviation; fewer than three values, of which it says little, are shown themselves.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 _GRID: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0.6}
 _COLUMNS = 4
+_FEWEST = 3
+"""Values that have a standard deviation worth a line."""
+_DOTS: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 4.5, "color": BLACK, "zorder": 4}
 
 Measured = Sequence[float]
 """The same quantity, once per seed."""
@@ -40,7 +46,7 @@ def mean_and_spread(values: Measured) -> tuple[float, float]:
 def bars_figure(panels: Mapping[str, Mapping[str, Measured]]) -> Figure:
     """Draw a bar per name in a panel per quantity: its length is the mean, the line at its end the spread.
 
-    Its mean is written beside the bar.
+    Its mean is written beside the bar. Of fewer than three values there is a dot each in place of the line.
 
     Args:
         panels: Title -> name -> values; every panel has the same names.
@@ -73,7 +79,7 @@ def sweep_figure(
     shared_scale: bool = False,
     smallest_span: float = 0.1,
 ) -> Figure:
-    """Draw quantities over a setting that grows by factors: means as points on a line, spreads as bars.
+    """Draw quantities over a setting that grows by factors: means as points on a line, spreads as bars or dots.
 
     Args:
         panels: Title -> name of a line -> (the setting's value, values measured with it).
@@ -117,9 +123,12 @@ def _height(num_bars: int) -> float:
 def _draw_bar(axes: Axes, number: int, values: Measured) -> None:
     mean, spread = mean_and_spread(values)
     axes.barh(number, mean, height=0.66, color=_BAR, edgecolor=BLUE, linewidth=0.8, zorder=2)
-    if len(values) > 1:
+    if len(values) >= _FEWEST:
         axes.errorbar(mean, number, xerr=spread, color=BLACK, capsize=2.5, linewidth=1.0, zorder=3)
-    end = mean + spread if mean >= 0 else mean - spread
+        end = mean + spread if mean >= 0 else mean - spread
+    else:
+        axes.plot(values, [number] * len(values), **_DOTS)
+        end = max(values) if mean >= 0 else min(values)
     side = "left" if mean >= 0 else "right"
     offset = (4 if mean >= 0 else -4, 0)
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": side, "fontsize": 7.0}
@@ -127,14 +136,20 @@ def _draw_bar(axes: Axes, number: int, values: Measured) -> None:
 
 
 def _draw_line(axes: Axes, number: int, name: str, points: Sequence[tuple[float, Measured]]) -> None:
-    known = [(setting, *mean_and_spread(values)) for setting, values in points if values]
-    settings, means, spreads = zip(*known, strict=True) if known else ((), (), ())
+    known = [(setting, statistics.fmean(values)) for setting, values in points if values]
+    settings, means = zip(*known, strict=True) if known else ((), ())
     style: dict[str, Any] = {
         "color": _FACES[number % len(_FACES)],
         "marker": _MARKERS[number % len(_MARKERS)],
         "linestyle": _LINES[number % len(_LINES)],
     }
-    axes.errorbar(settings, means, yerr=spreads, label=name, markersize=4.5, linewidth=1.4, capsize=2.5, **style)
+    axes.plot(settings, means, label=name, markersize=4.5, linewidth=1.4, **style)
+    for setting, values in points:
+        if len(values) >= _FEWEST:
+            mean, spread = mean_and_spread(values)
+            axes.errorbar(setting, mean, yerr=spread, linewidth=1.4, capsize=2.5, color=style["color"])
+        else:
+            axes.plot([setting] * len(values), values, **_DOTS)
 
 
 def _widen(axes: Axes, smallest_span: float) -> None:

@@ -4,10 +4,12 @@ import statistics
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from comparing.claims import CLAIMS, against_the_papers
-from comparing.figures import draw, sizes
+from comparing.figures import distillation_curves, draw, gradient_curves, sizes
 from comparing.page import page
+from comparing.paired import difference
 from comparing.results import BASE, SHOWN, Comparison, known, mean_and_spread, table
 from comparing.settings import CAOPD, METHODS
 
@@ -45,7 +47,7 @@ def record(part, setting, seed, final, width=64):
 
 
 def outcome(method, seed):
-    calibrated = method in (CAOPD, "CaOPD on SDPO", "RLCR", "CAR")
+    calibrated = method in (CAOPD, "CaOPD on SDPO", "RLCR", "CAR", "CAR, unscaled")
     accuracy = 0.6 + (seed - 21) / 100
     return metrics(accuracy, accuracy - 0.02 if calibrated else 1.0)
 
@@ -76,7 +78,11 @@ def test_an_undefined_metric_is_left_out_of_the_mean():
 def test_a_row_says_how_many_seeds_it_has(comparison):
     cells = [cell.strip() for cell in table("", comparison.methods()).splitlines()[-1].split("|")]
     accuracies = [0.6, 0.61, 0.62]
-    assert cells[1:4] == ["CAR", "3", f"{statistics.mean(accuracies):.3f} ± {statistics.stdev(accuracies):.3f}"]
+    assert cells[1:4] == [
+        "CAR, unscaled",
+        "3",
+        f"{statistics.mean(accuracies):.3f} ± {statistics.stdev(accuracies):.3f}",
+    ]
     assert cells[-2] == "60"
 
 
@@ -111,6 +117,47 @@ def test_a_claim_is_judged_by_the_numbers(comparison):
     assert f"- *{kept}*" in against_the_papers(comparison)
 
 
+def test_what_the_seeds_do_not_tell_is_open(comparison):
+    more_accurate = next(claim.published for claim in CLAIMS if claim.published.startswith("SDPO is more accurate"))
+    assert _judged(comparison)[more_accurate] == "open"
+    for shift, each in zip((0.05, -0.01, 0.03), _of(comparison, "SDPO"), strict=True):
+        each["final"]["accuracy"] += shift
+    assert _judged(comparison)[more_accurate] == "open"
+    for each in _of(comparison, "SDPO"):
+        each["final"]["accuracy"] += 0.2
+    assert _judged(comparison)[more_accurate] == "yes"
+
+
+def test_differences_are_paired_by_seed_and_tested(comparison):
+    for shift, each in zip((0.05, -0.01, 0.03), reversed(_of(comparison, "SDPO")), strict=True):
+        each["final"]["accuracy"] += shift
+    groups = comparison.methods()
+    groups["SDPO"].reverse()
+    found = difference(groups, "SDFT", "SDPO", "accuracy")
+    assert found.values == pytest.approx((0.03, -0.01, 0.05))
+    first, second = ([run["accuracy"] for run in groups[name]] for name in ("SDFT", "SDPO"))
+    assert found.p == pytest.approx(ttest_rel(second[::-1], first).pvalue)
+    assert str(found) == f"+0.023 ± 0.031, p = {found.p:.2g}"
+    alone = {name: runs[:1] for name, runs in groups.items()}
+    assert difference(alone, "base", "GRPO", "accuracy").rises
+    assert str(difference(alone, "base", "GRPO", "accuracy")) == "+0.240, one seed"
+
+
+def test_two_figures_of_curves_give_a_method_the_same_colour(comparison):
+    def styles(figure):
+        return {line.get_label(): (line.get_color(), line.get_marker()) for line in figure.axes[0].lines}
+
+    first, second = styles(distillation_curves(comparison)), styles(gradient_curves(comparison))
+    assert set(first) | set(second) == set(METHODS)
+    assert set(first) & set(second) == {CAOPD}
+    assert first[CAOPD] == second[CAOPD]
+    assert all(len(set(style)) == len(style) for style in (list(first.values()), list(second.values())))
+
+
+def _of(comparison, setting):
+    return [each for each in comparison.of("methods") if each["setting"] == setting]
+
+
 def test_a_claim_about_runs_that_are_missing_is_left_out(comparison):
     without = [each for each in comparison.records if each.get("setting") != "SDPO"]
     claims = _judged(Comparison(without, [], ENVIRONMENT, ASKED))
@@ -142,6 +189,7 @@ def test_parts_without_runs_have_no_table_and_no_figure(comparison, tmp_path):
         "comparison-brier.svg",
         "comparison-confidence.svg",
         "comparison-curves.svg",
+        "comparison-curves-gradients.svg",
     }
     assert "## Sizes" not in page(alone)
     assert {path.stem for path in draw(comparison, tmp_path)} >= {"comparison-rollouts", "comparison-sizes"}

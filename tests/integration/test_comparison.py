@@ -38,7 +38,7 @@ def test_it_writes_all_files_and_a_second_call_runs_nothing(compare):
     assert all(run["final"]["n"] == 40 and run["cpu_seconds"] > 0 for run in found["runs"])
     assert len(found["runs"][0]["curves"]["val/accuracy"]) == 3
     assert {path.name for path in places["images"].iterdir()} == {
-        f"comparison-{name}.svg" for name in ("confidence", "brier", "curves", "rollouts")
+        f"comparison-{name}.svg" for name in ("confidence", "brier", "curves", "curves-gradients", "rollouts")
     }
     page = (places["results"] / "comparison.md").read_text()
     assert "| CaOPD on SDFT | 1 |" in page

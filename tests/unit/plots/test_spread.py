@@ -52,8 +52,18 @@ def test_a_sweep_has_a_panel_each_a_tick_per_setting_and_one_legend():
 
 def test_a_line_keeps_its_style_where_another_is_missing():
     figure = sweep_figure({"x": {"a": [(1, [0.1])], "b": [(1, [0.1])]}, "y": {"b": [(1, [0.1])]}}, label="K")
-    both, alone = (axes.containers[-1][0] for axes in figure.axes)
+    both, alone = (next(line for line in axes.lines if line.get_label() == "b") for axes in figure.axes)
     assert (both.get_marker(), both.get_color()) == (alone.get_marker(), alone.get_color())
+
+
+def test_few_values_are_shown_themselves_and_more_by_their_deviation():
+    (axes,) = sweep_figure({"x": {"a": [(1, [0.1, 0.3]), (2, VALUES)]}}, label="K").axes
+    (line,) = spreads(axes)
+    assert line[:, 1] == pytest.approx(np.mean(VALUES) + np.std(VALUES, ddof=1) * np.array([-1, 1]))
+    assert [list(dots.get_ydata()) for dots in axes.lines if dots.get_marker() == "."] == [[0.1, 0.3]]
+    (axes,) = bars_figure({"x": {"a": [0.1, 0.3], "b": VALUES}}).axes
+    assert len(spreads(axes)) == 1
+    assert [list(dots.get_xdata()) for dots in axes.lines if dots.get_marker() == "."] == [[0.1, 0.3]]
 
 
 def test_what_differs_little_is_not_blown_up():

@@ -1,0 +1,72 @@
+"""Differences of two rows of the table, seed by seed."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from scipy.stats import ttest_1samp
+
+from comparing.results import Groups
+
+LEVEL = 0.05
+"""Of the test."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second row minus first, over the seeds that both have.
+
+    Attributes:
+        values: One per seed.
+        p: Of a two-sided t-test of a mean of 0; None for one seed, which tells nothing of others.
+    """
+
+    values: tuple[float, ...]
+    p: float | None
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether chance among the seeds does not explain it; of one seed, whether there is any."""
+        return bool(self.mean) if self.p is None else self.p < LEVEL
+
+    @property
+    def rises(self) -> bool:
+        """Whether the second row is clearly higher."""
+        return self.is_clear and self.mean > 0
+
+    @property
+    def falls(self) -> bool:
+        """Whether the second row is clearly lower."""
+        return self.is_clear and self.mean < 0
+
+    def __str__(self) -> str:
+        """Mean ± standard deviation, and p."""
+        if self.p is None:
+            return f"{self.mean:+.3f}, one seed"
+        return f"{self.mean:+.3f} ± {statistics.stdev(self.values):.3f}, p = {self.p:.2g}"
+
+
+def difference(groups: Groups, first: str, second: str, metric: str) -> Difference:
+    """Return how a metric differs between two rows."""
+    before, after = ({run["seed"]: run.get(metric) for run in groups[name]} for name in (first, second))
+    pairs = [(before[seed], after[seed]) for seed in sorted(before.keys() & after.keys())]
+    return _tested(tuple(y - x for x, y in pairs if x is not None and y is not None))
+
+
+def from_zero(groups: Groups, name: str, metric: str) -> Difference:
+    """Return how a row's metric differs from 0."""
+    return _tested(tuple(value for run in groups[name] if (value := run.get(metric)) is not None))
+
+
+def _tested(values: tuple[float, ...]) -> Difference:
+    if len(values) < 2:
+        return Difference(values, None)
+    if len(set(values)) == 1:  # without spread there is no test to make
+        return Difference(values, 0.0 if values[0] else 1.0)
+    return Difference(values, float(ttest_1samp(values, 0.0).pvalue))
