@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,10 +47,20 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the arguments, the config's text, what it is made from, and the version of caopd."""
+        """Changes with the arguments, the config's text, what it is made from, and the package with its model."""
         text = (ROOT / self.config).read_text() if self.config else ""
-        settings = [version("caopd"), text, self.made_from, *self.arguments]
+        settings = [package_hash(), text, self.made_from, *self.arguments]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+
+@cache
+def package_hash() -> str:
+    """Return a hash of every file of the package: its code, and the embedded model's weights."""
+    files = sorted(path for path in (ROOT / "caopd").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def fit(name: str, options: Sequence[str], config: str = QUICKSTART, made_from: str = "") -> Run:

@@ -1,12 +1,15 @@
 """What the paper's propositions say of a round, measured: how far the teacher's context is above the student. No torch.
 
-R(y) is the verdict, c the confidence that a context z states, T(.|z) the teacher under it.
+R(y) is the verdict, c the confidence that a context z states, T(.|z) the teacher under it. A group's success rate is
+that of its rollouts, whatever an estimator makes of them; of an adaptive budget the first batch counts, which no
+stopping has selected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from statistics import fmean
 
 from caopd.errors import ConfigError
@@ -42,43 +45,50 @@ class TeacherProbe:
 
 
 def stated_optimism(groups: Sequence[VerifiedGroup], method: Method) -> dict[str, float]:
-    """Return ``stated_optimism``: mean of c - mu_hat, over groups with both; of a group, the mean over its samples.
+    """Return ``stated_optimism``: mean of c minus the success rate, over groups that train with a context.
 
-    It needs no sampling. 1 - mean mu_hat for SDFT, whose demonstrations state 1; 0 for CaOPD.
+    Of a group, c is the mean over its samples. It needs no sampling. For SDFT, whose demonstrations state 1, it is 1
+    minus the accuracy; for CaOPD with the Monte Carlo estimate of all rollouts it is 0.
 
     Args:
         groups: All groups of the round.
         method: Chooses the contexts.
     """
     differences = []
-    for group in groups:
-        if group.mu_hat is None:
-            continue
-        contexts = [sample.context for sample in method.train_samples(group)]
+    for group, success_rate in zip(groups, _success_rates(groups), strict=True):
+        contexts = [sample.context for sample in method.train_samples(group) if sample.weight > 0]
         stated = [context.confidence for context in contexts if context and context.confidence is not None]
         if stated:
-            differences.append(fmean(stated) - group.mu_hat)
+            differences.append(fmean(stated) - success_rate)
     return {"stated_optimism": fmean(differences)} if differences else {}
 
 
 def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[VerifiedRollout]]) -> dict[str, float]:
-    """Return the teacher's success rate under its context, and how far it is above mu_hat (Proposition 3).
+    """Return the teacher's success rate under its context, and how far it is above the student's (Proposition 3).
 
     ``teacher_accuracy`` is the mean of R(y), y ~ T(.|z); ``optimism_bias`` is the mean over groups of the group's
-    teacher accuracy minus mu_hat. Groups without a context or an estimate are left out of both.
+    teacher accuracy minus its success rate. Groups without a context are left out of both.
 
     Args:
         groups: All groups of the round.
         taught: The teacher's completions per group, none where it had no context.
     """
     pairs = [
-        (fmean(verified.verdict.correct for verified in completions), group.mu_hat)
-        for group, completions in zip(groups, taught, strict=True)
-        if completions and group.mu_hat is not None
+        (fmean(verified.verdict.correct for verified in completions), success_rate)
+        for success_rate, completions in zip(_success_rates(groups), taught, strict=True)
+        if completions
     ]
     if not pairs:
         return {}
     return {
         "teacher_accuracy": fmean(accuracy for accuracy, _ in pairs),
-        "optimism_bias": fmean(accuracy - mu_hat for accuracy, mu_hat in pairs),
+        "optimism_bias": fmean(accuracy - success_rate for accuracy, success_rate in pairs),
     }
+
+
+def _success_rates(groups: Sequence[VerifiedGroup]) -> list[float]:
+    """Of as many rollouts of each group as the smallest one has; NaN where nothing was drawn."""
+    smallest = min((len(group.rollouts) for group in groups), default=0)
+    if smallest == 0:
+        return [nan] * len(groups)
+    return [fmean(verified.verdict.correct for verified in group.rollouts[:smallest]) for group in groups]

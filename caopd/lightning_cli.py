@@ -34,6 +34,7 @@ from caopd.callbacks import (
     RoundStatistics,
     SampleCompletions,
 )
+from caopd.class_names import explained
 from caopd.datamodule import RolloutDataModule
 from caopd.errors import CaopdError, ConfigError
 from caopd.module import DistillationModule
@@ -148,7 +149,7 @@ def message_of(error: BaseException) -> str:
     own = [cause for cause in causes if isinstance(cause, CaopdError)]
     if own:
         return str(own[-1])
-    where, reason = str(error).strip().partition("\n")[0].rstrip(": "), str(causes[-1]).strip()
+    where, reason = str(error).strip().partition("\n")[0].rstrip(": "), explained(str(causes[-1]).strip())
     lines = (reason if where in reason else f"{where}: {reason}").splitlines()
     return "\n".join([*lines[:MAX_LINES], "`caopd COMMAND --help` shows what every setting takes."])
 

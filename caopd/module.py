@@ -19,7 +19,7 @@ from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import EMA, LanguageModel, ModelSource, Teacher, shard
+from caopd.models import EMA, Frozen, LanguageModel, ModelSource, Teacher, TrustRegion, shard
 from caopd.tokens import TokenBatch
 from caopd.types import Signal
 
@@ -36,7 +36,7 @@ class DistillationModule(LightningModule):
         method: Makes training samples of verified groups; used by the data module.
         loss: What is minimised. None, or a loss for another signal than that of the method's samples, is the default
             for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
-        ema_rate: Short for ``teacher: EMA(rate)``; with neither of both it is 0.01.
+        ema_rate: Short for ``teacher: EMA(rate)``; with neither of both it is 0.01, and a policy gradient's is frozen.
         teacher: What becomes of the copy: its moving average follows the student, it stays, or it is the reference of a
             trust region; or another model in its place.
         optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
@@ -66,7 +66,7 @@ class DistillationModule(LightningModule):
         self.source = source
         self.method = method
         self.loss = _loss_for(method, loss)
-        self.teacher_rule = _teacher_for(method, ema_rate, teacher)
+        self.teacher_rule = _teacher_for(method, self.loss, ema_rate, teacher)
         self.schedule = schedule
         self.warmup = warmup
         self._optimizer = optimizer or _default_optimizer
@@ -286,7 +286,7 @@ def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
     return default
 
 
-def _teacher_for(method: Method, ema_rate: float | None, teacher: Teacher | None) -> Teacher:
+def _teacher_for(method: Method, loss: TrainingLoss, ema_rate: float | None, teacher: Teacher | None) -> Teacher:
     if ema_rate is not None and teacher is not None:
         raise ConfigError(
             f"Expected one of `model.ema_rate` and `model.teacher`, but got {ema_rate} beside {teacher}: set the one "
@@ -294,7 +294,16 @@ def _teacher_for(method: Method, ema_rate: float | None, teacher: Teacher | None
         )
     if ema_rate is not None and not 0 <= ema_rate <= 1:
         raise ConfigError(f"Expected `ema_rate` to be between 0 and 1, but got {ema_rate}.")
-    teacher = teacher or (EMA() if ema_rate is None else EMA(ema_rate))
+    is_reference = method.signal is Signal.ADVANTAGE
+    if teacher is None:
+        default = Frozen() if is_reference else EMA()
+        teacher = default if ema_rate is None else EMA(ema_rate)
+    if is_reference and loss.needs_teacher and isinstance(teacher, EMA | TrustRegion) and teacher.rate > 0:
+        rank_zero_warn(
+            f"The reference of {type(method).__name__} follows the student, as {teacher} says: the divergence from it "
+            "bounds how fast the student moves, not how far. Set `model.ema_rate` to 0 for the frozen reference of the "
+            "papers."
+        )
     if not method.privileged and not teacher.external:
         raise ConfigError(
             f"Expected another model as the teacher of {type(method).__name__}, whose teacher sees no more than the "

@@ -67,8 +67,8 @@ class GRPO(Method):
         """Return the group's mean reward, that of each kind unweighted, and whether all rewards are equal."""
         totals = self._total_rewards(group)
         each = {
-            f"reward_{type(reward).__name__}": fmean(reward(group.example, rollout) for rollout in group.rollouts)
-            for reward in self.terms
+            f"reward_{name}": fmean(reward(group.example, rollout) for rollout in group.rollouts)
+            for name, reward in zip(_names(self.terms), self.terms, strict=True)
         }
         return {"reward": fmean(totals), **each, "zero_advantage": float(min(totals) == max(totals))}
 
@@ -109,12 +109,21 @@ class RLCR(GRPO):
 class CAR(GRPO):
     """Calibration agentic RL (arXiv 2601.07264): GRPO with :class:`~caopd.rewards.MarginSeparated`.
 
+    Scaled advantages are highest for a confidence that is more extreme than the success rate, whatever the reward;
+    without scaling, the reward is proper.
+
     Args:
         rewards: What is maximised; None takes ``default_rewards``.
-        scale_by_std: Whether to divide by the group's standard deviation.
+        scale_by_std: Whether to divide by the group's standard deviation, as GRPO does.
     """
 
     default_rewards = (MarginSeparated(),)
+
+
+def _names(rewards: Sequence[Reward]) -> list[str]:
+    """Class names; of several rewards of one class, with their place among all."""
+    names = [type(reward).__name__ for reward in rewards]
+    return [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names)]
 
 
 def group_advantages(rewards: Sequence[float], scale_by_std: bool) -> list[float]:

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+import fits
 from fits import Run, RunFailedError, finished, fit, run_all, run_once
 
 COUNT = """
@@ -120,3 +121,25 @@ def test_a_record_is_whole_or_not_there(tmp_path):
     run_once(counting(), tmp_path)
     assert json.loads((tmp_path / "counted.json").read_text())["name"] == "counted"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_package_and_its_model_are_part_of_the_fingerprint(tmp_path, monkeypatch):
+    def hashed():
+        fits.package_hash.cache_clear()
+        return fits.package_hash()
+
+    before = hashed()
+    monkeypatch.setattr(fits, "ROOT", tmp_path)
+    (tmp_path / "caopd" / "__pycache__").mkdir(parents=True)
+    code, weights = tmp_path / "caopd" / "a.py", tmp_path / "caopd" / "model.safetensors"
+    code.write_text("a = 1")
+    found = [before, hashed()]
+    weights.write_bytes(b"1")
+    found.append(hashed())
+    weights.write_bytes(b"2")
+    found.append(hashed())
+    (tmp_path / "caopd" / "__pycache__" / "a.pyc").write_bytes(b"3")
+    assert hashed() == found[-1]
+    assert len(set(found)) == 4
+    monkeypatch.undo()
+    assert hashed() == before

@@ -313,3 +313,18 @@ def test_a_terminated_run_says_so(request, tmp_path):
     finally:
         process.kill()
     assert list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model.method=GRPO", "--model.method.rewards=[Brir]"), ("model.method", "Did you mean 'Brier'?")),
+        (("--model.method=sdft",), ("model.method", "Did you mean 'SDFT'?")),
+        (("--data.estimator=Bayes",), ("data.estimator", "EmpiricalBayes, ", "`package.module.Class`")),
+        (("--data.task=DrawTask",), ("data.task", "write 'caopd.tasks.DrawTask'")),
+        (("--data.confidence=RLCRConfidence",), ("write 'caopd.confidence.RLCRConfidence'",)),
+    ],
+)
+def test_a_class_that_nothing_goes_by(failure, arguments, said):
+    message = failure(*arguments)
+    assert all(words in message for words in said), message

@@ -67,6 +67,18 @@ def test_the_teacher_is_a_moving_average_unless_another_is_named(settings, expec
     assert DistillationModule(**settings).teacher_rule == expected
 
 
+def test_the_reference_of_a_policy_gradient_is_frozen_and_a_moving_one_gives_a_warning(recwarn):
+    loss = PolicyGradientLoss(kl_coefficient=0.1)
+    assert DistillationModule(method=GRPO(), loss=loss).teacher_rule == Frozen()
+    for fixed in ({"ema_rate": 0.0}, {"teacher": Frozen()}, {"teacher": External()}):
+        DistillationModule(method=GRPO(), loss=loss, **fixed)
+    DistillationModule(method=GRPO(), ema_rate=0.1)  # without a divergence there is no reference
+    assert not recwarn
+    for moving in ({"ema_rate": 0.1}, {"teacher": TrustRegion()}):
+        with pytest.warns(UserWarning, match=r"reference of GRPO follows.*`model.ema_rate` to 0"):
+            DistillationModule(method=GRPO(), loss=loss, **moving)
+
+
 def test_a_teacher_beside_a_rate_is_refused():
     with pytest.raises(ConfigError, match=r"`model.ema_rate`.*`model.teacher`.*0.05 beside TrustRegion.*null"):
         DistillationModule(ema_rate=0.05, teacher=TrustRegion())

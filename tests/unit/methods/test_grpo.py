@@ -3,12 +3,22 @@ import math
 
 import pytest
 import torch
+from scipy.stats import binom
 
 from caopd.errors import ConfigError, DataError
 from caopd.methods import CAR, GRPO, RLCR
 from caopd.methods.grpo import group_advantages
 from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
-from caopd.types import Example
+from caopd.types import (
+    AnswerOutcome,
+    ConfidenceOutcome,
+    ConfidenceReading,
+    Example,
+    Rollout,
+    StopReason,
+    Verdict,
+    VerifiedRollout,
+)
 
 EXAMPLE = Example("7", "Q", "B")
 ROLLOUTS = [("B\nConfidence: 1.00", True), ("C\nConfidence: 0.90", False), ("D\nConfidence: 0.20", False), ("E", True)]
@@ -92,6 +102,44 @@ def test_statistics_tell_the_rewards_apart(group_of):
             "reward_Format": 0.75,
             "zero_advantage": 0.0,
         }
+    )
+
+
+def test_two_rewards_of_one_class_are_logged_apart(group_of):
+    method = GRPO([Format(tags=["x"]), Correctness(), Format()])
+    statistics = method.statistics(group_of(EXAMPLE, ROLLOUTS))
+    found = {name: value for name, value in statistics.items() if name.startswith("reward_")}
+    assert found == {"reward_Format_0": 0.0, "reward_Correctness": 0.5, "reward_Format_2": 0.75}
+
+
+def best_confidence(mu, method, group_size=8):
+    """The confidence with the highest expected advantage where the others of the group state mu, by enumeration."""
+    (reward,) = method.terms
+
+    def earned(correct, confidence):
+        rollout, right = Rollout((1,), "", StopReason.EOS, (-1.0,), 0), Verdict(correct, "A", AnswerOutcome.PARSED)
+        reading = ConfidenceReading(confidence, (0, 1), ConfidenceOutcome.DECIMAL)
+        return reward(EXAMPLE, VerifiedRollout(rollout, right, reading))
+
+    def expected(confidence):
+        total = 0.0
+        for correct, num_right in itertools.product((True, False), range(group_size)):
+            others = [earned(True, mu)] * num_right + [earned(False, mu)] * (group_size - 1 - num_right)
+            chance = binom.pmf(num_right, group_size - 1, mu) * (mu if correct else 1 - mu)
+            total += chance * group_advantages([earned(correct, confidence), *others], method.scale_by_std)[0]
+        return total
+
+    return max((step / 100 for step in range(101)), key=expected)
+
+
+@pytest.mark.parametrize("reward", [Brier(), MarginSeparated()])
+def test_only_unscaled_advantages_pay_best_for_the_success_rate(reward):
+    """The numbers are those of docs/methods.md."""
+    for mu in (0.1, 0.2, 0.4, 0.5, 0.8):
+        assert best_confidence(mu, GRPO([reward], scale_by_std=False)) == pytest.approx(mu)
+    scaled = [best_confidence(mu, GRPO([reward], scale_by_std=True)) for mu in (0.1, 0.2, 0.4, 0.5, 0.8)]
+    assert scaled == (
+        [0.05, 0.14, 0.36, 0.5, 0.88] if isinstance(reward, MarginSeparated) else [0.07, 0.15, 0.36, 0.5, 0.88]
     )
 
 
