@@ -5,8 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch.distributions import Categorical
 
+from caopd.buffer import load_groups
 from caopd.cli import main
+from caopd.confidence import InlineConfidence
+from caopd.encoding import SampleEncoder
+from caopd.methods import RLCR
+from caopd.module import DistillationModule
 
 ALL_TRAINED = {"data.round.num_trained_rollouts": "null", "data.batch_size": "32"}
 ONE_STEP = {**ALL_TRAINED, "trainer.accumulate_grad_batches": "2"}
@@ -46,6 +52,26 @@ def test_rewards_and_groups_without_a_signal_are_logged(grpo):
     assert grpo.scalars("rollout/reward")[1] == pytest.approx(mean)
     assert grpo.scalars("rollout/reward_Correctness")[1] == pytest.approx(mean)
     assert all(value > 0 for value in grpo.scalars("train/student_entropy"))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_policy_that_learns_is_the_tempered_one_that_was_sampled(fit, tmp_path, temperature):
+    """Its entropy before the first step, from the model itself at the tokens of the round's rollouts."""
+    settings = {"trainer.max_epochs": 1, "data.sampling.temperature": temperature, "data.batch_size": 64}
+    run = fit(tmp_path, **{"model.method": "RLCR", **ALL_TRAINED, **settings})
+    model = DistillationModule(method=RLCR())
+    model.configure_model()
+    student = model.student.eval()
+    encoder = SampleEncoder(model.tokenizer, InlineConfidence(), {}, model.max_length, 8)
+    entropies = []
+    for group in load_groups(run.directory / "rollouts" / "round_00000.jsonl"):
+        (prompt,) = encoder.student_prompts([group.example])
+        for verified in group.rollouts:
+            ids = torch.tensor([[*prompt, *verified.rollout.token_ids]])
+            with torch.no_grad():
+                logits = student.hf(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+            entropies.append(Categorical(logits=logits.double() / temperature).entropy())
+    assert run.scalars("train/student_entropy") == [pytest.approx(torch.cat(entropies).mean().item(), rel=1e-4)]
 
 
 def test_the_saved_config_repeats_the_run(grpo, tmp_path):

@@ -139,8 +139,9 @@ def test_a_step_against_the_gradient_makes_better_completions_likelier():
     assert weighted_logprob(head - 1e-3 * gradient) > weighted_logprob(head)
 
 
-def test_tokens_that_were_not_sampled_have_the_divergence_alone():
-    hidden, head, reference, tokens = make_case()
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_tokens_that_were_not_sampled_have_the_divergence_alone(temperature):
+    hidden, head, reference, tokens = make_case(temperature=temperature)
     unsampled_T = torch.arange(len(hidden)) % 3 == 0
     holes = replace(tokens, sampled_logprob_T=tokens.sampled_logprob_T.masked_fill(unsampled_T, math.nan))
     silent = replace(tokens, advantage_T=tokens.advantage_T.masked_fill(unsampled_T, 0.0))
@@ -163,11 +164,19 @@ def test_tokens_without_weight_have_no_part_whatever_they_hold():
         advantage_T=tokens.advantage_T.masked_fill(out_T, math.inf),
     )
     silent = replace(weightless, advantage_T=tokens.advantage_T)
-    actual = PolicyGradientLoss()(ModelOutput(hidden, head), None, weightless).loss
+    output = PolicyGradientLoss()(ModelOutput(hidden, head), None, weightless)
+    actual = output.loss
     expected, *_ = dense(hidden, head, reference, silent, 0.2, 0.2, 0.0)
     torch.testing.assert_close(actual, expected, **CLOSE)
     pair = (hidden, head)
     torch.testing.assert_close(torch.autograd.grad(actual, pair), torch.autograd.grad(expected, pair), **CLOSE)
+    student = torch.distributions.Categorical(logits=(hidden @ head.T)[~out_T])
+    total, number = output.totals["student_entropy"]
+    assert (total / number).item() == pytest.approx(student.entropy().mean().item())
+    log_ratio_T = student.log_prob(tokens.target_T[~out_T]) - tokens.sampled_logprob_T[~out_T]
+    total, number = output.totals["kl_sampler"]
+    assert (total / number).item() == pytest.approx((log_ratio_T.exp() - 1 - log_ratio_T).mean().item())
+    assert output.totals["clipped"].num_tokens == (~out_T).sum()
 
 
 def test_float32_agrees():
