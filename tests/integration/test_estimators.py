@@ -90,3 +90,16 @@ def test_processes_with_unequal_doubts_draw_the_same_round(strategy, adaptive, s
         [v.rollout.token_ids for v in group.rollouts] for group in expected
     ]
     assert [group.mu_hat for group in found] == [group.mu_hat for group in expected]
+
+
+def test_levels_are_what_the_teacher_is_told_under_a_learned_prior_and_an_adaptive_budget(fit, tmp_path):
+    settings = {**ADAPTIVE, "data.estimator": "EmpiricalBayes", "model.method.num_levels": 5, "trainer.max_epochs": 2}
+    run = fit(tmp_path, **settings)
+    groups = load_groups(run.directory / "rollouts" / "round_00001.jsonl")
+    exact = [group.mu_hat for group in groups]
+    stated = [round(mu_hat * 4) / 4 for mu_hat in exact]
+    assert exact != pytest.approx(stated, abs=1e-3), "what is measured is not rounded"
+    smallest = min(len(group.rollouts) for group in groups)
+    right = [sum(v.verdict.correct for v in group.rollouts[:smallest]) / smallest for group in groups]
+    optimism = sum(c - r for c, r in zip(stated, right, strict=True)) / len(groups)
+    assert run.scalars("rollout/stated_optimism")[1] == pytest.approx(optimism, abs=1e-6)
