@@ -2,75 +2,60 @@
 
 The small models are the quickstart's after few rounds, once trained with CaOPD and once with SDFT; the large one is
 trained with CaOPD for longer. Both small models route the same questions to the same large one: one by what it states,
-the other, which is always sure, by nothing. One process after the other, one thread. Finished runs are kept: a second
-call goes on where the first one ended.
+the other, which is always sure, by nothing. Finished runs are kept: a second call goes on where the first one ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
-from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-MODELS = {"small-CaOPD": ("CaOPD", "small"), "small-SDFT": ("SDFT", "small"), "large-CaOPD": ("CaOPD", "large")}
+from fits import QUICKSTART, ROOT, Run, RunFailedError, environment, fit, run_all, run_once
+
+MODELS = {"small-CaOPD": "small", "small-SDFT": "small", "large-CaOPD": "large"}
 ROUTERS = ("CaOPD", "SDFT")
 HEADS = ("its accuracy", "large accuracy", "area above random", "share of the oracle's")
-SDFT = ["--model.method=SDFT"]
+QUIET = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
 
 
-def caopd(log: Path, *arguments: object) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("a") as output:
-        command = [sys.executable, "-m", "caopd", *map(str, arguments)]
-        subprocess.run(command, check=True, stdout=output, stderr=subprocess.STDOUT, env=environment)
+def trained(name: str, rounds: int, seed: int) -> Run:
+    """Return the fit of a model."""
+    options = [f"--trainer.max_epochs={rounds}", "--trainer.check_val_every_n_epoch=1000"]
+    options += [f"--data.seed={seed}", f"--data.task.seed={seed}"]
+    return fit(f"{name}-{seed}", [*options, *(["--model.method=SDFT"] if "SDFT" in name else [])])
 
 
-def predictions(name: str, rounds: int, seed: int, directory: Path) -> Path:
-    """Train a model and complete the 2,000 test questions, or take what an earlier call left."""
-    written = directory / f"{name}.jsonl"
-    if written.exists():
-        return written
-    method, _ = MODELS[name]
-    log, run = directory / f"{name}.log", directory / name
-    common = [f"--data.seed={seed}", f"--data.task.seed={seed}", f"--trainer.default_root_dir={run}"]
-    options = [f"--trainer.max_epochs={rounds}", "--trainer.check_val_every_n_epoch=1000", *common]
-    options += ["--trainer.enable_progress_bar=false", *(SDFT if method == "SDFT" else [])]
-    caopd(log, "fit", f"--config={ROOT / 'configs' / 'quickstart.yaml'}", *options)
-    (checkpoint,) = run.rglob("*.ckpt")
-    config = checkpoint.parents[1] / "config.yaml"
-    quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
-    caopd(log, "predict", f"--config={config}", f"--ckpt_path={checkpoint}", f"--predictions.output={written}", *quiet)
-    return written
+def predicted(training: Run, directory: Path) -> Run:
+    """Return the completion of the 2,000 test questions by a model that is trained."""
+    (checkpoint,) = (directory / training.name).rglob("*.ckpt")
+    files = {"config": checkpoint.parents[1] / "config.yaml", "ckpt_path": checkpoint}
+    places = [f"--{name}={{directory}}/{path.relative_to(directory)}" for name, path in files.items()]
+    arguments = ("-m", "caopd", "predict", *places, "--predictions.output={run}/predictions.jsonl", *QUIET)
+    return Run(f"{training.name}-predictions", arguments, made_from=training.fingerprint)
 
 
-def one_seed(seed: int, options: argparse.Namespace) -> dict:
-    """Train the three models and draw both curves, or read what an earlier call recorded."""
-    directory = options.directory / str(seed)
-    directory.mkdir(parents=True, exist_ok=True)
-    record_file = directory / "record.json"
-    if record_file.exists():
-        return json.loads(record_file.read_text())
-    start = time.perf_counter()
-    rounds = {"small": options.small, "large": options.large}
-    files = {name: predictions(name, rounds[size], seed, directory) for name, (_, size) in MODELS.items()}
-    routers = {}
-    for method in ROUTERS:
-        output = directory / f"route-{method}"
-        chosen = [f"--target_accuracy={options.target}", f"--budget={options.budget}", f"--output={output}"]
-        caopd(directory / "route.log", "route", files[f"small-{method}"], files["large-CaOPD"], *chosen)
-        routers[method] = json.loads((output / "route.json").read_text()) | {"small": method, "large": "CaOPD"}
-    record = {"seed": seed, "seconds": round(time.perf_counter() - start, 1), "routers": routers}
-    record_file.write_text(json.dumps(record, indent=2))
-    return record
+def make_predictions(name: str, rounds: int, seed: int, directory: Path) -> dict:
+    """Train a model and complete the questions, or find that it has been done; return the predictions' run."""
+    training = trained(name, rounds, seed)
+    run_once(training, directory)
+    run = predicted(training, directory)
+    run_once(run, directory, lambda folder: {"lines": len((folder / "predictions.jsonl").read_text().splitlines())})
+    return {"run": run.name, "made_from": run.fingerprint}
+
+
+def route(method: str, seed: int, predictions: dict[str, dict], options: argparse.Namespace) -> dict:
+    """Return the curve of a small model in front of the large one, under one seed."""
+    small, large = (predictions[f"{name}-{seed}"] for name in (f"small-{method}", "large-CaOPD"))
+    files = [f"{{directory}}/{each['run']}/predictions.jsonl" for each in (small, large)]
+    chosen = [f"--target_accuracy={options.target}", f"--budget={options.budget}", "--output={run}"]
+    made_from = small["made_from"] + large["made_from"]
+    run = Run(f"route-{method}-{seed}", ("-m", "caopd", "route", *files, *chosen), made_from=made_from)
+    found = run_once(run, options.directory, lambda folder: json.loads((folder / "route.json").read_text()))
+    return {"seed": seed, **found, "small": method, "large": "CaOPD"}
 
 
 def numbers(curve: dict) -> list[float | None]:
@@ -97,27 +82,25 @@ def spread(values: list[float | None]) -> str:
 
 
 def report(record: dict) -> str:
-    rounds, runs = record["rounds"], record["runs"]
+    rounds, runs, machine = record["rounds"], record["runs"], record["environment"]
     spent = f"accuracy at cost {record['budget']:g}"
     lines = [
         "# A cascade of embedded models",
         "",
-        f"`python benchmarks/route.py`; {record['cpus']} CPU cores, one thread, "
-        f"{', '.join(str(round(run['seconds'])) for run in runs)} s for the seeds (other jobs shared the cores); "
-        f"{record['timestamp'][:10]}. The quickstart's model after {rounds['small']} rounds is the small one, after "
-        f"{rounds['large']} rounds of CaOPD the large one; 2,000 test questions, greedy completions. A call costs 1 or "
+        f"`python benchmarks/route.py`; {machine['cpus']} CPU cores, {machine['processes']} runs at a time, one thread "
+        f"each; {machine['timestamp'][:10]}. The quickstart's model after {rounds['small']} rounds is the small one, "
+        f"after {rounds['large']} rounds of CaOPD the large one; 2,000 test questions, greedy completions. A call costs 1 or "
         "10. Mean ± standard deviation over the seeds.",
         "",
         row("small model", "seed", *HEADS, f"cost of accuracy {record['target']:g}", spent),
         row(*["---"] * 8),
     ]
     for method in ROUTERS:
-        columns = zip(*(numbers(run["routers"][method]) for run in runs), strict=True)
+        columns = zip(*(numbers(run) for run in runs if run["small"] == method), strict=True)
         lines.append(row(f"**{method}**", "all", *(spread(list(column)) for column in columns)))
-    for method in ROUTERS:
-        for run in runs:
-            cells = ["-" if value is None else f"{value:.3f}" for value in numbers(run["routers"][method])]
-            lines.append(row(method, str(run["seed"]), *cells))
+    for run in sorted(runs, key=lambda run: (ROUTERS.index(run["small"]), run["seed"])):
+        cells = ["-" if value is None else f"{value:.3f}" for value in numbers(run)]
+        lines.append(row(run["small"], str(run["seed"]), *cells))
     lines += [
         "",
         "Both small models stand in front of the same large one, which costs 10 alone. Area above random is the mean "
@@ -130,6 +113,14 @@ def report(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def all_or_exit(found: list[dict | RunFailedError]) -> list[dict]:
+    """Return what all jobs gave; what failed ends the program with its log."""
+    failures = [str(each) for each in found if isinstance(each, RunFailedError)]
+    if failures:
+        sys.exit("\n".join(failures))
+    return [each for each in found if not isinstance(each, RunFailedError)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=int, default=15, help="rounds of the small models")
@@ -137,22 +128,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23])
     parser.add_argument("--target", type=float, default=0.6, help="accuracy")
     parser.add_argument("--budget", type=float, default=6.0, help="mean cost per question")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-route")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    rounds = {"small": options.small, "large": options.large}
+    jobs = {
+        f"{name}-{seed}": partial(make_predictions, name, rounds[size], seed, options.directory)
+        for seed in options.seeds
+        for name, size in MODELS.items()
+    }
+    made = all_or_exit(run_all(list(jobs.values()), options.processes))
+    predictions = dict(zip(jobs, made, strict=True))
+    routes = [partial(route, method, seed, predictions, options) for method in ROUTERS for seed in options.seeds]
     record = {
         "benchmark": "route",
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": 1,
-        "load_before": round(os.getloadavg()[0], 1),
-        "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd")},
-        "config": "configs/quickstart.yaml",
-        "rounds": {"small": options.small, "large": options.large},
+        "environment": environment(options.processes),
+        "config": QUICKSTART,
+        "rounds": rounds,
         "target": options.target,
         "budget": options.budget,
-        "runs": [one_seed(seed, options) for seed in options.seeds],
+        "runs": all_or_exit(run_all(routes, options.processes)),
     }
     output = options.results / "route"
     output.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")

@@ -109,8 +109,8 @@ class RLCR(GRPO):
 class CAR(GRPO):
     """Calibration agentic RL (arXiv 2601.07264): GRPO with :class:`~caopd.rewards.MarginSeparated`.
 
-    Scaled advantages are highest for a confidence that is more extreme than the success rate, whatever the reward;
-    without scaling, the reward is proper.
+    Scaled advantages are highest for a confidence that is more extreme than the success rate (docs/methods.md); without
+    scaling, the reward is proper.
 
     Args:
         rewards: What is maximised; None takes ``default_rewards``.
