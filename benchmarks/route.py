@@ -89,8 +89,8 @@ def report(record: dict) -> str:
         "",
         f"`python benchmarks/route.py`; {machine['cpus']} CPU cores, {machine['processes']} runs at a time, one thread "
         f"each; {machine['timestamp'][:10]}. The quickstart's model after {rounds['small']} rounds is the small one, "
-        f"after {rounds['large']} rounds of CaOPD the large one; 2,000 test questions, greedy completions. A call costs 1 or "
-        "10. Mean ± standard deviation over the seeds.",
+        f"after {rounds['large']} rounds of CaOPD the large one; 2,000 test questions, greedy completions. A call "
+        "costs 1 or 10. Mean ± standard deviation over the seeds.",
         "",
         row("small model", "seed", *HEADS, f"cost of accuracy {record['target']:g}", spent),
         row(*["---"] * 8),
