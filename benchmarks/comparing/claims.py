@@ -308,4 +308,4 @@ def against_the_papers(comparison: Comparison) -> str:
         lines.append(f"| {claim.published} | {numbers} | {said} |")
         if said != YES:
             reasons.append(f"- *{claim.published}* {claim.reason}")
-    return "\n".join([*lines, "", *(["Where it differs, the likely reason:", "", *reasons] if reasons else [])])
+    return "\n".join([*lines, "", *(["Where it differs or is open, the likely reason:", "", *reasons] if reasons else [])])
