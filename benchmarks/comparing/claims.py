@@ -308,4 +308,6 @@ def against_the_papers(comparison: Comparison) -> str:
         lines.append(f"| {claim.published} | {numbers} | {said} |")
         if said != YES:
             reasons.append(f"- *{claim.published}* {claim.reason}")
-    return "\n".join([*lines, "", *(["Where it differs or is open, the likely reason:", "", *reasons] if reasons else [])])
+    if reasons:
+        lines += ["", "Where it differs or is open, the likely reason:", "", *reasons]
+    return "\n".join(lines)
