@@ -51,11 +51,12 @@ def _introduction(comparison: Comparison) -> str:
     env, asked = comparison.environment, comparison.asked
     prompts = asked["num_rounds"] * asked["num_prompts"]
     num_runs = sum(each["cpu_seconds"] > 0 for each in comparison.records)
+    minutes = comparison.wall_minutes / max(1, env["processes"])  # with 0, all of them were there already
     return (
         f"`python benchmarks/comparison.py`; {env['cpus']} CPU cores, {env['processes']} runs at a time, one thread "
         f"each; {env['timestamp'][:10]}; {num_runs} runs, warm starts included, in {comparison.cpu_minutes:.0f} CPU "
-        f"minutes; their times on the clock over {env['processes']}: {comparison.wall_minutes / env['processes']:.0f} "
-        f"minutes. {asked['num_held_out']:,} held-out questions, greedy completions; mean ± standard deviation over "
+        f"minutes; their times on the clock over {max(1, env['processes'])}: {minutes:.0f} minutes. "
+        f"{asked['num_held_out']:,} held-out questions, greedy completions; mean ± standard deviation over "
         "the seeds. Settings are the quickstart's, chosen for CaOPD on other seeds; no other method was tuned. CPU "
         "seconds are those of the whole process, start and validations "
         f"included.\n\nSettings are those of `configs/quickstart.yaml` with {asked['num_rounds']} rounds of "

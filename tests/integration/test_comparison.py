@@ -22,6 +22,7 @@ def compare(request, tmp_path_factory):
         script = request.config.rootpath / "benchmarks" / "comparison.py"
         result = subprocess.run([sys.executable, script, *ARGUMENTS, *options, *more], capture_output=True, text=True)
         assert result.returncode == status, result.stderr[-4000:]
+        assert "Traceback" not in result.stderr
         return places
 
     return run
