@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from estimating.enumeration import POLICIES, SYNTHETIC, judge, oracle_share
 from estimating.page import page
 from estimating.training import measured_rates, train
-from fits import ROOT, RunFailedError, environment
+from fits import ROOT, all_or_exit, environment
 
 
 def main() -> None:
@@ -38,10 +37,7 @@ def main() -> None:
     distributions, runs = dict(SYNTHETIC), []
     if options.embedded:
         options.embedded.mkdir(parents=True, exist_ok=True)
-        found = train(options.embedded, options.num_rounds, options.seeds, options.processes)
-        runs = [outcome for outcome in found if not isinstance(outcome, RunFailedError)]
-        if len(runs) < len(found):
-            sys.exit("\n".join(str(outcome) for outcome in found if isinstance(outcome, RunFailedError)))
+        runs = all_or_exit(train(options.embedded, options.num_rounds, options.seeds, options.processes))
         distributions |= measured_rates(options.embedded, options.num_rounds, options.seeds[0])
     record = {
         "environment": environment(options.processes),

@@ -55,11 +55,16 @@ class Run:
 
 @cache
 def package_hash() -> str:
-    """Return a hash of every file of the package: its code, and the embedded model's weights."""
-    files = sorted(path for path in (ROOT / "caopd").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    """Return a hash of the package: its code, and the embedded model's weights."""
+    return hash_of(ROOT / "caopd")
+
+
+def hash_of(folder: Path) -> str:
+    """Return a hash of the names and contents of a folder's files, compiled ones left out."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.relative_to(ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -136,6 +141,14 @@ def run_all(jobs: Sequence[Callable[[], dict]], processes: int) -> list[dict | R
         raise
     finally:
         pool.shutdown()
+
+
+def all_or_exit(outcomes: Sequence[dict | RunFailedError]) -> list[dict]:
+    """Return what all jobs gave; if any failed, end the program with their logs."""
+    failures = [str(each) for each in outcomes if isinstance(each, RunFailedError)]
+    if failures:
+        sys.exit("\n".join(failures))
+    return [each for each in outcomes if not isinstance(each, RunFailedError)]
 
 
 def environment(processes: int) -> dict:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from functools import partial
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fits import QUICKSTART, ROOT, RunFailedError, environment, fit, run_all, run_once
+from fits import QUICKSTART, ROOT, all_or_exit, environment, fit, run_all, run_once
 
 METHODS = {"SDFT": ["--model.method=SDFT"], "CaOPD": []}
 SHOWN = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence")
@@ -82,9 +81,7 @@ def main() -> None:
         ],
         arguments.processes,
     )
-    records = [outcome for outcome in found if not isinstance(outcome, RunFailedError)]
-    if len(records) < len(found):
-        sys.exit("\n".join(str(outcome) for outcome in found if isinstance(outcome, RunFailedError)))
+    records = all_or_exit(found)
     machine = environment(arguments.processes) | {"config": QUICKSTART}
     output = arguments.results / arguments.name
     output.with_suffix(".json").write_text(json.dumps({"environment": machine, "runs": records}, indent=2) + "\n")

@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from functools import partial
 from pathlib import Path
 
-from fits import QUICKSTART, ROOT, Run, RunFailedError, environment, fit, run_all, run_once
+from fits import QUICKSTART, ROOT, Run, all_or_exit, environment, fit, run_all, run_once
 
 MODELS = {"small-CaOPD": "small", "small-SDFT": "small", "large-CaOPD": "large"}
 ROUTERS = ("CaOPD", "SDFT")
@@ -44,7 +43,7 @@ def make_predictions(name: str, rounds: int, seed: int, directory: Path) -> dict
     run_once(training, directory)
     run = predicted(training, directory)
     run_once(run, directory, lambda folder: {"lines": len((folder / "predictions.jsonl").read_text().splitlines())})
-    return {"run": run.name, "made_from": run.fingerprint}
+    return {"run": run.name, "fingerprint": run.fingerprint}
 
 
 def route(method: str, seed: int, predictions: dict[str, dict], options: argparse.Namespace) -> dict:
@@ -52,7 +51,7 @@ def route(method: str, seed: int, predictions: dict[str, dict], options: argpars
     small, large = (predictions[f"{name}-{seed}"] for name in (f"small-{method}", "large-CaOPD"))
     files = [f"{{directory}}/{each['run']}/predictions.jsonl" for each in (small, large)]
     chosen = [f"--target_accuracy={options.target}", f"--budget={options.budget}", "--output={run}"]
-    made_from = small["made_from"] + large["made_from"]
+    made_from = small["fingerprint"] + large["fingerprint"]
     run = Run(f"route-{method}-{seed}", ("-m", "caopd", "route", *files, *chosen), made_from=made_from)
     found = run_once(run, options.directory, lambda folder: json.loads((folder / "route.json").read_text()))
     return {"seed": seed, **found, "small": method, "large": "CaOPD"}
@@ -111,14 +110,6 @@ def report(record: dict) -> str:
         "questions that they are judged on.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def all_or_exit(found: list[dict | RunFailedError]) -> list[dict]:
-    """Return what all jobs gave; what failed ends the program with its log."""
-    failures = [str(each) for each in found if isinstance(each, RunFailedError)]
-    if failures:
-        sys.exit("\n".join(failures))
-    return [each for each in found if not isinstance(each, RunFailedError)]
 
 
 def main() -> None:

@@ -102,12 +102,12 @@ def report(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num_pairs", type=int, default=2000)
     parser.add_argument("--vocabulary", type=int, default=19)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     record = {
         "benchmark": "vopd",
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),

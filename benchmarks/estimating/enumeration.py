@@ -135,7 +135,7 @@ def _targets(estimator: Estimator, size: int, correct: int, probability: float) 
     """Return what the rollouts of a group are to state: one value, or one per rollout."""
     group = verdicts(size, correct)
     each = estimator.estimate_each(group) or (estimator.estimate(group),)
-    return [(size, float(value), probability / len(each)) for value in each]  # type: ignore[arg-type]
+    return [(size, float(value), probability / len(each)) for value in each]
 
 
 def oracle_share(rates: Distribution) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import fmean, stdev
-
+from comparing.results import mean_and_spread
 from estimating.enumeration import NUM_PROMPTS, NUM_ROUNDS, REFERENCE
 
 LARGEST_SHARE = 0.6
@@ -78,7 +77,7 @@ def _trained(record: dict) -> list[str]:
             *([run["final"][key] for run in some] for key in SHOWN),
         ]
         columns += [[run["final"]["ece"] - reference[run["seed"]]["final"]["ece"] for run in some]]
-        lines.append(_row([f"**{budget}**", "all", *map(_mean_and_spread, columns)]))
+        lines.append(_row([f"**{budget}**", "all", *map(mean_and_spread, columns)]))
     for budget, some in by_budget.items():
         for run in some:
             cost = run["rollouts"]
@@ -91,10 +90,6 @@ def _trained(record: dict) -> list[str]:
             cells += [f"{run['final']['ece'] - reference[run['seed']]['final']['ece']:+.3f}"]
             lines.append(_row([budget, str(run["seed"]), *cells]))
     return lines
-
-
-def _mean_and_spread(values: list[float]) -> str:
-    return f"{fmean(values):.3f} ± {stdev(values) if len(values) > 1 else 0:.3f}"
 
 
 def _bold(text: str, emphasised: bool) -> str:

@@ -19,11 +19,6 @@ LAST_ROUNDS = 10
 COMMON = ["--trainer.check_val_every_n_epoch=1000", "--data.keep_rounds=1"]
 LEARNED = ["--data.estimator=EmpiricalBayes"]
 LEVELS = ["--model.method.num_levels=9"]
-BUDGETS: dict[str, list[str]] = {
-    REFERENCE.name: ["--data.round.num_rollouts=16"],
-    "MonteCarlo, G = 16, 9 levels": ["--data.round.num_rollouts=16", *LEVELS],
-    "MonteCarlo, G = 8": ["--data.round.num_rollouts=8"],
-}
 
 
 def adaptive(max_deviation: float) -> list[str]:
@@ -32,7 +27,10 @@ def adaptive(max_deviation: float) -> list[str]:
     return ["--data.round.num_rollouts=16", f"{name}.num_rollouts_per_batch=4", f"{name}.max_deviation={max_deviation}"]
 
 
-BUDGETS |= {
+BUDGETS: dict[str, list[str]] = {
+    REFERENCE.name: ["--data.round.num_rollouts=16"],
+    "MonteCarlo, G = 16, 9 levels": ["--data.round.num_rollouts=16", *LEVELS],
+    "MonteCarlo, G = 8": ["--data.round.num_rollouts=8"],
     "MonteCarlo, 4 to 16, 0.15": adaptive(0.15),
     "EmpiricalBayes, 4 to 16, 0.15": [*LEARNED, *adaptive(0.15)],
     "EmpiricalBayes, 4 to 16, 0.15, 9 levels": [*LEARNED, *adaptive(0.15), *LEVELS],

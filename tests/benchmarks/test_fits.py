@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 import fits
-from fits import Run, RunFailedError, finished, fit, run_all, run_once
+from fits import Run, RunFailedError, all_or_exit, finished, fit, hash_of, run_all, run_once
 
 COUNT = """
 import pathlib, sys
@@ -123,23 +123,26 @@ def test_a_record_is_whole_or_not_there(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_package_and_its_model_are_part_of_the_fingerprint(tmp_path, monkeypatch):
-    def hashed():
-        fits.package_hash.cache_clear()
-        return fits.package_hash()
+def test_a_hash_changes_with_every_file_but_compiled_ones(tmp_path):
+    (tmp_path / "__pycache__").mkdir()
+    found = [hash_of(tmp_path)]
+    for name, content in (("a.py", "a = 1"), ("model.safetensors", "1"), ("model.safetensors", "2"), ("b.py", "")):
+        (tmp_path / name).write_text(content)
+        found.append(hash_of(tmp_path))
+    (tmp_path / "b.py").rename(tmp_path / "c.py")
+    found.append(hash_of(tmp_path))
+    (tmp_path / "__pycache__" / "a.pyc").write_text("3")
+    assert hash_of(tmp_path) == found[-1]
+    assert len(set(found)) == 6
 
-    before = hashed()
-    monkeypatch.setattr(fits, "ROOT", tmp_path)
-    (tmp_path / "caopd" / "__pycache__").mkdir(parents=True)
-    code, weights = tmp_path / "caopd" / "a.py", tmp_path / "caopd" / "model.safetensors"
-    code.write_text("a = 1")
-    found = [before, hashed()]
-    weights.write_bytes(b"1")
-    found.append(hashed())
-    weights.write_bytes(b"2")
-    found.append(hashed())
-    (tmp_path / "caopd" / "__pycache__" / "a.pyc").write_bytes(b"3")
-    assert hashed() == found[-1]
-    assert len(set(found)) == 4
-    monkeypatch.undo()
-    assert hashed() == before
+
+def test_the_package_and_its_model_are_part_of_the_fingerprint(monkeypatch):
+    before = counting().fingerprint
+    monkeypatch.setattr(fits, "package_hash", lambda: "that of another model")
+    assert counting().fingerprint != before
+
+
+def test_all_results_or_the_end_with_every_log():
+    assert all_or_exit([{"a": 1}, {"b": 2}]) == [{"a": 1}, {"b": 2}]
+    with pytest.raises(SystemExit, match=r"first\nsecond"):
+        all_or_exit([RunFailedError("first"), {"a": 1}, RunFailedError("second")])

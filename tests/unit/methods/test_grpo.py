@@ -132,15 +132,18 @@ def best_confidence(mu, method, group_size=8):
     return max((step / 100 for step in range(101)), key=expected)
 
 
-@pytest.mark.parametrize("reward", [Brier(), MarginSeparated()])
-def test_only_unscaled_advantages_pay_best_for_the_success_rate(reward):
-    """The numbers are those of docs/methods.md."""
-    for mu in (0.1, 0.2, 0.4, 0.5, 0.8):
-        assert best_confidence(mu, GRPO([reward], scale_by_std=False)) == pytest.approx(mu)
-    scaled = [best_confidence(mu, GRPO([reward], scale_by_std=True)) for mu in (0.1, 0.2, 0.4, 0.5, 0.8)]
-    assert scaled == (
-        [0.05, 0.14, 0.36, 0.5, 0.88] if isinstance(reward, MarginSeparated) else [0.07, 0.15, 0.36, 0.5, 0.88]
-    )
+@pytest.mark.parametrize(
+    ("reward", "scaled"),
+    [
+        (Brier(), [0.07, 0.15, 0.25, 0.36, 0.5, 0.65, 0.78, 0.88, 0.95]),
+        (MarginSeparated(), [0.05, 0.14, 0.24, 0.36, 0.5, 0.64, 0.77, 0.88, 0.95]),
+    ],
+)
+def test_only_unscaled_advantages_pay_best_for_the_success_rate(reward, scaled):
+    """The table of docs/methods.md."""
+    rates = [tenths / 10 for tenths in range(1, 10)]
+    assert [best_confidence(mu, GRPO([reward], scale_by_std=False)) for mu in rates] == pytest.approx(rates)
+    assert [best_confidence(mu, GRPO([reward], scale_by_std=True)) for mu in rates] == pytest.approx(scaled)
 
 
 class Length(Reward):
