@@ -5,33 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from caopd.confidence import ConfidenceFormat
 from caopd.errors import RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.parity import ParityConfig, check_parity
 from caopd.phases import PhaseClock
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
-from caopd.types import Example, Rollout, VerifiedRollout, strip_segment
-from caopd.verifiers import Verifier
-
-
-class Verification:
-    """Verifies completions: one verifier and one confidence format, for training and evaluation alike.
-
-    Args:
-        verifier: The task's.
-        confidence_format: Reads the stated confidence.
-    """
-
-    def __init__(self, verifier: Verifier, confidence_format: ConfidenceFormat) -> None:
-        self._verifier = verifier
-        self._confidence_format = confidence_format
-
-    def __call__(self, rollout: Rollout, example: Example) -> VerifiedRollout:
-        """Read the confidence, and verify the text without its confidence segment."""
-        reading = self._confidence_format.parse(rollout.text)
-        verdict = self._verifier.verify(strip_segment(rollout.text, reading), example.target)
-        return VerifiedRollout(rollout, verdict, reading)
+from caopd.types import Example, Rollout, VerifiedRollout
+from caopd.verification import Verification
 
 
 class Completer:
@@ -42,6 +22,7 @@ class Completer:
         verification: Verifies what was drawn.
         clock: Times the phases.
         precision: Gives the context that the model computes in, the same as in training.
+        opens_thought: Whether a prompt's ids end with the opening of a thought.
     """
 
     def __init__(
@@ -50,11 +31,13 @@ class Completer:
         verification: Verification,
         clock: PhaseClock,
         precision: Callable[[], AbstractContextManager[None]],
+        opens_thought: Callable[[Sequence[int]], bool],
     ) -> None:
         self._engine = engine
         self._verification = verification
         self._clock = clock
         self._precision = precision
+        self._opens_thought = opens_thought
         self._version = -1
 
     def sync(self, policy: LanguageModel, version: int) -> None:
@@ -90,9 +73,10 @@ class Completer:
             groups = self._engine.generate(requests, num_rollouts, sampling)
         check_versions(groups, self._version)
         with self._clock("verify"):
+            begun = [self._opens_thought(request.prompt_ids) for request in requests]
             return [
-                tuple(self._verification(rollout, example) for rollout in group)
-                for example, group in zip(examples, groups, strict=True)
+                tuple(self._verification(rollout, example, thinks) for rollout in group)
+                for example, group, thinks in zip(examples, groups, begun, strict=True)
             ]
 
     def compare(

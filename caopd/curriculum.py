@@ -9,7 +9,7 @@ from itertools import accumulate
 from caopd.batching import prompt_indices, prompt_positions
 from caopd.errors import ConfigError
 from caopd.seeds import derive_seed
-from caopd.tasks import Stage
+from caopd.tasks import Stage, examples_of
 from caopd.types import Example
 from caopd.verifiers import Verifier
 
@@ -59,7 +59,7 @@ class Curriculum:
         Raises:
             ConfigError: A split is smaller than a round.
         """
-        self._examples = [stage.task.examples("train") for stage in self._stages]
+        self._examples = [examples_of(stage.task, "train") for stage in self._stages]
         for stage, examples in zip(self._stages, self._examples, strict=True):
             if self._num_prompts > len(examples):
                 raise ConfigError(

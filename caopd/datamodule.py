@@ -12,14 +12,15 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from caopd.batching import BatchPlan, RoundBatches
 from caopd.buffer import load_groups, save_groups
-from caopd.completer import Completer, Verification
+from caopd.completer import Completer
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.curriculum import Curriculum, check_rounds
+from caopd.decoding import opens_thought
 from caopd.diagnostics import TeacherProbe, optimism_bias, stated_optimism
 from caopd.distributed import gather_in_order
 from caopd.drawing import GroupDrawer, Policies
 from caopd.encoding import SampleEncoder
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, user_code
 from caopd.estimators import Estimator, MonteCarlo
 from caopd.evaluation import EvaluationBatches, EvaluationConfig
 from caopd.held_out import HeldOut, HeldOutDrawer, load_held_out
@@ -28,10 +29,11 @@ from caopd.module import DistillationModule
 from caopd.parity import ParityConfig
 from caopd.phases import Phase, PhaseClock, PhaseListener
 from caopd.rollouts import AutoEngine, RolloutEngine, Sampling
-from caopd.rounds import RoundConfig, method_statistics, round_statistics
+from caopd.rounds import RoundConfig, method_statistics, round_statistics, train_samples
 from caopd.seeds import derive_seed
 from caopd.tasks import Task, TaskSequence, check_unique, stages_of
 from caopd.types import Signal, TrainSample, VerifiedGroup
+from caopd.verification import Verification
 from caopd.verifiers import Verifier
 
 
@@ -298,7 +300,8 @@ class RolloutDataModule(LightningDataModule):
         groups = gather_in_order(drawn)
         if taught is not None:
             self._measured |= optimism_bias(groups, gather_in_order(taught))
-        self.estimator.end_round([[verified.verdict for verified in group.rollouts] for group in groups])
+        with user_code(self.estimator, f"round {number}"):
+            self.estimator.end_round([[verified.verdict for verified in group.rollouts] for group in groups])
         return groups
 
     def _drawer(self, verifier: Verifier) -> GroupDrawer:
@@ -328,7 +331,9 @@ class RolloutDataModule(LightningDataModule):
     def _train_samples(self, groups: Sequence[VerifiedGroup]) -> list[TrainSample]:
         """Return the trained samples of all groups, group by group."""
         return [
-            sample for group in groups for sample in self.method.train_samples(group)[: self.round.num_trained_rollouts]
+            sample
+            for group in groups
+            for sample in train_samples(self.method, group)[: self.round.num_trained_rollouts]
         ]
 
     def _evaluation_batches(self, split: str) -> EvaluationBatches:
@@ -347,7 +352,8 @@ class RolloutDataModule(LightningDataModule):
 
     def _completer(self, verifier: Verifier, clock: PhaseClock) -> Completer:
         verification = Verification(verifier, self.confidence)
-        return Completer(self.engine, verification, clock, self._trainer.precision_plugin.forward_context)
+        tokenizer, precision = self._model.tokenizer, self._trainer.precision_plugin.forward_context
+        return Completer(self.engine, verification, clock, precision, lambda ids: opens_thought(tokenizer, ids))
 
     def _encoder(self, sampling: Sampling) -> SampleEncoder:
         model = self._model

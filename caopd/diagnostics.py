@@ -14,6 +14,7 @@ from statistics import fmean
 
 from caopd.errors import ConfigError
 from caopd.methods import Method
+from caopd.rounds import train_samples
 from caopd.types import VerifiedGroup, VerifiedRollout
 
 
@@ -56,7 +57,7 @@ def stated_optimism(groups: Sequence[VerifiedGroup], method: Method) -> dict[str
     """
     differences = []
     for group, success_rate in zip(groups, _success_rates(groups), strict=True):
-        contexts = [sample.context for sample in method.train_samples(group) if sample.weight > 0]
+        contexts = [sample.context for sample in train_samples(method, group) if sample.weight > 0]
         stated = [context.confidence for context in contexts if context and context.confidence is not None]
         if stated:
             differences.append(fmean(stated) - success_rate)

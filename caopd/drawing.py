@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from caopd.completer import Completer
 from caopd.distributed import gather_in_order
 from caopd.encoding import SampleEncoder
+from caopd.errors import DataError, name_of, user_code
 from caopd.estimators import Estimator
 from caopd.methods import Method
 from caopd.models import LanguageModel
@@ -83,10 +84,15 @@ class GroupDrawer:
     def _group(
         self, example: Example, rollouts: tuple[VerifiedRollout, ...], answers: Sequence[str | None]
     ) -> VerifiedGroup:
-        verdicts = [verified.verdict for verified in rollouts]
-        estimator = self.estimator
-        return VerifiedGroup(
-            example, rollouts, estimator.estimate(verdicts, answers), estimator.estimate_each(verdicts)
+        verdicts, estimator = [verified.verdict for verified in rollouts], self.estimator
+        with user_code(estimator, f"example {example.id!r}"):
+            mu_hat, mu_hats = estimator.estimate(verdicts, answers), tuple(estimator.estimate_each(verdicts))
+            known = [each for each in (mu_hat, *mu_hats) if each is not None]
+            if len(mu_hats) in (0, len(rollouts)) and all(0 <= each <= 1 for each in known):
+                return VerifiedGroup(example, rollouts, mu_hat, mu_hats)
+        raise DataError(
+            f"Expected {name_of(estimator)} to give success rates in [0, 1] of example {example.id!r}, one for the "
+            f"group and none or {len(rollouts)} for its rollouts, but got {mu_hat!r} and {mu_hats!r}. Correct it."
         )
 
     def _draw_more(

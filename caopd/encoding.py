@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
+from caopd.decoding import decode_ids
 from caopd.errors import PromptTooLongError
 from caopd.methods import Method
 from caopd.prompts import student_messages, teacher_messages
 from caopd.tokens import (
     Completion,
     TokenizedSample,
-    decode_ids,
     encode_prompts,
     revised_completion,
     sampled_completion,
@@ -109,7 +109,9 @@ class SampleEncoder:
             if samples[index].student_sees_context:
                 students[index] = prompt
         return [
-            TokenizedSample(student, teacher, completion, sample.weight, self._copies_context(sample), sample.advantage)
+            TokenizedSample(
+                student, teacher, completion, sample.weight, _copies_context(sample, completion), sample.advantage
+            )
             for student, teacher, completion, sample in zip(students, teachers, completions, samples, strict=True)
         ]
 
@@ -141,16 +143,6 @@ class SampleEncoder:
             return sampled_completion(sample.rollout, lambda ids: decode_ids(self.tokenizer, ids))
         return revised_completion(sample.rollout, sample.confidence, self.confidence_format, self.tokenizer)
 
-    def _copies_context(self, sample: TrainSample) -> bool:
-        if sample.context is None or sample.context.confidence is None:
-            return False
-        stated = sample.confidence
-        if stated is None and not isinstance(sample.rollout, Response):
-            stated = sample.rollout.reading.value
-        if stated is None:
-            return False
-        return round(stated, 2) == round(sample.context.confidence, 2)
-
     def _check_length(self, num_prompt_tokens: int, num_completion_tokens: int, what: str) -> None:
         total = num_prompt_tokens + num_completion_tokens
         if total > self.max_length:
@@ -160,3 +152,15 @@ class SampleEncoder:
                 "`max_new_tokens` (`data.sampling` for training, `data.evaluation.sampling` for validation), shorten "
                 "or leave out such rows in the task, or choose a model with a longer context."
             )
+
+
+def _copies_context(sample: TrainSample, completion: Completion) -> bool:
+    """Return whether the completion states what the teacher's context states."""
+    if sample.context is None or sample.context.confidence is None or not any(completion.confidence_mask):
+        return False
+    stated = sample.confidence
+    if stated is None and not isinstance(sample.rollout, Response):
+        stated = sample.rollout.reading.value
+    if stated is None:
+        return False
+    return round(stated, 2) == round(sample.context.confidence, 2)

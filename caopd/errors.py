@@ -1,5 +1,10 @@
 """The exceptions that caopd raises on purpose. A message says what was expected, what came, where, and the mend."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CaopdError(Exception):
     """Root of every error that caopd raises on purpose; the command line prints its message without a traceback."""
@@ -27,3 +32,34 @@ class RolloutError(CaopdError, RuntimeError):
 
 class EngineDiedError(CaopdError, RuntimeError):
     """An inference engine whose process ended; it can be started again."""
+
+
+class UserCodeError(CaopdError, RuntimeError):
+    """A class that the config names raised something of its own, which is this error's cause."""
+
+
+@contextmanager
+def user_code(part: object, where: str) -> Iterator[None]:
+    """Run code of a class that the config names: what it raises becomes an error that names class and place.
+
+    Args:
+        part: An instance of the class.
+        where: What it was asked about, such as ``example '17'``.
+
+    Raises:
+        UserCodeError: From any exception but those that caopd raises on purpose.
+    """
+    try:
+        yield
+    except CaopdError:
+        raise
+    except Exception as error:
+        raise UserCodeError(
+            f"Expected {name_of(part)} to deal with {where}, but it raised {type(error).__name__}: {error}. Correct "
+            "the class, or what it needs; its own traceback stands above."
+        ) from error
+
+
+def name_of(part: object) -> str:
+    """Return the path of an object's class, as a config names it."""
+    return f"{type(part).__module__}.{type(part).__qualname__}"

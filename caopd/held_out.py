@@ -11,7 +11,7 @@ from caopd.evaluation import EvaluationConfig, EvaluationPass
 from caopd.models import LanguageModel
 from caopd.rollouts import RolloutRequest, Sampling
 from caopd.seeds import derive_seed
-from caopd.tasks import Stage
+from caopd.tasks import Stage, examples_of
 from caopd.types import Example, VerifiedRollout
 from caopd.verifiers import Verifier
 
@@ -45,7 +45,7 @@ def load_held_out(stages: Sequence[Stage], config: EvaluationConfig, split: str)
     if split == "test" or config.validate_tasks:
         tasks += [(name, False, task) for name, task in config.tasks.items()]
     return [
-        HeldOut(name, in_domain, task.examples(split)[: config.num_examples], task.verifier)
+        HeldOut(name, in_domain, examples_of(task, split)[: config.num_examples], task.verifier)
         for name, in_domain, task in tasks
     ]
 

@@ -35,8 +35,9 @@ from caopd.callbacks import (
     SampleCompletions,
 )
 from caopd.class_names import explained
+from caopd.command_line import show_user_error
 from caopd.datamodule import RolloutDataModule
-from caopd.errors import CaopdError, ConfigError
+from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.module import DistillationModule
 
 TRAINER_DEFAULTS = {
@@ -128,6 +129,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             save_config_kwargs={"overwrite": True},  # without a logger there is one directory for all runs
             parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
         )
+    except UserCodeError as error:
+        return show_user_error(error)
     except (CaopdError, ArgumentError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {message_of(error)}\n")
         return 2

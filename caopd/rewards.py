@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from caopd.errors import ConfigError
+from caopd.reading.thinking import is_marker, said
 from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, VerifiedRollout
 
 
@@ -74,10 +75,11 @@ class Format(Reward):
         return float(read and stated and self._has_tags(rollout.rollout.text))
 
     def _has_tags(self, text: str) -> bool:
-        position = 0
+        position, heard = 0, said(text)
         for tag in self.tags:
             for edge in (f"<{tag}>", f"</{tag}>"):
-                found = re.compile(re.escape(edge), re.IGNORECASE).search(text, position)
+                # A tag within a thought is none, but the tags of the thought itself may be asked for.
+                found = re.compile(re.escape(edge), re.IGNORECASE).search(text if is_marker(edge) else heard, position)
                 if found is None:
                     return False
                 position = found.end()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, DataError, name_of, user_code
 from caopd.methods import Method
 from caopd.types import (
     AnswerOutcome,
@@ -16,6 +16,8 @@ from caopd.types import (
     TrainSample,
     VerifiedGroup,
 )
+
+_WITHOUT_SEGMENT = (ConfidenceOutcome.MISSING, ConfidenceOutcome.UNFINISHED)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,28 @@ class RoundConfig:
         return self.num_prompts_per_round * (self.num_trained_rollouts or self.num_rollouts)
 
 
+def train_samples(method: Method, group: VerifiedGroup) -> list[TrainSample]:
+    """Return what the method makes of a group: one sample per rollout, or one where it trains without rollouts.
+
+    Args:
+        method: Makes the samples.
+        group: The rollouts of one prompt.
+
+    Raises:
+        UserCodeError: The method raised.
+        DataError: It returned something else.
+    """
+    with user_code(method, f"example {group.example.id!r}"):
+        samples = method.train_samples(group)
+    wanted = max(1, len(group.rollouts))
+    if len(samples) == wanted and all(isinstance(sample, TrainSample) for sample in samples):
+        return samples
+    raise DataError(
+        f"Expected {name_of(method)} to make {wanted} TrainSamples of example {group.example.id!r}, one of each "
+        f"rollout, but got {samples!r:.200}. Correct its `train_samples`; one that is not to count has weight 0."
+    )
+
+
 def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None:
     """Return the first context that the method shows its teacher for a group; None if the group offers nothing.
 
@@ -105,7 +129,7 @@ def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None
         method: Chooses the context.
         group: Without mu_hat, the context is the one that is known before it.
     """
-    samples = method.train_samples(group)
+    samples = train_samples(method, group)
     return next((sample.context for sample in samples if sample.context is not None), None)
 
 
@@ -116,7 +140,10 @@ def method_statistics(groups: Sequence[VerifiedGroup], method: Method) -> dict[s
         groups: All groups of the round.
         method: Trains on them.
     """
-    each = [method.statistics(group) for group in groups]
+    each = []
+    for group in groups:
+        with user_code(method, f"example {group.example.id!r}"):
+            each.append(method.statistics(group))
     return {name: fmean(statistics[name] for statistics in each) for name in each[0]}
 
 
@@ -142,7 +169,8 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
         "accuracy": fmean(verified.verdict.correct for verified in rollouts),
         "format_adherence": len(stated) / len(rollouts),
         "decimal_format": fmean(outcome is ConfidenceOutcome.DECIMAL for outcome in outcomes),
-        "missing_segment": fmean(outcome is ConfidenceOutcome.MISSING for outcome in outcomes),
+        "missing_segment": fmean(outcome in _WITHOUT_SEGMENT for outcome in outcomes),
+        "unfinished_thinking": fmean(outcome is ConfidenceOutcome.UNFINISHED for outcome in outcomes),
         "answer_parse_rate": fmean(v.verdict.outcome is AnswerOutcome.PARSED for v in rollouts),
         "truncated": fmean(v.rollout.stop_reason is StopReason.LENGTH for v in rollouts),
         "num_rollouts": fmean(len(group.rollouts) for group in groups),

@@ -19,9 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
+from caopd.decoding import decode_ids
 from caopd.errors import ModelError
 from caopd.losses import Denominators
-from caopd.types import Message, StopReason, VerifiedRollout
+from caopd.types import ConfidenceOutcome, Message, StopReason, VerifiedRollout
 
 _BYTES_OF_CHARACTERS = 16
 """Tokens by which a search over decoded lengths can be off: some characters of four bytes each."""
@@ -146,7 +147,7 @@ def sampled_completion(verified: VerifiedRollout, decode: Callable[[Sequence[int
 
     Args:
         verified: The rollout and the span of its confidence segment.
-        decode: Decodes ids without special tokens.
+        decode: Decodes ids as the engines do.
     """
     ids, span, logprobs = verified.rollout.token_ids, verified.reading.span, verified.rollout.logprobs
     if span is None:
@@ -165,6 +166,9 @@ def revised_completion(
 ) -> Completion:
     """Overwrite the confidence segment; append one where there is none. Every other sampled id stays.
 
+    A completion that ends within its thinking stays as it was sampled: it has no answer to be confident of. Where the
+    text would be read in another way without what the segment held, such as a quotation mark, one is appended, too.
+
     White space behind the segment goes, text behind it stays. A sampled token that reaches into the segment from
     outside is replaced by the encoding of its outside part. Log-probabilities are known up to the segment only: what
     stays behind it was sampled behind another one.
@@ -172,16 +176,33 @@ def revised_completion(
     Args:
         verified: The rollout and the span of its confidence segment.
         confidence: What the segment states afterwards.
-        confidence_format: Renders the segment.
+        confidence_format: Renders the segment, and reads it back.
         tokenizer: Encodes it.
     """
 
     def decode(ids: Sequence[int]) -> str:
         return decode_ids(tokenizer, ids)
 
-    ids, text, span = verified.rollout.token_ids, verified.rollout.text, verified.reading.span
-    ended = verified.rollout.stop_reason is StopReason.EOS
+    if verified.reading.outcome is ConfidenceOutcome.UNFINISHED:
+        return sampled_completion(verified, decode)
     segment = confidence_format.render(confidence)
+    revised = _spliced(verified, verified.reading.span, segment, tokenizer)
+    stated = confidence_format.parse(decode(revised.token_ids)).value
+    if verified.reading.span is not None and stated != confidence_format.parse(segment).value:
+        return _spliced(verified, None, segment, tokenizer)
+    return revised
+
+
+def _spliced(
+    verified: VerifiedRollout, span: tuple[int, int] | None, segment: str, tokenizer: PreTrainedTokenizerBase
+) -> Completion:
+    """Return the completion with ``segment`` in place of the characters ``span``, or on a line behind it."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return decode_ids(tokenizer, ids)
+
+    ids, text = verified.rollout.token_ids, verified.rollout.text
+    ended = verified.rollout.stop_reason is StopReason.EOS
     if span is None:
         before = len(ids) - 1 if ended else len(ids)
         segment = ("\n" if text and not text.endswith("\n") else "") + segment
@@ -218,11 +239,6 @@ def written_completion(
     rest = segment_ids or (tokenizer.eos_token_id,)
     mask = (False,) * len(ids) + (bool(segment_ids),) * len(rest)
     return Completion((*ids, *rest), mask, (None,) * len(mask))
-
-
-def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Decode ids exactly as the rollout engines do: without special tokens, without cleaning up spaces."""
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _token_range(

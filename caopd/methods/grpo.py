@@ -8,10 +8,10 @@ from math import isfinite
 from statistics import fmean, pstdev
 from typing import ClassVar
 
-from caopd.errors import ConfigError, DataError
+from caopd.errors import ConfigError, DataError, user_code
 from caopd.methods.base import Method
 from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
-from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup
+from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
 SMALLEST_STD = 1e-6
 """Added to the standard deviation, so that rewards that differ by rounding alone do not make advantages of 1."""
@@ -67,7 +67,7 @@ class GRPO(Method):
         """Return the group's mean reward, that of each kind unweighted, and whether all rewards are equal."""
         totals = self._total_rewards(group)
         each = {
-            f"reward_{name}": fmean(reward(group.example, rollout) for rollout in group.rollouts)
+            f"reward_{name}": fmean(_earned(reward, group.example, rollout) for rollout in group.rollouts)
             for name, reward in zip(_names(self.terms), self.terms, strict=True)
         }
         return {"reward": fmean(totals), **each, "zero_advantage": float(min(totals) == max(totals))}
@@ -81,7 +81,8 @@ class GRPO(Method):
 
     def _total_rewards(self, group: VerifiedGroup) -> list[float]:
         totals = [
-            sum(reward.weight * reward(group.example, rollout) for reward in self.terms) for rollout in group.rollouts
+            sum(reward.weight * _earned(reward, group.example, rollout) for reward in self.terms)
+            for rollout in group.rollouts
         ]
         if not all(map(isfinite, totals)):
             raise DataError(
@@ -118,6 +119,11 @@ class CAR(GRPO):
     """
 
     default_rewards = (MarginSeparated(),)
+
+
+def _earned(reward: Reward, example: Example, rollout: VerifiedRollout) -> float:
+    with user_code(reward, f"a completion of example {example.id!r}"):
+        return float(reward(example, rollout))
 
 
 def _names(rewards: Sequence[Reward]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caopd.methods.base import Distillation
+from caopd.reading.thinking import without_thoughts
 from caopd.types import Example, TeacherContext, VerifiedRollout
-
-_THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -21,8 +19,8 @@ class SDPO(Distillation):
     for which there is neither gets weight 0; the share of those is logged.
 
     Args:
-        remove_thinking: Leave out ``<think>...</think>`` of the solution, as the paper does; where the chat template
-            opens the thinking in the prompt, what stands before ``</think>``.
+        remove_thinking: Leave out what is thought of the solution, ``<think>...</think>``, as the paper does; where the
+            chat template opens the thinking in the prompt, what stands before ``</think>``.
         feedback: Show the verifier's feedback; of the shipped tasks tool use gives some.
     """
 
@@ -50,5 +48,5 @@ class SDPO(Distillation):
     def _shown(self, solution: VerifiedRollout) -> str:
         body = solution.body
         if self.remove_thinking:
-            body = _THINKING.sub("", body).rpartition("</think>")[2]
+            body = without_thoughts(body)
         return body.strip()

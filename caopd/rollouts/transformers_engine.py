@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from caopd.decoding import decode_ids
 from caopd.errors import ConfigError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
@@ -86,7 +87,7 @@ class TransformersEngine:
         stops = torch.tensor(policy.stop_token_ids)
         lengths, stop_reasons = _lengths(completions_BT, stops)
         rows = [row[:length].tolist() for row, length in zip(completions_BT, lengths, strict=True)]
-        texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        texts = [decode_ids(tokenizer, row) for row in rows]
         rollouts = [
             Rollout(tuple(row), text, stop_reason, tuple(logprobs[: len(row)].tolist()), self._version)
             for row, text, stop_reason, logprobs in zip(rows, texts, stop_reasons, logprobs_BT, strict=True)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from caopd.decoding import decode_ids
 from caopd.distributed import gather_in_order, is_first_process, on_first_process, process_number
 from caopd.errors import ConfigError, EngineDiedError, PromptTooLongError, RolloutError
 from caopd.models.language_model import LanguageModel
@@ -197,11 +198,7 @@ class VLLMEngine:
             )
         groups = []
         for completions in drawn:
-            texts = self._tokenizer.batch_decode(
-                [completion.token_ids for completion in completions],
-                skip_special_tokens=True,
-                clean_up_tokenization_spaces=False,
-            )
+            texts = [decode_ids(self._tokenizer, completion.token_ids) for completion in completions]
             group = [
                 Rollout(tuple(ids), text, _stop_reason(ids, stops), tuple(logprobs), version)
                 for (ids, logprobs), text in zip(completions, texts, strict=True)

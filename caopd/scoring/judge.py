@@ -10,7 +10,8 @@ from typing import cast
 
 from caopd.confidence import ConfidenceFormat
 from caopd.errors import ConfigError
-from caopd.types import AnswerOutcome, strip_segment
+from caopd.types import AnswerOutcome
+from caopd.verification import Verification
 from caopd.verifiers import Verifier
 
 TASKS = {
@@ -50,17 +51,24 @@ class Judge:
         """
         return cls(_verifier(task), _confidence_format(confidence_format))
 
-    def __call__(self, response: str, target: str) -> tuple[float, bool, bool]:
+    def __call__(self, response: str, target: str, cut: bool = False) -> tuple[float, bool, bool]:
         """Read and verify one completion.
+
+        Args:
+            response: The completion.
+            target: What the verifier compares with.
+            cut: Whether the length limit is known to have ended it.
 
         Returns:
             Confidence (NaN where none can be read), whether the answer is correct, whether one could be read.
 
         Raises:
-            DataError: The verifier cannot compare with ``target``.
+            DataError: The verifier cannot compare with ``target``, or returns no verdict.
+            UserCodeError: The verifier or the format raised.
         """
-        reading = self.confidence_format.parse(response)
-        verdict = self.verifier.verify(strip_segment(response, reading), target)
+        where = f"the response {response if len(response) <= 80 else response[:80] + '...'!r}"
+        verification = Verification(self.verifier, self.confidence_format)
+        verdict, reading = verification.verify(response, target, where, cut=cut)
         confidence = math.nan if reading.value is None else reading.value
         return confidence, verdict.correct, verdict.outcome is AnswerOutcome.PARSED
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from caopd.errors import DataError
 from caopd.scoring.judge import Judge
+from caopd.types import StopReason
 
 MAX_SHOWN = 10
 """Bad lines that an error shows."""
@@ -95,7 +96,8 @@ class _Columns:
         correct: bool
         answered: int
         if self._judge is not None and "response" in row:
-            confidence, correct, answered = self._judge(_text(row, "response"), _text(row, "target"))
+            cut = row.get("stop_reason") == StopReason.LENGTH
+            confidence, correct, answered = self._judge(_text(row, "response"), _text(row, "target"), cut)
         else:
             confidence, correct, answered = _as_stated(row)
         self.confidence.append(confidence)

@@ -1,6 +1,6 @@
 """Tasks: rows -> examples, each task with its prompt, its splits and its verifier."""
 
-from caopd.tasks.base import SPLITS, Task, check_split
+from caopd.tasks.base import SPLITS, Task, check_split, examples_of
 from caopd.tasks.draw import DrawTask
 from caopd.tasks.loading import DataSource
 from caopd.tasks.science_qa import ScienceQA
@@ -19,5 +19,6 @@ __all__ = [
     "check_split",
     "check_task_name",
     "check_unique",
+    "examples_of",
     "stages_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, DataError, name_of, user_code
 from caopd.types import Example
 from caopd.verifiers import Verifier
 
@@ -52,3 +52,25 @@ def check_split(split: str) -> None:
     """Raise ``ConfigError`` unless ``split`` is one of :data:`SPLITS`."""
     if split not in SPLITS:
         raise ConfigError(f"Expected `split` to be one of {', '.join(SPLITS)}, but got {split!r}.")
+
+
+def examples_of(task: Task, split: str) -> Sequence[Example]:
+    """Return the examples of a task's split.
+
+    Args:
+        task: Maybe the user's own.
+        split: One of :data:`SPLITS`.
+
+    Raises:
+        UserCodeError: The task raised.
+        DataError: It returned something else than examples.
+    """
+    with user_code(task, f"the split {split!r}"):
+        examples = task.examples(split)
+        strange = next((each for each in examples if not isinstance(each, Example)), None)
+    if strange is not None:
+        raise DataError(
+            f"Expected {name_of(task)} to return Examples for the split {split!r}, but got {strange!r:.200}. Correct "
+            "its `examples`."
+        )
+    return examples

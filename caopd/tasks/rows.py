@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from caopd.errors import ConfigError, DataError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 """Files that can be read."""
+_CONFIDENCE_WORD = re.compile("confidence", re.IGNORECASE)
+_LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,17 @@ class Row:
 def given_demonstration(row: Row) -> str | None:
     """The row's own demonstration, if it has one, without a confidence segment at its end.
 
-    Contexts state their confidence themselves, so one in the data (as in published CaOPD data) is taken off.
+    Contexts state their confidence themselves, so one in the data (as in published CaOPD data) is taken off: where the
+    segment says nothing else. With a remark in it, which may be the answer, the demonstration stays whole.
     """
     text = row.optional_text("demonstration")
     if text is None:
         return None
     for confidence_format in (InlineConfidence(), TagConfidence()):
         span = confidence_format.parse(text).span
-        if span is not None and not text[span[1] :].strip():
+        if span is None or text[span[1] :].strip():
+            continue
+        if not _LETTER.search(_CONFIDENCE_WORD.sub("", text[slice(*span)])):
             text = text[: span[0]].rstrip()
     return text
 

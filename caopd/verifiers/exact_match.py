@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ExactMatch:
     """The text equals the target, white space around both aside. An empty text is a MISSING answer.
+
+    What is thought (:mod:`caopd.reading.thinking`) is no part of it.
 
     Examples:
         >>> ExactMatch().verify(" 6 ", target="6")
@@ -18,7 +21,7 @@ class ExactMatch:
 
     def verify(self, text: str, target: str) -> Verdict:
         """Compare ``text`` with ``target``, character by character."""
-        answer = text.strip()
+        answer = said(text).strip()
         if not answer:
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
         return Verdict(correct=answer == target.strip(), answer=answer, outcome=AnswerOutcome.PARSED)

@@ -7,22 +7,58 @@ import string
 from dataclasses import dataclass
 
 from caopd.errors import DataError
+from caopd.reading.tags import last_element
+from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
 
-_LAST_OPENING = re.compile(r"(?s:.*)(?ai:<answer>)")
-_CLOSING = re.compile(r"(?ai:</answer>)")
-_LETTER_ALONE = re.compile(r"[\s*_`(\[]*([A-Za-z])[\s*_`)\].:]*")
-_LETTER_AND_TEXT = re.compile(r"[\s*_`(\[]*([A-Za-z])[*_`]*(?:[):\]]|\.(?=[\s*_`])).*", re.DOTALL)
+_MARKUP = re.compile(r"<!--.{0,200}?-->|</?[A-Za-z]{1,10}>", re.DOTALL)
+_DRESS = r"""(?:[^\w\\\0-\x08\x0e-\x1f\u202a-\u202e\u2066-\u2069?!~\u00ac\u2260\u00d7\u2717\u2718\u274c/&+%]
+    |_|\\[A-Za-z]{1,12}\s?\{|\\[^\w\s])"""
+_LEAD = r"""(?ai:i\s(?:would\s)?(?:choose|pick|select)\b|it(?:\sis|['\u2019]s)|definitely|clearly|certainly
+    |(?:(?:the|my)\s)?(?:(?:final|correct|right|best)\s)?(?:answer|option|choice|letter)(?:\sis\b)?)"""
+_CHOICE = re.compile(
+    rf"""{_DRESS}{{0,16}}(?:{_LEAD}{_DRESS}{{1,16}}){{0,2}}(?P<letter>[A-Za-z])(?![^\W_]|[-\u2010\u2011'\u2019][^\W_])
+    (?P<dress>{_DRESS}*+)(?P<rest>.*)""",
+    re.VERBOSE | re.DOTALL,
+)
+_OPTION_BEGINS = re.compile(r"[^\W_]")
+_NO_OPTION = re.compile(
+    r"""[A-Za-z]\s*(?:\Z|[)\].,:;/&|]|(?:or|and)\b)          # another letter
+    | (?ai:or|and|nor|vs|then|but|not|if|unless)\b           # not the last word
+    | (?ai:is|isn|are|was|would|could|should|might|may|can|cannot|seems?|looks?)\b""",
+    re.VERBOSE,
+)
+_SAID_RIGHT = re.compile(
+    r"""(?ai:is\s(?:(?:the|my)\s)?(?:(?:most\slikely|better|only|correct|right|best|final)\s)?
+    (?:correct|right|best|true|answer|choice|option)\b|because\b|since\b)
+    | not\s[A-Za-z]\W*\Z""",
+    re.VERBOSE,
+)
+_RESTATES = re.compile(r"\s*[*_`]*[:.)\]\uff1a\uff09]")
+_LETTER = re.compile(r"(?<![^\W_])[A-Z](?![^\W_])")
+_ANOTHER = re.compile(r"(?:\b(?ai:or|and)\s|[,;/&\n])[\s*_`(\[]{0,8}[A-Za-z]\s?[):.]")
+_JUDGED = re.compile(
+    rf"{_DRESS}{{0,8}}([A-Za-z])[):.\s*]{{1,6}}(?:(?P<yes>(?ai:yes|true|correct|right))|(?ai:no|false|incorrect|wrong))\W*",
+    re.VERBOSE,
+)
+_ARTICLES = "AI"
 
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
     r"""The letter in the last ``<answer>...</answer>``.
 
-    Read as B, in either case: ``B``, ``(B)``, ``B.``, ``**B**``, and with the option restated behind a
-    delimiter, ``B: text``, ``B) text``, ``B. text``. Anything else is MALFORMED: an article or a word is no
-    letter (``A dog``, ``i.e.``), two letters are no answer (``A, B``), nor is a letter outside ``options``.
-    The last *opening* tag decides: when it is not closed, the answer is MALFORMED, whatever came before it.
+    Read as B, in either case: a letter alone, in any dress (``(B)``, ``**B**``, ``B.``, ``$\boxed{B}$``), behind words
+    that announce it (``Option B``, ``The correct answer is B``), with the option restated behind it (``B: text``,
+    ``B) text``, ``B - text``, ``B Text``) or a reason (``B because ...``), and, where each option is judged on a line
+    of its own, the only one that is right (``A: no``, ``B: yes``).
+
+    Anything else is MALFORMED: an article, a pronoun or a word is no letter (``A dog``, ``I think``, ``i.e.``), several
+    letters are no answer (``A, B``, ``A) or B)``, ``A. B.``), what is asked or denied is none (``B?``, ``Not B``,
+    ``B is wrong, so C``), nor is a letter outside ``options``.
+
+    What is thought (:mod:`caopd.reading.thinking`) is no answer. The last *opening* tag decides
+    (:func:`caopd.reading.tags.last_element`): when it is not closed, the answer is MALFORMED, whatever came before it.
     Without a tag the answer is MISSING.
 
     Attributes:
@@ -49,18 +85,41 @@ class MultipleChoice:
                 f"Expected the target of a multiple-choice question to be one letter of {self.options}, "
                 f"but got {target[:80]!r}. Correct the row's answer."
             )
-        opening = _LAST_OPENING.match(text)
-        if opening is None:
+        text = said(text)
+        element = last_element(text, "answer")
+        if element is None:
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
-        closing = _CLOSING.search(text, opening.end())
-        letter = None if closing is None else self._letter(text[opening.end() : closing.start()])
+        letter = self._letter(text[slice(*element.content)]) if element.is_closed else None
         if letter is None:
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED)
         return Verdict(correct=letter == wanted, answer=letter, outcome=AnswerOutcome.PARSED)
 
     def _letter(self, content: str) -> str | None:
-        match = _LETTER_ALONE.fullmatch(content) or _LETTER_AND_TEXT.fullmatch(content)
-        if match is None:
+        content = _MARKUP.sub("", content).strip()
+        letter = _judged_right(content) or _chosen(content)
+        return letter if letter is not None and letter in self.options else None
+
+
+def _chosen(content: str) -> str | None:
+    """Return the letter that ``content`` begins with, unless what follows makes another thing of it."""
+    found = _CHOICE.match(content)
+    if found is None:
+        return None
+    letter, dress, rest = found["letter"], found["dress"], found["rest"].rstrip()
+    if rest in ("", "!") or _SAID_RIGHT.match(rest):
+        return letter.upper()
+    if not _OPTION_BEGINS.match(rest) or _NO_OPTION.match(rest) or _ANOTHER.search(rest) or rest.endswith("?"):
+        return None
+    if not _RESTATES.match(dress):  # only a space, a comma, a dash: it may be a word, or one letter of several
+        is_word = letter.islower() or (not dress.strip(" \t") and (letter in _ARTICLES or rest[0].islower()))
+        if is_word or "=" in dress or _LETTER.search(rest):
             return None
-        letter = match[1].upper()
-        return letter if letter in self.options else None
+    return letter.upper()
+
+
+def _judged_right(content: str) -> str | None:
+    """Return the one option that is said to be right, where each line judges one."""
+    lines = [line for line in content.splitlines() if line.strip()]
+    judged = [_JUDGED.fullmatch(line) for line in lines]
+    right = [found[1].upper() for found in judged if found is not None and found["yes"]]
+    return right[0] if len(lines) > 1 and len(right) == 1 and None not in judged else None

@@ -10,15 +10,28 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from caopd.errors import DataError
+from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
 
 OPTIONAL_PREFIX = "[Optional]"
 """ToolAlpaca marks a call of a target that may be left out with this prefix of its name."""
 
-_ACTION = re.compile(r"^[ \t]*\**Action\**:\**[ \t]*([^\r\n]*)", re.MULTILINE)
-_ACTION_INPUT = re.compile(r"\s*\**Action Input\**:\**\s*(?:```(?:json)?\s*)?")
-_REST_OF_LINE = re.compile(r"[ \t]*(?:`{3})?[ \t]*(?=[\r\n]|\Z)")
-_AFTER_THINKING = "</think>"
+_COLON = r"[*_`]{0,3}(?:[ \t]\d{1,2})?[*_`]{0,3}[ \t]{0,2}[:\uff1a][*_`]{0,3}"
+_NUMBERED = r"(?:\d{1,2}[.)]\s*+[*_`]{0,3})?"
+_ACTION = re.compile(rf"^[ \t>*_`#\u2022-]*+{_NUMBERED}(?ai:action){_COLON}", re.MULTILINE)
+_ACTION_INPUT = re.compile(
+    rf"[\s,;>*_`#\u2022-]*+{_NUMBERED}(?ai:action[ _]?input){_COLON}\s*+(?:`{{1,3}}\s*)?(?:(?ai:json|python)\s+)?"
+)
+_NAME = re.compile(r"[^\r\n]*?(?=[,;]?[ \t]{1,4}(?ai:action[ _]?input)|[\r\n]|\Z)")
+_NAME_BELOW = re.compile(r"\s*+(?![*_`>#\u2022-]{0,3}\s?(?ai:action|thought|observation)\b)[^\r\n]+")
+_MAX_NAME = 200
+"""Characters of the longest name."""
+_AROUND_NAME = " \t*`\"'<>[]{}.,;:"
+_REMARK = re.compile(r"\s*\([^()]*\)$")
+_VERB = re.compile(r"^(?:(?ai:use|call|invoke|run)\s+)?(?:(?ai:the)\s+)?(?=\S)")
+_NOUN = re.compile(r"\s+(?ai:function|tool|action)$")
+_NO_ACTION = re.compile(r"(?ai:none|no|nothing|n/a|finish)\b")
+_REST_OF_LINE = re.compile(r"[ \t]*`{0,3}[ \t]*[.,;]?[ \t]*(?=[\r\n]|\Z|<[/|\uff5c])")
 _UNREADABLE = (
     "A call could not be read: a line `Action:` takes an `Action Input:` with a JSON object, and nothing behind it."
 )
@@ -44,10 +57,14 @@ class ToolCall:
 class ToolCalls:
     r"""All calls of the completion equal all calls of the target, in order.
 
-    A call is a line ``Action: name`` followed by ``Action Input:`` and a JSON object, which may span lines;
-    nothing but white space may follow the object on its line. Inputs are compared as JSON: the order of keys
-    does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``. One call that cannot be read makes
-    the whole answer MALFORMED; without a call it is MISSING. What precedes ``</think>`` is no part of it.
+    A call is a line ``Action: name`` followed by ``Action Input:`` and a JSON object, which may span lines. Upper and
+    lower case of the two fields, markdown, list marks and code fences do not matter, nor what may stand around a name:
+    quotes, brackets, a remark in brackets behind it, "Use the ... tool". Nothing but white space, a fence or a full
+    stop may follow the object on its line. ``Action: None`` without an input is no call.
+
+    Inputs are compared as JSON: the order of keys does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``.
+    One call that cannot be read makes the whole answer MALFORMED; without a call it is MISSING. What is thought
+    (:mod:`caopd.reading.thinking`) is no part of it.
 
     Feedback on a wrong completion names its first call that is not right, and never what would have been.
 
@@ -76,7 +93,7 @@ class ToolCalls:
         """
         wanted = parse_target(target)
         try:
-            calls = list(_calls(text.rpartition(_AFTER_THINKING)[2]))
+            calls = list(_calls(said(text)))
         except (ValueError, RecursionError):
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED, feedback=_UNREADABLE)
         if not calls:
@@ -150,21 +167,36 @@ def _target_call(call: object) -> ToolCall:
     if isinstance(arguments, str):
         arguments = _DECODER.decode(arguments)
     optional = name.startswith(OPTIONAL_PREFIX)
-    return ToolCall(name.removeprefix(OPTIONAL_PREFIX).strip(), _canonical(arguments), optional)
+    return ToolCall(_name(name.removeprefix(OPTIONAL_PREFIX)), _canonical(arguments), optional)
 
 
 def _calls(text: str) -> Iterator[ToolCall]:
     """Yield the calls of ``text``; raise ValueError or RecursionError at the first that cannot be read."""
     position = 0
     while action := _ACTION.search(text, position):
-        name = action[1].strip(" \t*`")
-        marker = _ACTION_INPUT.match(text, action.end())
+        named = _NAME.match(text, action.end())
+        if named is not None and not named[0].strip():
+            named = _NAME_BELOW.match(text, named.end()) or named
+        name = _name("" if named is None else named[0])
+        position = action.end() if named is None else named.end()
+        marker = _ACTION_INPUT.match(text, position)
+        if marker is None and _NO_ACTION.match(name):
+            continue
         if not name or marker is None:
             raise ValueError("an action without its input")
         arguments, position = _DECODER.raw_decode(text, marker.end())
         if _REST_OF_LINE.match(text, position) is None:
             raise ValueError("text behind the input")
         yield ToolCall(name, _canonical(arguments))
+
+
+def _name(text: str) -> str:
+    """Return a tool's name without what may stand around it; nothing for a text that is too long for a name."""
+    name = text.strip()
+    if len(name) > _MAX_NAME:
+        return ""
+    name = _NOUN.sub("", _VERB.sub("", _REMARK.sub("", name.strip(_AROUND_NAME))))
+    return name.strip(_AROUND_NAME)
 
 
 def _canonical(arguments: object) -> str:

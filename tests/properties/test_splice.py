@@ -1,21 +1,25 @@
 """Splicing a confidence into sampled ids, for any ids that a byte-level tokenizer can sample."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from caopd.confidence import InlineConfidence
 from caopd.tokens import revised_completion, sampled_completion
-from caopd.types import StopReason
+from caopd.types import ConfidenceOutcome, StopReason
 
 SETTINGS = settings(
     derandomize=True,
     deadline=None,
     max_examples=120,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 FORM = InlineConfidence()
 PIECES = st.sampled_from(
-    ["B", "é", "😀", "答", " so", "\n", "\n\n", "  ", "**", "Confidence: ", "confidence:", "0.90", "1", "<a>"]
+    [
+        *("B", "é", "😀", "答", " so", "\n", "\n\n", "  ", "**", "Confidence: ", "confidence:", "0.90", "1", "<a>"),
+        *("<think>", "</think>", "[THINK]", "[/THINK]", '"', "{", "}", "A (", " or ", "answer:", "| Confidence |"),
+        *("Confidence\n", "confidence is: ", "\\text{", "$", "is", "?", "-", ",", "."),
+    ]
 )
 TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=8).map("".join)
 SEGMENTS = st.sampled_from(
@@ -26,6 +30,12 @@ SEGMENTS = st.sampled_from(
         "\n**Confidence:** 85%",
         "Confidence: ",
         ".\nConfidence: 0.90\nDone",
+        "\nConfidence:\n0.90",
+        "\nConfidence: 0.",
+        "\n| Confidence | 90% |",
+        "\n</think>\nConfidence: 0.90, since B fits",
+        "\nConfidence: 0.90; Answer: B",
+        '\n{"confidence": 0.90}',
     ]
 )
 CONFIDENCES = st.integers(0, 100).map(lambda n: n / 100)
@@ -53,6 +63,14 @@ def decode(tokenizer, ids):
     return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
+@st.composite
+def finished(draw, tokenizer, sampled):
+    """A completion that does not end within its thinking."""
+    verified = sampled(tokenizer, *draw(sampled_ids(tokenizer)))
+    assume(verified.reading.outcome is not ConfidenceOutcome.UNFINISHED)
+    return verified
+
+
 def num_ids_before(tokenizer, verified):
     """By trying them all: the most leading ids that spell nothing but text before the segment."""
     ids, text = verified.rollout.token_ids, verified.rollout.text
@@ -65,7 +83,7 @@ def num_ids_before(tokenizer, verified):
 @SETTINGS
 @given(data=st.data(), confidence=CONFIDENCES)
 def test_ids_before_the_segment_are_kept_to_the_last_one(byte_level_tokenizer, sampled, data, confidence):
-    verified = sampled(byte_level_tokenizer, *data.draw(sampled_ids(byte_level_tokenizer)))
+    verified = data.draw(finished(byte_level_tokenizer, sampled))
     revised = revised_completion(verified, confidence, FORM, byte_level_tokenizer)
     kept = num_ids_before(byte_level_tokenizer, verified)
     assert revised.token_ids[:kept] == verified.rollout.token_ids[:kept]
@@ -78,14 +96,14 @@ def test_ids_before_the_segment_are_kept_to_the_last_one(byte_level_tokenizer, s
 @given(data=st.data(), confidence=CONFIDENCES)
 def test_the_revision_reads_as_the_edited_text(byte_level_tokenizer, sampled, data, confidence):
     """What editing the text would give, though no text is edited."""
-    verified = sampled(byte_level_tokenizer, *data.draw(sampled_ids(byte_level_tokenizer)))
+    verified = data.draw(finished(byte_level_tokenizer, sampled))
     text, span = verified.rollout.text, verified.reading.span
     rendered = FORM.render(confidence)
-    if span is None:
-        expected = text + ("\n" if text and not text.endswith("\n") else "") + rendered
-    else:
+    expected = text + ("\n" if text and not text.endswith("\n") else "") + rendered
+    if span is not None:
         behind = text[span[1] :]
-        expected = text[: span[0]] + rendered + (behind if behind.strip() else "")
+        overwritten = text[: span[0]] + rendered + (behind if behind.strip() else "")
+        expected = overwritten if FORM.parse(overwritten).value == confidence else expected
     revised = revised_completion(verified, confidence, FORM, byte_level_tokenizer)
     assert decode(byte_level_tokenizer, revised.token_ids) == expected
     assert FORM.parse(expected).value == confidence
@@ -94,7 +112,7 @@ def test_the_revision_reads_as_the_edited_text(byte_level_tokenizer, sampled, da
 @SETTINGS
 @given(data=st.data(), confidence=CONFIDENCES)
 def test_the_revision_ends_unless_text_follows_the_segment(byte_level_tokenizer, sampled, data, confidence):
-    verified = sampled(byte_level_tokenizer, *data.draw(sampled_ids(byte_level_tokenizer)))
+    verified = data.draw(finished(byte_level_tokenizer, sampled))
     text, span = verified.rollout.text, verified.reading.span
     revised = revised_completion(verified, confidence, FORM, byte_level_tokenizer)
     ended = verified.rollout.stop_reason is StopReason.EOS
@@ -102,6 +120,19 @@ def test_the_revision_ends_unless_text_follows_the_segment(byte_level_tokenizer,
     assert (revised.token_ids[-1] == byte_level_tokenizer.eos_token_id) == (ended or not followed)
     assert revised.token_ids.count(byte_level_tokenizer.eos_token_id) <= 1
     assert revised.confidence_mask[-1] == (not followed)
+
+
+@SETTINGS
+@given(data=st.data(), opening=st.sampled_from(["<think>", "[THINK]", "so\n<thinking>"]), confidence=CONFIDENCES)
+def test_unfinished_thoughts_stay_to_the_last_id(byte_level_tokenizer, sampled, data, opening, confidence):
+    start = byte_level_tokenizer(opening)["input_ids"]
+    ids, stop_reason = data.draw(sampled_ids(byte_level_tokenizer))
+    verified = sampled(byte_level_tokenizer, [*start, *ids], stop_reason)
+    assume(verified.reading.outcome is ConfidenceOutcome.UNFINISHED)
+    revised = revised_completion(verified, confidence, FORM, byte_level_tokenizer)
+    assert revised.token_ids == verified.rollout.token_ids
+    assert revised.sampled_logprobs == verified.rollout.logprobs
+    assert not any(revised.confidence_mask)
 
 
 @SETTINGS

@@ -2,34 +2,24 @@ import contextlib
 
 import pytest
 
-from caopd.completer import Completer, Verification, check_versions
-from caopd.confidence import InlineConfidence, TagConfidence
+from caopd.completer import Completer, check_versions
+from caopd.confidence import InlineConfidence
 from caopd.encoding import SampleEncoder
 from caopd.errors import RolloutError
 from caopd.phases import PhaseClock
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.tasks import DrawTask
-from caopd.types import ConfidenceOutcome, Example, Rollout, StopReason
-from caopd.verifiers import ExactMatch, MultipleChoice
+from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Rollout, StopReason
+from caopd.verification import Verification
+from caopd.verifiers import ExactMatch
 
 
 def rollout_of(text, version=0):
     return Rollout((1,), text, StopReason.EOS, (-1.0,), version)
 
 
-@pytest.mark.parametrize("text", ["6\nConfidence: 0.90", "6\n\n**Confidence:** 90%\n", "Confidence: 0.90\n6"])
-def test_the_answer_is_verified_without_the_confidence_segment(text):
-    verified = Verification(ExactMatch(), InlineConfidence())(rollout_of(text), Example("1", "Q", "6"))
-    assert verified.verdict.correct
-    assert verified.reading.value == 0.9
-    assert verified.rollout.text == text
-
-
-def test_only_the_tasks_own_format_is_read():
-    text = "<answer>B</answer>\nConfidence: 0.90"
-    verified = Verification(MultipleChoice(), TagConfidence())(rollout_of(text), Example("1", "Q", "B"))
-    assert verified.verdict.correct
-    assert verified.reading.outcome is ConfidenceOutcome.MISSING
+def no_thought(prompt_ids):
+    return False
 
 
 def test_rollouts_of_other_weights_are_refused():
@@ -52,7 +42,7 @@ def test_completions_are_verified_against_their_own_example(tokenizer, policy):
     engine = TransformersEngine()
     engine.start(tokenizer)
     clock = PhaseClock(phases.append)
-    completer = Completer(engine, Verification(ExactMatch(), InlineConfidence()), clock, precision)
+    completer = Completer(engine, Verification(ExactMatch(), InlineConfidence()), clock, precision, no_thought)
     completer.sync(policy, version=4)
     requests = [RolloutRequest(prompt, seed) for seed, prompt in enumerate(prompts)]
     groups = completer.complete(examples, requests, 2, Sampling(max_new_tokens=8))
@@ -77,8 +67,27 @@ def test_a_stale_engine_is_noticed(tokenizer, policy):
     engine = Stale()
     engine.start(tokenizer)
     clock = PhaseClock(lambda phase: None)
-    completer = Completer(engine, Verification(ExactMatch(), InlineConfidence()), clock, contextlib.nullcontext)
+    completer = Completer(
+        engine, Verification(ExactMatch(), InlineConfidence()), clock, contextlib.nullcontext, no_thought
+    )
     completer.sync(policy, version=4)
     request = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0)
     with pytest.raises(RolloutError, match="stale"):
         completer.complete([Example("1", "Q", "6")], [request], 1, Sampling(max_new_tokens=2))
+
+
+def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer, policy):
+    """Its text alone does not tell: what the embedded model says reads as an answer and a confidence."""
+    engine = TransformersEngine()
+    engine.start(tokenizer)
+    clock, examples = PhaseClock(lambda phase: None), DrawTask(num_train=2).examples("train")
+    prompts = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).student_prompts(examples)
+    verification = Verification(ExactMatch(), InlineConfidence())
+    completer = Completer(engine, verification, clock, contextlib.nullcontext, lambda ids: ids == prompts[1])
+    completer.sync(policy, version=0)
+    requests = [RolloutRequest(prompt, seed=0) for prompt in prompts]
+    (said,), (thought,) = completer.complete(examples, requests, 1, Sampling(temperature=0.0, max_new_tokens=8))
+    assert said.verdict.outcome is AnswerOutcome.PARSED
+    assert said.reading.outcome is ConfidenceOutcome.DECIMAL
+    assert thought.verdict.outcome is AnswerOutcome.MISSING
+    assert thought.reading.outcome is ConfidenceOutcome.UNFINISHED

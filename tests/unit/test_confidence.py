@@ -36,12 +36,18 @@ READABLE = [
     ("8.7 / 10", 0.87, ConfidenceOutcome.OUT_OF_TEN),
     ("8 out of 10", 0.8, ConfidenceOutcome.OUT_OF_TEN),
     ("8 Out Of 10.", 0.8, ConfidenceOutcome.OUT_OF_TEN),
+    ("0,85", 0.85, ConfidenceOutcome.OTHER_FORM),
+    ("17/20", 0.85, ConfidenceOutcome.OTHER_FORM),
+    ("high (0.85)", 0.85, ConfidenceOutcome.OTHER_FORM),
+    ("p = 0.85", 0.85, ConfidenceOutcome.OTHER_FORM),
+    (r"\boxed{0.85}", 0.85, ConfidenceOutcome.OTHER_FORM),
+    ("[0.85]", 0.85, ConfidenceOutcome.OTHER_FORM),
+    ("'0.85'", 0.85, ConfidenceOutcome.OTHER_FORM),
 ]
 UNREADABLE = [
     ("", ConfidenceOutcome.MALFORMED),
     ("high", ConfidenceOutcome.MALFORMED),
     ("p", ConfidenceOutcome.MALFORMED),
-    ("0,85", ConfidenceOutcome.MALFORMED),
     ("nan", ConfidenceOutcome.MALFORMED),
     ("inf", ConfidenceOutcome.MALFORMED),
     ("1e-3", ConfidenceOutcome.MALFORMED),
@@ -49,7 +55,12 @@ UNREADABLE = [
     ("0.8-0.9", ConfidenceOutcome.MALFORMED),
     ("0.8 to 0.9", ConfidenceOutcome.MALFORMED),
     ("0.8 ± 0.1", ConfidenceOutcome.MALFORMED),
-    ("17/20", ConfidenceOutcome.MALFORMED),
+    ("0.8 or 0.9", ConfidenceOutcome.MALFORMED),
+    ("0.8, no, 0.9", ConfidenceOutcome.MALFORMED),
+    ("0.8?", ConfidenceOutcome.MALFORMED),
+    ("> 0.8", ConfidenceOutcome.MALFORMED),
+    ("1/0", ConfidenceOutcome.MALFORMED),
+    ("50/50", ConfidenceOutcome.MALFORMED),
     ("8/10.5", ConfidenceOutcome.MALFORMED),
     ("0.85abc", ConfidenceOutcome.MALFORMED),
     ("٠.٨٥", ConfidenceOutcome.MALFORMED),
@@ -103,7 +114,16 @@ def test_an_unreadable_value_is_missing_but_its_segment_can_be_overwritten(state
         ("Confidence: 0.1 Confidence: 0.85", "Confidence: 0.85"),
         ("Confidence: 0.85 <answer>B</answer>", "Confidence: 0.85 "),
         ("Confidence: 0.85</s>", "Confidence: 0.85"),
-        ("Confidence: 0.85 < 0.9", "Confidence: 0.85 < 0.9"),
+        ("Confidence: 0.85 < sure", "Confidence: 0.85 < sure"),
+        ("6\nConfidence:\n0.85\nDone", "Confidence:\n0.85"),
+        ("6\n### Confidence\n\n0.85 (high)", "### Confidence\n\n0.85 (high)"),
+        ("6\n| Confidence | 0.85 |\n", "| Confidence | 0.85 |"),
+        ("6\n$\\text{Confidence: } 0.85$", "$\\text{Confidence: } 0.85$"),
+        ("6 (Confidence: 0.85)", "(Confidence: 0.85)"),
+        ("Confidence: 0.85; Answer: 6", "Confidence: 0.85"),
+        ("Confidence: 0.85, so the answer is 6.", "Confidence: 0.85"),
+        ("Confidence: 0.85\nNote on confidence: two fit", "Confidence: 0.85"),
+        ('Confidence: 0.85\nAction Input: {"title": "confidence: 0.2"}', "Confidence: 0.85"),
     ],
 )
 def test_inline_span_covers_exactly_the_segment(text, segment):
@@ -128,6 +148,13 @@ def test_inline_span_covers_exactly_the_segment(text, segment):
         "<confidence>0.3</confidence>",
         "Conf\u0131dence: 0.3",
         "Confidence\n: 0.3",
+        "So I say with confidence: it is 6.",
+        "A confidence: 2 digits fit.",
+        'Action Input: {"title": "confidence: 90% interval"}',
+        'Action Input: {"title": "confidence: 0.9',
+        "A (confidence: 0.1)\nB (confidence: 0.9)",
+        "<think>Confidence: 0.3</think>6",
+        "Confidence: 0.3</think>6",
     ],
 )
 def test_inline_missing(text):
@@ -139,6 +166,51 @@ def test_the_last_segment_counts_even_if_only_the_first_is_readable():
     assert INLINE.parse("Confidence: 0.9\nConfidence: low").outcome == ConfidenceOutcome.MALFORMED
     text = "<confidence>0.9</confidence><confidence>low</confidence>"
     assert TAG.parse(text).outcome == ConfidenceOutcome.MALFORMED
+
+
+@pytest.mark.parametrize("form", [INLINE, TAG])
+@pytest.mark.parametrize("start", ["<think>", "[THINK]", "<|channel|>analysis<|message|>", "6\n<thinking>"])
+def test_a_completion_that_ends_within_a_thought_is_unfinished(form, start):
+    reading = form.parse(f"{start}\nperhaps {form.render(0.3)} {form.render(0.4)}, or")
+    assert (reading.value, reading.span, reading.outcome) == (None, None, ConfidenceOutcome.UNFINISHED)
+
+
+@pytest.mark.parametrize("form", [INLINE, TAG])
+def test_what_is_said_beside_thoughts_keeps_its_place(form):
+    text = f"<think>{form.render(0.3)}</think>6\n{form.render(0.4)}\n<think>{form.render(0.5)}"
+    reading = form.parse(text)
+    assert reading.value == 0.4
+    assert text[slice(*reading.span)] == form.render(0.4)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("6\nConfidence: 0.", None),
+        ("6\n**Confidence:** 0.", None),
+        ("6\nConfidence: 0,", None),
+        ("6\nConfidence: 1.", 1.0),  # whatever follows, it is 1
+        ("6\nConfidence: 0.\n", 0.0),  # the sentence ended
+        ("6\nConfidence: 0. That is none.", 0.0),
+        ("6\nConfidence: 0", 0.0),
+    ],
+)
+def test_a_number_that_was_cut_is_missing_and_not_zero(text, value):
+    reading = INLINE.parse(text)
+    assert reading.value == value
+    assert (reading.outcome is ConfidenceOutcome.MALFORMED) == (value is None)
+    assert reading.span[0] == 2
+
+
+def test_the_outcome_tells_the_form_that_is_asked_for():
+    asked = ["Confidence: 0.85", "**Confidence:** `.85` (high)", "My confidence: 0.85, I think"]
+    other = ["Confidence level: 0.85", "Confidence = 0.85", "Confidence is: 0.85", "Confidence\uff1a0.85"]
+    other += ["Confidence:\n0.85", "| Confidence | 0.85 |", r"\text{Confidence}: 0.85", "Confidence - 0.85"]
+    assert {INLINE.parse(text).outcome for text in asked} == {ConfidenceOutcome.DECIMAL}
+    assert {INLINE.parse(text).outcome for text in other} == {ConfidenceOutcome.OTHER_FORM}
+    assert {INLINE.parse(text).value for text in [*asked, *other]} == {0.85}
+    for text in ("< confidence >0.85</confidence>", "<confidence>0.85<confidence>"):
+        assert TAG.parse(text).outcome is ConfidenceOutcome.OTHER_FORM
 
 
 def test_a_word_that_is_no_segment_does_not_hide_one():
@@ -156,6 +228,9 @@ def test_the_rest_of_the_text_survives_without_the_segment():
         ("6 <confidence>0.85</confidence> x", "<confidence>0.85</confidence>"),
         ("6 <Confidence>\n0.85\n</CONFIDENCE>", "<Confidence>\n0.85\n</CONFIDENCE>"),
         ("<confidence>1</confidence> <confidence>0.85</confidence>", "<confidence>0.85</confidence>"),
+        ("<confidence>0.85" + " so" * 300 + "</confidence>", "<confidence>0.85" + " so" * 300 + "</confidence>"),
+        ("6 <confidence>0.85<confidence>\n", "<confidence>0.85<confidence>"),
+        ("6 < confidence >0.85<\\confidence>", "< confidence >0.85<\\confidence>"),
     ],
 )
 def test_tag_span_covers_exactly_the_segment(text, segment):
@@ -175,10 +250,10 @@ def test_tag_missing(text):
         ("6 <confidence>0.85", "<confidence>0.85"),
         ("6 <confidence>0.85\n7", "<confidence>0.85"),
         ("6 <confidence><answer>7</answer>", "<confidence>"),
-        ("<confidence>0.85" + " " * 300 + "</confidence>", "<confidence>0.85" + " " * 300),
+        ("<confidence>0.85</confidence", "<confidence>0.85"),
     ],
 )
-def test_a_tag_that_is_not_closed_nearby_is_malformed_to_the_end_of_its_line(text, segment):
+def test_a_tag_that_is_not_closed_is_malformed_to_the_end_of_its_line(text, segment):
     reading = TAG.parse(text)
     assert reading.outcome == ConfidenceOutcome.MALFORMED
     assert text[slice(*reading.span)] == segment
@@ -234,6 +309,15 @@ HOSTILE = {
     "angles": "<" * 2_000_000,
     "closings": "<confidence>" + "</confidence" * 150_000,
     "newlines": "Confidence:\n" * 150_000,
+    "subjects": "confidence: 0.5 is " * 100_000,
+    "quotations": '"confidence: 0.5" x' * 100_000,
+    "escaped quotes": 'x"\\' * 700_000,
+    "half quotations": "\u201c" * 1_000_000 + "{" * 1_000_000,
+    "options": "A: confidence: 0.2\n" * 50_000 + "B: confidence: 0.3\n" * 50_000,
+    "thoughts": "<think>" * 150_000 + "</think>" * 150_000,
+    "headings": "confidence\n" * 150_000,
+    "answers": "Confidence: " + " answer" * 300_000,
+    "brackets": "confidence level (" * 100_000,
 }
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from caopd.confidence import InlineConfidence
@@ -6,7 +8,16 @@ from caopd.errors import DataError, PromptTooLongError
 from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
 from caopd.tasks import DrawTask
-from caopd.types import Example, Response, StopReason, TeacherContext, TrainSample
+from caopd.types import (
+    ConfidenceOutcome,
+    ConfidenceReading,
+    Example,
+    Response,
+    StopReason,
+    TeacherContext,
+    TrainSample,
+    VerifiedGroup,
+)
 
 FORM = InlineConfidence()
 SYSTEM = Example("long", "Q" * 40, "6", system="S" * 30, demonstration="D" * 50)
@@ -104,6 +115,23 @@ def test_copies_are_recognised_by_what_is_written(
     context = TeacherContext("demonstration", "6", in_context)
     (tokenized,) = encoder.encode([TrainSample(examples[0], verified, context, revised_to)])
     assert tokenized.copies_context is copies
+
+
+def test_a_completion_that_ends_within_its_thinking_is_trained_on_as_it_is_and_states_nothing(
+    encoder, tokenizer, sampled, examples
+):
+    verified = sampled(tokenizer, tokenizer("6\nConfidence: 1.00")["input_ids"], StopReason.LENGTH)
+    unfinished = ConfidenceReading(None, None, ConfidenceOutcome.UNFINISHED)
+    thought = replace(verified, reading=unfinished)
+    group = VerifiedGroup(examples[0], (thought, verified), mu_hat=0.5)
+    samples = CaOPD(SDFT()).train_samples(group)
+    as_it_is, revised = encoder.encode(samples)
+    assert as_it_is.completion.token_ids == verified.rollout.token_ids
+    assert as_it_is.completion.sampled_logprobs == verified.rollout.logprobs
+    assert not any(as_it_is.completion.confidence_mask)
+    assert not as_it_is.copies_context
+    assert revised.copies_context
+    assert tokenizer.decode(revised.completion.token_ids) == "6\nConfidence: 0.50<|end|>"
 
 
 def test_a_prompt_that_just_fits_is_taken_and_one_token_more_is_not(encoder, tokenizer):

@@ -24,7 +24,7 @@ def score(reward, *arguments, **options):
     return reward(EXAMPLE, completion(*arguments, **options))
 
 
-UNREADABLE = ["B", "B\nConfidence: high", "B\nConfidence: 85", "B\nConfidence: 0,8"]
+UNREADABLE = ["B", "B\nConfidence: high", "B\nConfidence: 85", "B\nConfidence: 0.8?"]
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, *UNREADABLE])
@@ -111,7 +111,7 @@ def test_a_margin_that_separates_nothing_is_refused(arguments):
 @pytest.mark.parametrize("correct", [True, False])
 def test_format_pays_the_form_and_not_the_content(correct):
     assert score(Format(), correct, 0.8) == 1.0
-    for confidence in [*UNREADABLE, "B\nConfidence: 80%", "B\nConfidence: 8/10"]:
+    for confidence in [*UNREADABLE, "B\nConfidence: 80%", "B\nConfidence: 8/10", "B\nConfidence: 0,8"]:
         assert score(Format(), correct, confidence) == 0.0
     assert score(Format(), False, 0.8, outcome=AnswerOutcome.MALFORMED) == 0.0
 
@@ -134,6 +134,14 @@ WELL_FORMED = "<reasoning>r</reasoning>\n<answer>B</answer><analysis>a</analysis
 def test_format_looks_for_tags_in_their_order(text, expected):
     assert score(Format(tags=TAGS), True, text, form=RLCRConfidence()) == expected
     assert score(Format(), True, text, form=RLCRConfidence()) == 1.0
+
+
+def test_format_takes_no_tag_from_a_thought():
+    thought = WELL_FORMED.replace("<answer>B</answer>", "")
+    text = f"<think>{WELL_FORMED}</think>{thought}"
+    assert score(Format(tags=TAGS), True, text, form=RLCRConfidence()) == 0.0
+    asked = Format(tags=("think", "answer", "analysis"))
+    assert score(asked, True, WELL_FORMED.replace("reasoning", "think"), form=RLCRConfidence()) == 1.0
 
 
 @pytest.mark.parametrize("reward", [Correctness, Format, Brier, MarginSeparated])

@@ -2,9 +2,16 @@ import math
 
 import pytest
 
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, DataError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, CaOPD
-from caopd.rounds import AdaptiveBudget, RoundConfig, method_statistics, round_statistics, shown_context
+from caopd.rounds import (
+    AdaptiveBudget,
+    RoundConfig,
+    method_statistics,
+    round_statistics,
+    shown_context,
+    train_samples,
+)
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
@@ -73,6 +80,8 @@ ROLLOUTS = [
     verified(False, None, ConfidenceOutcome.MISSING, AnswerOutcome.MISSING, StopReason.LENGTH, 10),
     verified(False, None, ConfidenceOutcome.MALFORMED, AnswerOutcome.MALFORMED, EOS, 4),
 ]
+THINKS = verified(False, None, ConfidenceOutcome.UNFINISHED, AnswerOutcome.MISSING, StopReason.LENGTH, 10)
+READ = verified(True, 0.9, ConfidenceOutcome.OTHER_FORM, PARSED, EOS, 4)
 
 
 def statistics_of(rollouts, mu_hats, weights):
@@ -89,6 +98,7 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "format_adherence": 0.5,
             "decimal_format": 0.25,
             "missing_segment": 0.25,
+            "unfinished_thinking": 0.0,
             "answer_parse_rate": 0.5,
             "truncated": 0.25,
             "num_rollouts": 4.0,
@@ -99,6 +109,42 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "mu_hat": 0.5,
         }
     )
+
+
+def test_who_did_not_finish_thinking_has_no_segment_either():
+    statistics = statistics_of([*ROLLOUTS[:3], THINKS], [0.5], [1.0])
+    assert (statistics["unfinished_thinking"], statistics["missing_segment"]) == (0.25, 0.5)
+
+
+def test_another_form_is_read_but_is_not_the_form_that_is_asked_for():
+    statistics = statistics_of([*ROLLOUTS[:3], READ], [0.5], [1.0])
+    assert (statistics["format_adherence"], statistics["decimal_format"]) == (0.75, 0.25)
+
+
+class Forgets(SDFT):
+    """Makes no sample of wrong rollouts."""
+
+    def train_samples(self, group):
+        return [sample for sample in super().train_samples(group) if sample.rollout.verdict.correct]
+
+
+class Opens(SDFT):
+    """Needs a file."""
+
+    def train_samples(self, group):
+        raise PermissionError("solutions.txt")
+
+
+def test_a_method_that_returns_or_raises_something_else_is_named(group_of):
+    group = group_of(EXAMPLE, [("B", True), ("C", False)])
+    assert train_samples(SDFT(), group) == SDFT().train_samples(group)
+    with pytest.raises(DataError, match=r"test_rounds\.Forgets to make 2 TrainSamples of example '1'.*weight 0"):
+        train_samples(Forgets(), group)
+    with pytest.raises(
+        UserCodeError, match=r"test_rounds\.Opens .*example '1'.* PermissionError: solutions\.txt"
+    ) as error:
+        train_samples(Opens(), group)
+    assert isinstance(error.value.__cause__, PermissionError)
 
 
 def test_unsure_prompts_do_not_count_for_more():

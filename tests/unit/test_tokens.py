@@ -111,6 +111,41 @@ def test_white_space_behind_the_segment_goes(tokenizer, sampled):
     assert len(revised.token_ids) == 4
 
 
+@pytest.mark.parametrize("stop_reason", list(StopReason))
+@pytest.mark.parametrize("text", ["<think>\nConfidence: 0.90, but", "B <think>Confidence: 0.90", "so\n[THINK]B"])
+def test_what_ends_within_its_thinking_stays_as_it_was_sampled(byte_level_tokenizer, sampled, text, stop_reason):
+    ids = byte_level_tokenizer(text)["input_ids"]
+    ids += [byte_level_tokenizer.eos_token_id] if stop_reason is StopReason.EOS else []
+    verified = sampled(byte_level_tokenizer, ids, stop_reason)
+    completion = revised_completion(verified, 0.375, INLINE, byte_level_tokenizer)
+    assert completion == Completion(tuple(ids), (False,) * len(ids), verified.rollout.logprobs)
+
+
+@pytest.mark.parametrize(
+    ("text", "revised"),
+    [
+        ("<think>Confidence: 0.3</think>\nB", "<think>Confidence: 0.3</think>\nB\nConfidence: 0.38"),
+        ("Confidence: 0.3</think>B", "Confidence: 0.3</think>B\nConfidence: 0.38"),
+        ("B\nConfidence: 0.7\n<think>so", "B\nConfidence: 0.38\n<think>so"),
+        ("B\nConfidence:\n\n**0.7**", "B\nConfidence: 0.38"),
+        ("B\nConfidence: 0.", "B\nConfidence: 0.38"),
+        ("B\nConfidence: 0.7; Answer: B", "B\nConfidence: 0.38; Answer: B"),
+        ("B\nConfidence: 0.7\nOn confidence: a guess", "B\nConfidence: 0.38\nOn confidence: a guess"),
+        ('{"confidence": 0.7}', '{"confidence": 0.7}\nConfidence: 0.38'),
+        ("with confidence: B", "with confidence: B\nConfidence: 0.38"),
+        ("A (confidence: 0.2)\nB (confidence: 0.7)", "A (confidence: 0.2)\nB (confidence: 0.7)\nConfidence: 0.38"),
+        ("B\n| Confidence | 70% |\nDone", "B\nConfidence: 0.38\nDone"),
+        # Without the quotation mark, the second one would be no quotation and count.
+        ('Confidence: "0.<a>Confidence: 0.7"', 'Confidence: "0.<a>Confidence: 0.7"\nConfidence: 0.38'),
+    ],
+)
+def test_a_revision_states_the_confidence_where_it_is_read(byte_level_tokenizer, sampled, text, revised):
+    ids = [*byte_level_tokenizer(text)["input_ids"], byte_level_tokenizer.eos_token_id]
+    completion = revised_completion(sampled(byte_level_tokenizer, ids), 0.375, INLINE, byte_level_tokenizer)
+    assert decoded(byte_level_tokenizer, completion.token_ids) == revised
+    assert INLINE.parse(revised).value == 0.38
+
+
 def test_the_last_segment_is_revised_and_earlier_ones_stay(tokenizer, sampled):
     start = "\nConfidence: "
     verified = sampled(tokenizer, ids_of(tokenizer, "6", start, "0.20", start, "1.00", "<|end|>"))

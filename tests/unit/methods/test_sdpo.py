@@ -49,6 +49,8 @@ def test_every_rollout_is_trained_on_as_sampled(group_of):
         ("<think>Maybe 3?\nNo.</think>\n\n6\nConfidence: 0.90", "6"),
         ("<think>\n</think>6\nConfidence: 0.90", "6"),
         ("<think>a</think>so <think>b</think>6\nConfidence: 0.90", "so 6"),
+        ("[THINK]Maybe 3?[/THINK]6\nConfidence: 0.90", "6"),
+        ("<|channel|>analysis<|message|>3?assistant<|channel|>final<|message|>6\nConfidence: 0.90", "6"),
         ("Confidence: 0.20? <think>Confidence: 0.70</think>6\nConfidence: 0.90", "Confidence: 0.20? 6"),
     ],
 )

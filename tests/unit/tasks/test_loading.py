@@ -213,6 +213,18 @@ def test_a_text_that_is_missing_says_what_came_instead(value):
         ("So B.\n<answer>B</answer>\nConfidence: 1.00", "So B.\n<answer>B</answer>"),
         ("<answer>B</answer> <confidence>1.00</confidence>\n", "<answer>B</answer>"),
         ("My confidence: high, as\n<answer>B</answer>", "My confidence: high, as\n<answer>B</answer>"),
+        ("<answer>B</answer>\n**Confidence:** 95%", "<answer>B</answer>"),
+        *[
+            (whole, whole)
+            for whole in (
+                "It is with full confidence: B.",
+                "So:\nConfidence: it must be B.",
+                "Confidence: 0.9, and that is for B",
+                "Confidence: 0.9, so the answer is B.",
+                'Action: note\nAction Input: {"text": "confidence: 0.9"}',
+                "<think>B?\nConfidence: 0.9</think>",
+            )
+        ],
         ("<answer>B</answer>", "<answer>B</answer>"),
         (None, None),
         ("", None),

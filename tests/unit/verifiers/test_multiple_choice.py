@@ -29,6 +29,18 @@ VERIFIER = MultipleChoice()
         "(B) a dog",
         "**B.** a dog",
         "**B**: a\ndog",
+        "option B",
+        "The correct answer is (B).",
+        r"$\boxed{\text{B}}$",
+        "'B'",
+        "<b>B</b> <!-- the law of Hess -->",
+        "B, Benzene",
+        "B \u2013 Benzene",
+        "B Benzene",
+        "B\u200b",
+        "B because A is no acid",
+        "B is the best choice",
+        "A: false\nB: true\nC: false",
     ],
 )
 def test_a_letter_is_read_with_its_usual_dress(content):
@@ -49,8 +61,23 @@ def test_a_letter_is_read_with_its_usual_dress(content):
         "BB",
         "B B",
         "i.e. B",
-        "option B",
-        "The answer is B",
+        "A) or B)",
+        "(A), (B)",
+        "A. B.",
+        "B / A",
+        "B, or rather A",
+        "B: Hess; A: Ohm",
+        "Both A and B",
+        "Not B",
+        "The answer is not B",
+        "B is wrong, so A",
+        "B?",
+        "\u2260B",
+        "B-cells",
+        "I would say so",
+        "b benzene",
+        "A: false\nB: false",
+        "A: true\nB: true",
         "131.180",
         "\u0411",
         "\uff22",
@@ -65,7 +92,9 @@ def test_anything_else_is_malformed_and_never_correct(content):
         assert verdict == Verdict(False, None, AnswerOutcome.MALFORMED)
 
 
-@pytest.mark.parametrize("text", ["", "B", "answer: B", "< answer >B</ answer >", "B</answer>", "<answers>B</answers>"])
+@pytest.mark.parametrize(
+    "text", ["", "B", "answer: B", "B</answer>", "<answers>B</answers>", '{"x": "<answer>B</answer>"}']
+)
 def test_without_a_tag_the_answer_is_missing(text):
     assert VERIFIER.verify(text, "B") == Verdict(False, None, AnswerOutcome.MISSING)
 
@@ -79,13 +108,25 @@ def test_without_a_tag_the_answer_is_missing(text):
         ("<answer>B</answer></answer>", "B"),
         ("<answer>B</answer> <answer>", None),
         ("<answer>B", None),
-        ("<answer>B<answer>", None),
+        ("<answer>B<answer>", "B"),
+        ("<answer>B<answer>.", None),
+        ("< answer >B</ answer >", "B"),
+        ("<answer>B<\\answer>", "B"),
         ("<answer>B</answer", None),
+        ("<think><answer>A</answer></think><answer>B</answer>", "B"),
+        ("perhaps <answer>A</answer>\n</think>\n<answer>B</answer>", "B"),
     ],
 )
 def test_the_last_opening_tag_decides(text, answer):
     outcome = AnswerOutcome.MALFORMED if answer is None else AnswerOutcome.PARSED
     assert VERIFIER.verify(text, "B") == Verdict(answer == "B", answer, outcome)
+
+
+@pytest.mark.parametrize(
+    "text", ["<think><answer>B</answer>", "<answer>B</answer></think>", "[THINK]<answer>B</answer>"]
+)
+def test_a_thought_is_no_answer(text):
+    assert VERIFIER.verify(text, "B") == Verdict(False, None, AnswerOutcome.MISSING)
 
 
 def test_a_letter_that_is_no_option_is_malformed():
@@ -111,6 +152,11 @@ HOSTILE = {
     "stars": "<answer>" + "*" * 2_000_000 + "?</answer>",
     "NUL": "\0" * 2_000_000,
     "bidi": "<answer>\u202eB\u202c</answer>" * 50_000,
+    "commands": "<answer>" + "\\a{" * 500_000 + "</answer>",
+    "comments": "<answer>" + "<!--" * 300_000 + "</answer>",
+    "points": "<answer>B" + "." * 2_000_000 + "?</answer>",
+    "letters": "<answer>" + "B, " * 500_000 + "</answer>",
+    "judged": "<answer>" + "A: no\n" * 200_000 + "</answer>",
 }
 
 

@@ -116,13 +116,26 @@ def test_braces_and_markers_within_strings_are_part_of_the_input():
         'Action:search\r\nAction Input:{"page": 1}\r\nAction:open\r\nAction Input:{"id": "7"}\r\n',
         '<think>\nAction: drop\nAction Input: {\n</think>\nAction: search\nAction Input: {"page": 1}\n'
         'Observation: found\nAction: open\nAction Input: {"id": "7"}\nThought: done',
+        '> Action: search\n> Action Input: {"page": 1}\n> Action: open\n> Action Input: {"id": "7"}',
+        '1. Action: search\n   Action Input: {"page": 1}\n2. Action: open\n   Action Input: {"id": "7"}',
+        'ACTION: search\nACTION INPUT: {"page": 1}\naction: open\nAction_Input: {"id": "7"}',
+        'Action: search Action Input: {"page": 1}\nAction: open, Action Input: {"id": "7"}',
+        'Action: search()\nAction Input: `{"page": 1}`\nAction: [open]\nAction Input: json\n{"id": "7"}',
+        'Action: Use the search tool\nAction Input: {"page": 1}.\nAction: open (the first)\nAction Input: {"id": "7"}',
+        'Action:\nsearch\nAction Input:\n```python\n{"page": 1}\n```\nAction 2: open\nAction Input 2: {"id": "7"}',
+        'Action: search\nAction Input: {"page": 1}\nAction: open\nAction Input: {"id": "7"}\nAction: None',
+        'Action: drop\nAction Input: {\n</think>\nAction: search\nAction Input: {"page": 1}\n'
+        'Action: open\nAction Input: {"id": "7"}<|im_end|>',
     ],
 )
 def test_usual_dress_of_calls(text):
     assert ToolCalls().verify(text, TWO).correct
 
 
-@pytest.mark.parametrize("text", ["", "Thought: nothing to do", "Action Input: {}", "The Action: search", "Actions: x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "Thought: nothing to do", "Action Input: {}", "The Action: search", "Actions: x", "Action: None"],
+)
 def test_without_a_call_the_answer_is_missing(text):
     verdict = ToolCalls().verify(text, ONE)
     assert replace(verdict, feedback=None) == Verdict(False, None, AnswerOutcome.MISSING)
@@ -133,7 +146,6 @@ def test_without_a_call_the_answer_is_missing(text):
     "text",
     [
         "Action: search",
-        "Action: search Action Input: {}",
         "Action:\nAction Input: {}",
         "Action: search\nThought: wait\nAction Input: {}",
         "Action: search\nAction Input: none",
@@ -154,6 +166,21 @@ def test_one_call_that_cannot_be_read_makes_the_answer_malformed(text):
     verdict = ToolCalls().verify(text, ONE)
     assert replace(verdict, feedback=None) == Verdict(False, None, AnswerOutcome.MALFORMED)
     assert "could not be read" in verdict.feedback
+
+
+@pytest.mark.parametrize("text", ["<think>{}", "[THINK]{}", "{}\n</think>\nNo, better not."])
+def test_a_thought_is_no_call(text):
+    verdict = ToolCalls().verify(text.replace("{}", calls_text(("search", '{"page": 1}'))), ONE)
+    assert verdict.outcome is AnswerOutcome.MISSING
+
+
+@pytest.mark.parametrize("name", ["Do not use search", "search or open", "research", "search.all"])
+def test_what_stands_around_a_name_makes_no_other_name_of_it(name):
+    assert ToolCalls().verify(calls_text((name, '{"page": 1}')), target_of(("search", {"page": 1}))).correct is False
+
+
+def test_names_of_the_target_are_read_as_those_of_the_completion():
+    assert ToolCalls().verify(calls_text(("use coupon", "{}")), target_of(("use coupon", {}))).correct
 
 
 @pytest.mark.parametrize(
@@ -186,6 +213,9 @@ HOSTILE = {
     "stars": "*" * 2_000_000 + "Action: a",
     "open string": 'Action: a\nAction Input: {"' + "\\\\" * 1_000_000,
     "NUL": "Action: \0\nAction Input: \0" + "\0" * 1_000_000,
+    "long name": "Action: a" + " (" * 1_000_000,
+    "no actions": "Action: None\n" * 100_000,
+    "marks": "Action: None\n" + "*-" * 1_000_000,
 }
 
 

@@ -1,0 +1,124 @@
+"""Thinking: which part of a completion is thought, and what is said beside it. The only owner of its markers.
+
+Chat models think between markers of their chat templates: ``<think>`` (DeepSeek-R1, Qwen 3, Phi 4, SmolLM 3),
+``<thinking>``, ``<thought>``, ``[THINK]`` (Magistral), ``<seed:think>``, ``<|START_THINKING|>`` (Command A), or a
+channel (``<|channel|>analysis`` of gpt-oss, ``<|channel>thought`` of Gemma 4). A thought is no answer, no confidence,
+no call. Work is linear: one pass over the text, with bounded steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_MARKER = re.compile(
+    r"""
+      (?ai:<(/?)(?:\w{1,12}:)?(?:think(?:ing)?|thought)>)
+    | \[(/?)THINK\]
+    | \u25c1(/?)think\u25b7
+    | <\|(?:START|begin|(END|end))_(?:of_)?(?:THINKING|thought)\|>
+    | <\|(?:open|(close))\|>think<\|sep\|>
+    | <\|channel\|?>(?:analysis|thought|(final))(?:<\|message\|>)?
+    | (<channel\|>)
+    """,
+    re.VERBOSE,
+)
+"""Every marker; one that closes has a group that is not empty."""
+_PART = re.compile(r"<\|(?:channel\|?|message\||open\||close\||sep\|)>|<channel\|>")
+"""Tokens that make a marker together with others."""
+_NO_SPACE = re.compile(r"\S")
+_LONGEST_MARKER = 40
+
+
+def thoughts(text: str, begun: bool = False) -> Iterator[tuple[int, int]]:
+    """Yield the character ranges of the thoughts in a completion, their markers included.
+
+    A closing marker that nothing opened closes what precedes it: a chat template may open the thought in the prompt. A
+    thought that nothing closes goes to the end.
+
+    Args:
+        text: A completion.
+        begun: Whether the prompt is known to have opened a thought.
+
+    Examples:
+        >>> list(thoughts("B<think>or C?</think>!"))
+        [(1, 21)]
+        >>> list(thoughts("or C?</think>B"))
+        [(0, 13)]
+    """
+    start, spoken_from = 0 if begun else None, 0
+    for marker in _MARKER.finditer(text):
+        if any(marker.groups()):
+            yield (spoken_from if start is None else start), marker.end()
+            start, spoken_from = None, marker.end()
+        elif start is None:
+            start = marker.start()
+    if start is not None:
+        yield start, len(text)
+
+
+def said(text: str, begun: bool = False) -> str:
+    r"""Return ``text`` with a line feed for every character of a thought: what is said keeps its place.
+
+    Args:
+        text: A completion.
+        begun: Whether the prompt is known to have opened a thought.
+
+    Examples:
+        >>> said("<think>C?</think>B") == "\n" * 17 + "B"
+        True
+    """
+    parts, position = [], 0
+    for start, end in thoughts(text, begun):
+        parts += [text[position:start], "\n" * (end - start)]
+        position = end
+    return "".join([*parts, text[position:]])
+
+
+def without_thoughts(text: str) -> str:
+    """Return what is said in ``text``, the thoughts and the white space behind each left out."""
+    parts, position = [], 0
+    for start, end in thoughts(text):
+        parts.append(text[position:start])
+        behind = _NO_SPACE.search(text, end)
+        position = len(text) if behind is None else behind.start()
+    return "".join([*parts, text[position:]])
+
+
+def ends_in_thought(text: str, begun: bool = False) -> bool:
+    """Return whether ``text`` was cut, or ended, within a thought.
+
+    Args:
+        text: A completion.
+        begun: Whether the prompt is known to have opened a thought.
+
+    Examples:
+        >>> [ends_in_thought(text) for text in ("<think>so B", "<think>so</think>B", "so B")]
+        [True, False, False]
+    """
+    open_thought = begun
+    for marker in _MARKER.finditer(text):
+        open_thought = not any(marker.groups())
+    return open_thought
+
+
+def opens_thought(prompt: str) -> bool:
+    r"""Return whether a prompt ends with a marker that opens a thought.
+
+    Examples:
+        >>> opens_thought("What do <think> tags do?<|user_end|>"), opens_thought("2 + 2?<|assistant|><think>\n")
+        (False, True)
+    """
+    end = prompt.rstrip()[-_LONGEST_MARKER:]
+    markers = list(_MARKER.finditer(end))
+    return bool(markers) and markers[-1].end() == len(end) and not any(markers[-1].groups())
+
+
+def is_marker(token: str) -> bool:
+    """Return whether a token marks thinking, by itself or together with others.
+
+    Examples:
+        >>> [is_marker(token) for token in ("[THINK]", "</think>", "<|channel|>", "<|im_end|>")]
+        [True, True, True, False]
+    """
+    return bool(_MARKER.fullmatch(token) or _PART.fullmatch(token))

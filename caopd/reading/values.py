@@ -1,0 +1,152 @@
+"""The value that a confidence segment states, as a person reads it. Steps are bounded: no text can stall it."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import NamedTuple
+
+from caopd.types import ConfidenceOutcome
+
+MAX_VALUE = 256
+"""Characters behind the field that are looked at."""
+_MAX_NUMBER = 32
+"""Characters of the longest number that is read as one."""
+_SAME = Decimal("0.005")
+"""How far a restatement may be off by rounding, as in ``2/3 (0.67)``."""
+_COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_COUNT = f"(?ai:{'|'.join(_COUNTS)})"
+
+FORMATTING = r"</?(?:b|i|u|em|strong|code|mark|span)>"
+"""Tags that belong to the text that they stand in."""
+_MEANS_SOMETHING = (
+    r"<>\u2264-\u226b\u2272\u2273~\u2248\u223c\u00b1\u2260\u00ac?!+\-\u2212\u2010-\u2015.,:;/\\%^|&\u2190-\u2199"
+)
+DRESS = rf"(?:[^\w{_MEANS_SOMETHING}]|_|\\[A-Za-z]{{1,12}}\s?\{{|\\[^\w\s]|{FORMATTING})"
+"""White space, markdown, a quote, a bracket, LaTeX, HTML, a symbol: it says nothing of what it stands beside."""
+_DEGREES = "very|quite|fairly|rather|pretty|extremely|relatively|moderately|reasonably|somewhat"
+_LEVELS = "high|medium|moderate|low|strong|full|certain|sure|confident|unsure|uncertain"
+_LEVEL = rf"""(?ai:(?:i(?:\sam|['\u2019]m)\s)?(?:(?:{_DEGREES})\s{{1,4}})?(?:{_LEVELS})(?:\s{{1,4}}confidence)?)
+    [\s*_]{{0,4}}[,:=()\[|\uff08\u2013\u2014-]\s{{0,4}}"""
+_NAME = r"(?ai:p\s{0,4}=|(?:my\s)?confidence\s{0,4}(?:[:=]|is\b))\s{0,4}"
+_SCALE = rf"""\s{{0,4}}(?:(?P<percent>\\?%|\uff05|(?ai:per\s?cent)\b)
+    |(?:/|(?ai:out\s{{1,4}}of)\b)\s{{0,4}}(?P<whole>[0-9]{{1,4}}(?:\.0{{1,2}})?|{_COUNT}\b)(?![0-9]|[.,][0-9]))"""
+_QUANTITY = rf"""(?P<sign>[-+\u2212]?)
+    (?:(?P<comma>0,[0-9]+|[0-9]{{1,3}},[0-9]{{1,2}})(?![0-9]|[.,][0-9])
+    |(?P<point>[0-9]*\.[0-9]+)|(?P<integer>[0-9]+)|(?P<count>{_COUNT})\b(?=\s{{0,4}}(?:/|(?ai:out\s))))
+    (?:{_SCALE})?"""
+_VALUE = re.compile(
+    rf"(?P<dress>{DRESS}{{0,16}})(?P<level>{_LEVEL}{DRESS}{{0,8}})?(?P<name>{_NAME})?{_QUANTITY}", re.VERBOSE
+)
+_PLAIN_DRESS = re.compile(r"[*_`\s]*")
+
+# What stands behind a number.
+_SUBJECT = re.compile(r"\s{1,4}(?ai:is|was|were|would|seems?|looks?|might|could|may|should|feels?|sounds?)\b")
+_COUNTED = re.compile(r"\s{1,4}(?!(?:because|since|as|given)\b)[a-z]")
+_UNCLEAR = re.compile(
+    rf"""[^\W_] | [.,](?:[^\W_]|\.) | :[0-9] | [-\u2212\u2010-\u2015][.0-9]     # goes on: a word, a range, odds
+    | \s{{0,4}}[+^\u00b1~\u2248\u2264\u2265/] | {DRESS}{{0,8}}\?                # a bound, a formula, a question
+    | \s{{0,4}}(?ai:or|and)\s{{1,4}}(?ai:higher|more|above|greater|lower|less|below|so)\b""",
+    re.VERBOSE,
+)
+_REMARK = re.compile(
+    r"""[(\[\uff08] | [.!\u3002\uff01](?:\s{1,4}[^\sa-z0-9]|\s*\Z)
+    | \b(?ai:because|since|as|given|due|based|although|though)\b""",
+    re.VERBOSE,
+)
+_ANOTHER = re.compile(rf"(?<![\w.,]){_QUANTITY}", re.VERBOSE)
+_RESTATED = re.compile(
+    rf"{DRESS}{{0,8}}[(\uff08]{DRESS}{{0,4}}(?:(?!out\s)[a-z][a-z.,]{{0,9}}\s){{0,2}}{_QUANTITY}\s{{0,4}}[)\uff09]",
+    re.VERBOSE,
+)
+_JOINED = re.compile(r"(?ai:[^\w(\[]|or\b|and\b|to\b)*")
+
+
+class StatedValue(NamedTuple):
+    """What is read behind a field.
+
+    Attributes:
+        value: In [0, 1], None where nothing is stated.
+        outcome: How, or why not.
+        is_number: Whether a quantity stands there at all: not a word, a subject ("0.9 is"), things ("2 options").
+        is_bare: Whether it is an integer without a scale, which may be something else.
+    """
+
+    value: float | None
+    outcome: ConfidenceOutcome
+    is_number: bool = True
+    is_bare: bool = False
+
+
+NO_NUMBER = StatedValue(None, ConfidenceOutcome.MALFORMED, is_number=False)
+_UNREADABLE = StatedValue(None, ConfidenceOutcome.MALFORMED)
+
+
+def read_value(text: str, cut: bool = False) -> StatedValue:
+    """Read the value at the start of ``text``.
+
+    Args:
+        text: What stands behind the field, at most ``MAX_VALUE`` characters.
+        cut: Whether the completion ends with it: then ``0.`` may have become ``0.85``, while ``1.`` is 1.
+
+    Examples:
+        >>> [read_value(text).value for text in ("0.85, I think", "high (85 %)", "17/20", "0.8 or 0.9", "0.9?")]
+        [0.85, 0.85, 0.85, None, None]
+    """
+    found = _VALUE.match(text)
+    if found is None or found.end() - found.start("sign") > _MAX_NUMBER:
+        return NO_NUMBER if found is None else _UNREADABLE
+    rest, amount, is_bare = text[found.end() :], _amount(found), _is_bare(found)
+    if _SUBJECT.match(rest) or (is_bare and _COUNTED.match(rest)):
+        return NO_NUMBER
+    is_cut = cut and is_bare and rest in (".", ",") and amount != 1
+    if amount is None or is_cut or _UNCLEAR.match(rest) or _is_contradicted(amount, rest):
+        return _UNREADABLE
+    if not 0 <= amount <= 1:
+        return StatedValue(None, ConfidenceOutcome.OUT_OF_RANGE)
+    return StatedValue(abs(float(amount)), _outcome(found), is_bare=is_bare)
+
+
+def _is_bare(found: re.Match[str]) -> bool:
+    return found["integer"] is not None and not found["percent"] and not found["whole"]
+
+
+def _amount(found: re.Match[str]) -> Decimal | None:
+    # Decimal, because 8.7 / 10 in floats is not the 0.87 that the completion states.
+    number = found["comma"] or found["point"] or found["integer"]
+    amount = _number(found["count"] if number is None else number.replace(",", "."))
+    if found["sign"] in ("-", "\u2212"):
+        amount = -amount
+    whole = Decimal(100) if found["percent"] else _number(found["whole"] or "1")
+    is_idiom = number == found["whole"] == "50"
+    return amount / whole if whole and not is_idiom else None
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(_COUNTS.index(text.lower()) if text.lower() in _COUNTS else text)
+
+
+def _outcome(found: re.Match[str]) -> ConfidenceOutcome:
+    """Return the asked-for form only for a number with a point, in markdown at most."""
+    whole = _number(found["whole"] or "1")
+    if found["percent"] or whole == 100:
+        return ConfidenceOutcome.PERCENT
+    if whole == 10:
+        return ConfidenceOutcome.OUT_OF_TEN
+    has_more = found["level"] or found["name"] or found["comma"] or found["count"]
+    if whole != 1 or has_more or not _PLAIN_DRESS.fullmatch(found["dress"]):
+        return ConfidenceOutcome.OTHER_FORM
+    return ConfidenceOutcome.DECIMAL
+
+
+def _is_contradicted(amount: Decimal, rest: str) -> bool:
+    """Return whether another confidence stands beside the first one: a range, a choice, a correction, a condition."""
+    restated = _RESTATED.match(rest)
+    remark = _REMARK.search(rest)
+    beside = rest if remark is None else rest[: remark.start()]
+    others = [] if restated is None else [_amount(restated)]
+    for found in _ANOTHER.finditer(beside):
+        is_thing = not _JOINED.fullmatch(beside, 0, found.start()) or _COUNTED.match(beside, found.end())
+        if not (_is_bare(found) and is_thing):
+            others.append(_amount(found))
+    return any(other is not None and abs(other) <= 1 and abs(abs(other) - amount) > _SAME for other in others)

@@ -1,0 +1,131 @@
+"""Verification: a completion's stated confidence and its verdict, for training, evaluation and scoring alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from caopd.confidence import ConfidenceFormat
+from caopd.errors import DataError, name_of, user_code
+from caopd.reading.thinking import ends_in_thought, said
+from caopd.types import (
+    AnswerOutcome,
+    ConfidenceOutcome,
+    ConfidenceReading,
+    Example,
+    Rollout,
+    StopReason,
+    Verdict,
+    VerifiedRollout,
+    strip_segment,
+)
+from caopd.verifiers import Verifier
+
+_CONTINUATIONS = ("0", "9", ".9")
+"""What the length limit may have cut off behind a digit: the least, the most, and a point."""
+_PRECISION = 0.01
+"""Of the stated confidence that is asked for: digits beyond it do not matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Reads and verifies completions: one verifier and one confidence format.
+
+    Both see the completion with its thoughts blanked, whoever wrote them.
+
+    Attributes:
+        verifier: The task's.
+        confidence_format: Reads the stated confidence.
+    """
+
+    verifier: Verifier
+    confidence_format: ConfidenceFormat
+
+    def __call__(self, rollout: Rollout, example: Example, begun: bool = False) -> VerifiedRollout:
+        """Read the confidence, and verify the text without its confidence segment.
+
+        Args:
+            rollout: The completion.
+            example: The prompt's row.
+            begun: Whether the prompt opened a thought.
+
+        Raises:
+            UserCodeError: The verifier or the format raised.
+            DataError: One of them returned what it must not.
+        """
+        cut = rollout.stop_reason is StopReason.LENGTH
+        verdict, reading = self.verify(rollout.text, example.target, f"example {example.id!r}", begun, cut)
+        return VerifiedRollout(rollout, verdict, reading)
+
+    def verify(
+        self, text: str, target: str, where: str, begun: bool = False, cut: bool = False
+    ) -> tuple[Verdict, ConfidenceReading]:
+        """Return what is made of one text.
+
+        Args:
+            text: A completion.
+            target: What the verifier compares with.
+            where: Names the text in errors.
+            begun: Whether the prompt opened a thought.
+            cut: Whether the length limit ended it.
+
+        Raises:
+            UserCodeError: The verifier or the format raised.
+            DataError: One of them returned what it must not.
+        """
+        heard = said(text, begun)
+        reading = self._read(heard, where)
+        if reading.outcome is ConfidenceOutcome.MISSING and ends_in_thought(text, begun):
+            reading = replace(reading, outcome=ConfidenceOutcome.UNFINISHED)
+        elif cut and reading.value is not None and self._may_go_on(heard, reading.value, where):
+            reading = replace(reading, value=None, outcome=ConfidenceOutcome.MALFORMED)
+        with user_code(self.verifier, where):
+            verdict = self.verifier.verify(strip_segment(heard, reading), target)
+        return self._checked(verdict, where), reading
+
+    def _read(self, heard: str, where: str) -> ConfidenceReading:
+        with user_code(self.confidence_format, where):
+            reading = self.confidence_format.parse(heard)
+            if isinstance(reading, ConfidenceReading) and _is_reading(reading, heard):
+                return reading
+        raise DataError(
+            f"Expected {name_of(self.confidence_format)} to return a ConfidenceReading with a value in [0, 1] or None "
+            f"and a span within the text, but got {reading!r} for {where}. Correct its `parse`."
+        )
+
+    def _may_go_on(self, heard: str, value: float, where: str) -> bool:
+        """Return whether more digits behind a cut completion could have made another confidence of it."""
+        if not heard[-1:].isdigit():
+            return False
+        longer = [self._read(heard + more, where).value for more in _CONTINUATIONS]
+        known = [other for other in longer if other is not None]
+        return not known or any(abs(other - value) > _PRECISION for other in known)
+
+    def _checked(self, verdict: object, where: str) -> Verdict:
+        """Return the verdict with a bool in it.
+
+        Raises:
+            DataError: It is no verdict, or neither correct nor wrong.
+        """
+        problem = f"a Verdict with an answer of text or None and an AnswerOutcome, but got {verdict!r:.200}"
+        if isinstance(verdict, Verdict) and _is_verdict(verdict):
+            correct: object = verdict.correct
+            if isinstance(correct, bool):
+                return verdict
+            if not isinstance(correct, float) and correct in (0, 1):  # an integer, numpy's bool
+                return replace(verdict, correct=bool(correct))
+            problem = f"True or False for `correct`, but got correct={correct!r}"
+        raise DataError(
+            f"Expected the verifier {name_of(self.verifier)} to give {problem}, for {where}. Correct its `verify`: an "
+            "answer is right or it is not; say there from which score on it is."
+        )
+
+
+def _is_reading(reading: ConfidenceReading, text: str) -> bool:
+    if reading.value is not None and not 0 <= reading.value <= 1:
+        return False
+    start, end = reading.span or (0, 0)
+    return 0 <= start <= end <= len(text) and isinstance(reading.outcome, ConfidenceOutcome)
+
+
+def _is_verdict(verdict: Verdict) -> bool:
+    return isinstance(verdict.answer, str | None) and isinstance(verdict.outcome, AnswerOutcome)
