@@ -76,24 +76,10 @@ class GroupDrawer:
         rollouts = first if self.round.adaptive is None else self._draw_more(examples, requests, first)
         answers = self._teacher_answers(policies, examples, rollouts, seeds)
         groups = [
-            self._group(example, group, given)
+            estimated_group(self.estimator, example, group, given)
             for example, group, given in zip(examples, rollouts, answers, strict=True)
         ]
         return groups, parity
-
-    def _group(
-        self, example: Example, rollouts: tuple[VerifiedRollout, ...], answers: Sequence[str | None]
-    ) -> VerifiedGroup:
-        verdicts, estimator = [verified.verdict for verified in rollouts], self.estimator
-        with user_code(estimator, f"example {example.id!r}"):
-            mu_hat, mu_hats = estimator.estimate(verdicts, answers), tuple(estimator.estimate_each(verdicts))
-            known = [each for each in (mu_hat, *mu_hats) if each is not None]
-            if len(mu_hats) in (0, len(rollouts)) and all(0 <= each <= 1 for each in known):
-                return VerifiedGroup(example, rollouts, mu_hat, mu_hats)
-        raise DataError(
-            f"Expected {name_of(estimator)} to give success rates in [0, 1] of example {example.id!r}, one for the "
-            f"group and none or {len(rollouts)} for its rollouts, but got {mu_hat!r} and {mu_hats!r}. Correct it."
-        )
 
     def _draw_more(
         self,
@@ -166,3 +152,30 @@ class GroupDrawer:
         own_seeds = [derive_seed(seed, "teacher") for seed in seeds]
         taught = self.draw_taught(policies, groups, own_seeds, num_rollouts)
         return [[verified.verdict.answer for verified in group] for group in taught]
+
+
+def estimated_group(
+    estimator: Estimator, example: Example, rollouts: tuple[VerifiedRollout, ...], answers: Sequence[str | None]
+) -> VerifiedGroup:
+    """Return a group with what the estimator makes of its verdicts.
+
+    Args:
+        estimator: Makes mu_hat.
+        example: The prompt's row.
+        rollouts: Of the prompt.
+        answers: Of the teacher, where the estimator asks for them.
+
+    Raises:
+        UserCodeError: The estimator raised.
+        DataError: It gave no success rates.
+    """
+    verdicts = [verified.verdict for verified in rollouts]
+    with user_code(estimator, f"example {example.id!r}"):
+        mu_hat, mu_hats = estimator.estimate(verdicts, answers), tuple(estimator.estimate_each(verdicts))
+        known = [each for each in (mu_hat, *mu_hats) if each is not None]
+        if len(mu_hats) in (0, len(rollouts)) and all(0 <= each <= 1 for each in known):
+            return VerifiedGroup(example, rollouts, mu_hat, mu_hats)
+    raise DataError(
+        f"Expected {name_of(estimator)} to give success rates in [0, 1] of example {example.id!r}, one for the group "
+        f"and none or {len(rollouts)} for its rollouts, but got {mu_hat!r} and {mu_hats!r}. Correct it."
+    )

@@ -328,3 +328,58 @@ def test_a_terminated_run_says_so(request, tmp_path):
 def test_a_class_that_nothing_goes_by(failure, arguments, said):
     message = failure(*arguments)
     assert all(words in message for words in said), message
+
+
+OWN = """
+from dataclasses import dataclass, field
+
+from caopd.tasks import DrawTask
+from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers import Verifier
+
+
+class Table:
+    def verify(self, text: str, target: str) -> Verdict:
+        raise PermissionError("answers.sqlite")
+
+
+class Points:
+    def verify(self, text: str, target: str) -> Verdict:
+        return Verdict(0.75, text, AnswerOutcome.PARSED)
+
+
+@dataclass(frozen=True)
+class Looking(DrawTask):
+    verifier: Verifier = field(default=Table(), init=False)
+
+
+@dataclass(frozen=True)
+class Counting(DrawTask):
+    verifier: Verifier = field(default=Points(), init=False)
+"""
+
+
+@pytest.fixture
+def own_tasks(tmp_path, monkeypatch):
+    (tmp_path / "own_tasks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("own_tasks")
+def test_an_error_of_the_users_verifier_keeps_its_traceback_and_fails_the_run(request, tmp_path, capsys):
+    config = request.config.rootpath / "configs" / "quickstart.yaml"
+    arguments = [f"--config={config}", f"--trainer.default_root_dir={tmp_path}", "--data.task=own_tasks.Looking"]
+    assert main(["fit", *arguments]) == 1
+    shown, message = capsys.readouterr().err.split("\nerror: ")
+    assert 'raise PermissionError("answers.sqlite")' in shown
+    assert shown.rstrip().endswith("PermissionError: answers.sqlite")
+    assert len(shown[shown.index("Traceback") :].splitlines()) <= 12
+    for word in ("own_tasks.Table", "example '", "PermissionError: answers.sqlite"):
+        assert word in message
+
+
+@pytest.mark.usefixtures("own_tasks")
+def test_a_verdict_of_points(failure):
+    message = failure("--data.task=own_tasks.Counting")
+    for word in ("own_tasks.Points", "correct=0.75", "example '"):
+        assert word in message

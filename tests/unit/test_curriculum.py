@@ -5,7 +5,7 @@ import pytest
 
 from caopd.batching import prompt_indices, prompt_positions
 from caopd.curriculum import Curriculum, check_rounds, stage_ends, stage_starts
-from caopd.errors import ConfigError
+from caopd.errors import ConfigError, DataError, UserCodeError
 from caopd.seeds import derive_seed
 from caopd.tasks import DrawTask, Stage, stages_of
 from caopd.types import Example
@@ -32,6 +32,28 @@ def loaded(stages=STAGES, num_prompts=4, seed=0):
     curriculum = Curriculum(stages, num_prompts, seed)
     curriculum.load(lambda examples: None)
     return curriculum
+
+
+@dataclass
+class Broken(Numbered):
+    """Raises what it is told to, or returns rows that are no examples."""
+
+    error: Exception | None = None
+
+    def examples(self, split):
+        if self.error is not None:
+            raise self.error
+        return [*super().examples(split), {"id": "7"}]
+
+
+def test_a_task_that_raises_or_returns_something_else_is_named():
+    with pytest.raises(
+        UserCodeError, match=r"test_curriculum\.Broken .*split 'train'.*FileNotFoundError: rows"
+    ) as error:
+        loaded([Stage("a", Broken("a", 6, error=FileNotFoundError("rows.csv")), 1)])
+    assert isinstance(error.value.__cause__, FileNotFoundError)
+    with pytest.raises(DataError, match=r"Broken to return Examples for the split 'train', but got \{'id': '7'\}"):
+        loaded([Stage("a", Broken("a", 6), 1)])
 
 
 def test_the_number_of_the_round_decides_the_stage():

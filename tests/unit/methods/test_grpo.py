@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from caopd.errors import ConfigError, DataError
+from caopd.errors import ConfigError, DataError, UserCodeError
 from caopd.methods import CAR, GRPO, RLCR
 from caopd.methods.grpo import group_advantages
 from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
@@ -181,3 +181,22 @@ def test_any_row_is_accepted_and_two_rollouts_are_needed():
     GRPO().check_example(EXAMPLE)
     assert GRPO().known_context(EXAMPLE) is None
     assert GRPO().min_rollouts == 2
+
+
+class Asks(Reward):
+    """Earns what it is told to, or raises it."""
+
+    def __init__(self, earned):
+        self._earned = earned
+
+    def __call__(self, example, rollout):
+        if isinstance(self._earned, Exception):
+            raise self._earned
+        return self._earned
+
+
+@pytest.mark.parametrize("earned", [PermissionError("judge.json"), None, "much"])
+def test_a_reward_that_raises_or_earns_no_number_is_named(group_of, earned):
+    group = group_of(EXAMPLE, ROLLOUTS)
+    with pytest.raises(UserCodeError, match=r"test_grpo\.Asks .*a completion of example '7'"):
+        GRPO(rewards=[Correctness(), Asks(earned)]).train_samples(group)

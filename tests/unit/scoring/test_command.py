@@ -127,6 +127,50 @@ def test_errors_are_messages_and_nothing_is_written(file, tmp_path, capsys, rows
     assert not output.exists()
 
 
+OWN = """
+from caopd.types import AnswerOutcome, Verdict
+
+
+class Looks:
+    def verify(self, text, target):
+        with open("no_such_table.csv") as table:
+            return table.read()
+
+
+class Grades:
+    def verify(self, text, target):
+        return Verdict(0.25, text, AnswerOutcome.PARSED)
+"""
+
+
+@pytest.fixture
+def own_verifiers(tmp_path, monkeypatch):
+    (tmp_path / "own_verifiers.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("own_verifiers")
+def test_an_error_of_the_users_verifier_keeps_its_traceback_and_names_the_response(file, capsys):
+    rows = [{"response": "the answer is 6", "target": "6"}]
+    assert main(["score", file(rows), "--task=own_verifiers.Looks"]) == 1
+    shown, message = capsys.readouterr().err.split("\nerror: ")
+    assert shown.startswith("Traceback (most recent call last):")
+    assert 'with open("no_such_table.csv") as table:' in shown
+    assert "FileNotFoundError" in shown.splitlines()[-1]
+    for word in ("own_verifiers.Looks", "'the answer is 6'", "FileNotFoundError", "no_such_table.csv"):
+        assert word in message
+    assert "file cannot be read or written" not in message
+
+
+@pytest.mark.usefixtures("own_verifiers")
+def test_half_a_point_is_refused_with_its_line(file, capsys):
+    rows = [{"response": "the answer is 6", "target": "6"}]
+    assert main(["score", file(rows), "--task=own_verifiers.Grades"]) == 2
+    message = capsys.readouterr().err
+    for word in ("line 1", "own_verifiers.Grades", "correct=0.25", "'the answer is 6'"):
+        assert word in message
+
+
 def test_a_file_that_is_not_there_is_a_message(tmp_path, capsys):
     assert main(["score", str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl" in capsys.readouterr().err

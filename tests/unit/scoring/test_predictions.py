@@ -98,6 +98,28 @@ def test_a_judge_reads_and_verifies_responses_and_leaves_other_lines_as_they_sta
     assert found.answered.tolist() == [1, 1, 0, -1]
 
 
+def test_a_judge_does_not_know_a_number_that_the_length_limit_may_have_cut(read):
+    rows = [
+        {"response": f"6\nConfidence: {stated}", "target": "6", "stop_reason": stop}
+        for stated in ("0.85", "0.8")
+        for stop in ("eos", "length")
+    ]
+    found = read(*rows, judge=Judge.named("draw", "inline"))
+    np.testing.assert_array_equal(found.confidence, [0.85, 0.85, 0.8, np.nan])
+    assert found.correct.all()
+
+
+def test_a_judge_takes_no_answer_from_a_thought(read):
+    found = read(
+        {"response": "<think>Perhaps <answer>B</answer>. Confidence: 0.9", "target": "B"},
+        {"response": "<answer>B</answer> Confidence: 0.9</think>\n<answer>C</answer>", "target": "C"},
+        judge=Judge.named("science_qa", "inline"),
+    )
+    assert np.isnan(found.confidence).all()
+    assert found.correct.tolist() == [False, True]
+    assert found.answered.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
