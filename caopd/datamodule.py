@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from caopd.batching import BatchPlan, RoundBatches
 from caopd.buffer import load_groups, save_groups
+from caopd.checks import check_parts, check_teacher, check_trainer
 from caopd.completer import Completer, Verification
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.curriculum import Curriculum, check_rounds
@@ -34,7 +34,7 @@ from caopd.rounds import RoundConfig, method_statistics, round_statistics
 from caopd.runs import run_of_checkpoint
 from caopd.seeds import derive_seed
 from caopd.tasks import Task, TaskSequence, check_unique, stages_of
-from caopd.types import Signal, TrainSample, VerifiedGroup
+from caopd.types import TrainSample, VerifiedGroup
 from caopd.verifiers import Verifier
 
 
@@ -137,71 +137,22 @@ class RolloutDataModule(LightningDataModule):
 
     def _setup_training(self) -> None:
         trainer = self._trainer
-        reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
-        if reload_every != 1:
-            raise ConfigError(
-                "Expected `reload_dataloaders_every_n_epochs` of the Trainer to be 1, so that every epoch trains on "
-                f"new rollouts, but got {reload_every}: pass "
-                "`Trainer(reload_dataloaders_every_n_epochs=1)` or `--trainer.reload_dataloaders_every_n_epochs=1`."
-            )
-        self._check_accumulation()
-        self._check_group_size()
+        check_trainer(trainer)
+        check_parts(self._method, self.estimator, self.round.smallest_group)
         if self.round.num_prompts_per_round % trainer.world_size:
             raise ConfigError(
                 f"Expected `num_prompts_per_round` = {self.round.num_prompts_per_round} to be a multiple of the number "
                 f"of processes, {trainer.world_size}: groups are kept whole."
             )
         self._plan.check(self._num_samples)
-        self._check_loss()
+        loss, sampling = self._model.loss, self.sampling
+        loss.check_sampling(sampling.temperature, sampling.top_p < 1 or sampling.top_k > 0, self.steps_per_round)
+        check_teacher(loss, self._method, self.estimator, self.teacher_probe)
         if isinstance(self.task, TaskSequence):
             validates = trainer.limit_val_batches != 0
             check_rounds(self.stages, trainer.max_epochs, trainer.check_val_every_n_epoch if validates else 0)
         encoder = self._encoder(self.sampling)
         self._curriculum.load(lambda examples: encoder.check(examples, self._method))
-
-    def _check_group_size(self) -> None:
-        method, size = self._method, self.round.smallest_group
-        for part in (method, self.estimator):
-            if method.min_rollouts and size < part.min_rollouts:
-                raise ConfigError(
-                    "Expected `num_rollouts` (G), or the batch of an adaptive budget, to be at least "
-                    f"{part.min_rollouts} for {type(part).__name__}, but got {size}: a rollout needs the others of its "
-                    "group."
-                )
-
-    def _check_loss(self) -> None:
-        """Raise where the loss cannot be right on what will be drawn, or a teacher that is not there is asked."""
-        loss, sampling = self._model.loss, self.sampling
-        loss.check_sampling(sampling.temperature, sampling.top_p < 1 or sampling.top_k > 0, self.steps_per_round)
-        if self.estimator.num_teacher_rollouts and not loss.needs_teacher:
-            raise ConfigError(
-                f"Expected an estimator that needs no teacher, since {type(loss).__name__} trains without one, but got "
-                f"{type(self.estimator).__name__}: change `data.estimator`."
-            )
-        method = self._method
-        has_context = loss.needs_teacher and method.signal is Signal.CONTEXT
-        if self.teacher_probe.every_num_rounds and not has_context:
-            raise ConfigError(
-                f"Expected a method whose teacher sees a context with `data.teacher_probe`, but got "
-                f"{type(method).__name__}: set `data.teacher_probe.every_num_rounds` to 0."
-            )
-
-    def _check_accumulation(self) -> None:
-        """Raise where an optimizer step would not see the samples that its denominators count."""
-        trainer = self._trainer
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
-            raise ConfigError(
-                "Expected a fixed `accumulate_grad_batches`, but got a GradientAccumulationScheduler: "
-                "remove it, and set `trainer.accumulate_grad_batches`."
-            )
-        limit = trainer.limit_train_batches
-        if trainer.accumulate_grad_batches > 1 and limit != 1.0:
-            raise ConfigError(
-                f"Expected whole rounds under gradient accumulation, but got limit_train_batches = {limit} "
-                "(fast_dev_run sets it too): lower `data.round.num_prompts_per_round` instead, or set "
-                "`trainer.accumulate_grad_batches` to 1."
-            )
 
     @property
     def steps_per_round(self) -> int:
