@@ -1,4 +1,7 @@
+import copy
+
 import pytest
+import torch
 
 from caopd.errors import ConfigError
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
@@ -40,3 +43,14 @@ def test_prompts_are_read_once_for_all_their_rollouts(tokenizer, policy, observe
 def test_an_impossible_batch_size_is_refused():
     with pytest.raises(ConfigError, match=r"`batch_size` of TransformersEngine.*at least 1.*0"):
         TransformersEngine(0)
+
+
+def test_what_rounding_may_explain_is_that_of_the_arithmetic(policy):
+    engine = TransformersEngine()
+    assert engine.rounding is None
+    engine.sync(policy, 0)
+    assert engine.rounding == pytest.approx(0.002)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert engine.rounding == pytest.approx(0.05)
+    engine.sync(copy.deepcopy(policy).to(torch.bfloat16), 1)
+    assert engine.rounding == pytest.approx(0.05)
