@@ -98,7 +98,7 @@ class RolloutEngine(Protocol):
             One list of G rollouts per request, in the order of the requests.
 
         Raises:
-            RolloutError: If nothing was synced yet.
+            RolloutError: If nothing was synced yet, or the policy's logits are no numbers.
         """
         ...
 

@@ -92,6 +92,12 @@ class TransformersEngine:
         stops = torch.tensor(policy.stop_token_ids)
         lengths, stop_reasons = _lengths(completions_BT, stops)
         rows = [row[:length].tolist() for row, length in zip(completions_BT, lengths, strict=True)]
+        if not all(row[:length].isfinite().all() for row, length in zip(logprobs_BT, lengths, strict=True)):
+            raise RolloutError(
+                f"Expected the logits of policy version {self._version} to be finite numbers, but they are not: its "
+                "weights, or what it computes in 16-bit floats, are NaN or infinite. Take an earlier checkpoint, or "
+                "`trainer.precision: 32-true`."
+            )
         texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         rollouts = [
             Rollout(tuple(row), text, stop_reason, tuple(logprobs[: len(row)].tolist()), self._version)
