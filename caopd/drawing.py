@@ -74,10 +74,10 @@ class GroupDrawer:
         first = self.completer.complete(examples, requests, self.round.smallest_group, self.sampling)
         parity = self.completer.compare(policy, requests, first, self.parity)
         rollouts = first if self.round.adaptive is None else self._draw_more(examples, requests, first)
-        answers = self._teacher_answers(policies, examples, rollouts, seeds)
+        answers = self._teacher_answers(policies, examples, prompts, rollouts, seeds)
         groups = [
-            estimated_group(self.estimator, example, group, given)
-            for example, group, given in zip(examples, rollouts, answers, strict=True)
+            estimated_group(self.estimator, example, prompt, group, given)
+            for example, prompt, group, given in zip(examples, prompts, rollouts, answers, strict=True)
         ]
         return groups, parity
 
@@ -123,7 +123,7 @@ class GroupDrawer:
         examples = [group.example for group in groups]
         contexts = [shown_context(self.method, group) for group in groups]
         # Without a context the teacher still completes the question, and is not listened to: generation is collective.
-        prompts = self.encoder.student_prompts(examples)
+        prompts = [group.prompt_ids for group in groups]
         known = [
             (index, example, context)
             for index, (example, context) in enumerate(zip(examples, contexts, strict=True))
@@ -141,6 +141,7 @@ class GroupDrawer:
         self,
         policies: Policies,
         examples: Sequence[Example],
+        prompts: Sequence[tuple[int, ...]],
         rollouts: Sequence[tuple[VerifiedRollout, ...]],
         seeds: Sequence[int],
     ) -> list[list[str | None]]:
@@ -148,20 +149,25 @@ class GroupDrawer:
         num_rollouts = self.estimator.num_teacher_rollouts
         if num_rollouts == 0 or policies.teacher is None:
             return [[] for _ in examples]
-        groups = [VerifiedGroup(e, group, mu_hat=None) for e, group in zip(examples, rollouts, strict=True)]
+        groups = [VerifiedGroup(*each, mu_hat=None) for each in zip(examples, prompts, rollouts, strict=True)]
         own_seeds = [derive_seed(seed, "teacher") for seed in seeds]
         taught = self.draw_taught(policies, groups, own_seeds, num_rollouts)
         return [[verified.verdict.answer for verified in group] for group in taught]
 
 
 def estimated_group(
-    estimator: Estimator, example: Example, rollouts: tuple[VerifiedRollout, ...], answers: Sequence[str | None]
+    estimator: Estimator,
+    example: Example,
+    prompt_ids: tuple[int, ...],
+    rollouts: tuple[VerifiedRollout, ...],
+    answers: Sequence[str | None],
 ) -> VerifiedGroup:
     """Return a group with what the estimator makes of its verdicts.
 
     Args:
         estimator: Makes mu_hat.
         example: The prompt's row.
+        prompt_ids: Its prompt.
         rollouts: Of the prompt.
         answers: Of the teacher, where the estimator asks for them.
 
@@ -174,7 +180,7 @@ def estimated_group(
         mu_hat, mu_hats = estimator.estimate(verdicts, answers), tuple(estimator.estimate_each(verdicts))
         known = [each for each in (mu_hat, *mu_hats) if each is not None]
         if len(mu_hats) in (0, len(rollouts)) and all(0 <= each <= 1 for each in known):
-            return VerifiedGroup(example, rollouts, mu_hat, mu_hats)
+            return VerifiedGroup(example, prompt_ids, rollouts, mu_hat, mu_hats)
     raise DataError(
         f"Expected {name_of(estimator)} to give success rates in [0, 1] of example {example.id!r}, one for the group "
         f"and none or {len(rollouts)} for its rollouts, but got {mu_hat!r} and {mu_hats!r}. Correct it."

@@ -29,10 +29,13 @@ def rollouts(group_of):
 
 
 def test_a_group_has_what_the_estimator_makes_of_its_verdicts(rollouts):
-    group = estimated_group(MonteCarlo(), EXAMPLE, rollouts, ())
-    assert (group.example, group.rollouts, group.mu_hat, group.mu_hats) == (EXAMPLE, rollouts, 0.75, ())
-    assert estimated_group(LeaveOneOut(), EXAMPLE, rollouts, ()).mu_hats == pytest.approx((2 / 3, 1, 2 / 3, 2 / 3))
-    assert estimated_group(Says(None), EXAMPLE, rollouts, ()).mu_hat is None
+    group = estimated_group(MonteCarlo(), EXAMPLE, (1, 2), rollouts, ())
+    assert (group.example, group.prompt_ids, group.rollouts) == (EXAMPLE, (1, 2), rollouts)
+    assert (group.mu_hat, group.mu_hats) == (0.75, ())
+    assert estimated_group(LeaveOneOut(), EXAMPLE, (1, 2), rollouts, ()).mu_hats == pytest.approx(
+        (2 / 3, 1, 2 / 3, 2 / 3)
+    )
+    assert estimated_group(Says(None), EXAMPLE, (1, 2), rollouts, ()).mu_hat is None
 
 
 @pytest.mark.parametrize(
@@ -40,9 +43,9 @@ def test_a_group_has_what_the_estimator_makes_of_its_verdicts(rollouts):
 )
 def test_what_is_no_success_rate_is_refused(rollouts, estimates):
     with pytest.raises(DataError, match=r"test_drawing\.Says .*\[0, 1\] of example 'sum-7'.* but got"):
-        estimated_group(Says(*estimates), EXAMPLE, rollouts, ())
+        estimated_group(Says(*estimates), EXAMPLE, (1, 2), rollouts, ())
 
 
 def test_an_estimator_that_raises_is_named(rollouts):
     with pytest.raises(UserCodeError, match=r"test_drawing\.Says .*example 'sum-7'.*TypeError"):
-        estimated_group(Says("high"), EXAMPLE, rollouts, ())
+        estimated_group(Says("high"), EXAMPLE, (1, 2), rollouts, ())
