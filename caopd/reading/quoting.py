@@ -6,10 +6,10 @@ import re
 from bisect import bisect_right
 
 _QUOTED = re.compile(
-    r"""
-      "(?:[^"\\\r\n]|\\[^\r\n]?)*+(?P<end>"?)
-    | \u201c[^\u201c\u201d\r\n]*\u201d
-    | (?<![A-Za-z])\{[^{}"\r\n]*\}
+    r"""["\u201c{](?:                    # first a set of characters, which is searched for fast
+      (?<=")(?:[^"\\\r\n]|\\[^\r\n]?)*+(?P<end>"?)
+    | (?<=\u201c)[^\u201c\u201d\r\n]*\u201d
+    | (?<=\{)(?<![A-Za-z].)[^{}"\r\n]*\})
     """,
     re.VERBOSE,
 )

@@ -40,7 +40,7 @@ def last_element(text: str, name: str) -> Element | None:
         >>> last_element("<answer>A</answer> or <answer>B<\\answer>", "answer").content
         (30, 31)
     """
-    tags = list(re.finditer(rf"(?ai:<\s{{0,4}}([/\\]?)\s{{0,4}}{name}\s{{0,4}}>)", text))
+    tags = list(re.finditer(rf"<\s{{0,4}}([/\\]?)\s{{0,4}}(?ai:{name})\s{{0,4}}>", text))
     if tags:
         quotations = Quotations(text)
         tags = [tag for tag in tags if tag.start() not in quotations]

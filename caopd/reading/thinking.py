@@ -12,14 +12,14 @@ import re
 from collections.abc import Iterator
 
 _MARKER = re.compile(
-    r"""
-      (?ai:<(/?)(?:\w{1,12}:)?(?:think(?:ing)?|thought)>)
-    | \[(/?)THINK\]
-    | \u25c1(/?)think\u25b7
-    | <\|(?:START|begin|(END|end))_(?:of_)?(?:THINKING|thought)\|>
-    | <\|(?:open|(close))\|>think<\|sep\|>
-    | <\|channel\|?>(?:analysis|thought|(final))(?:<\|message\|>)?
-    | (<channel\|>)
+    r"""[<\[\u25c1](?:                   # first a set of characters, which is searched for fast
+      (?<=<)(?ai:(/?)(?:\w{1,12}:)?(?:think(?:ing)?|thought)>)
+    | (?<=\[)(/?)THINK\]
+    | (?<=\u25c1)(/?)think\u25b7
+    | (?<=<)\|(?:START|begin|(END|end))_(?:of_)?(?:THINKING|thought)\|>
+    | (?<=<)\|(?:open|(close))\|>think<\|sep\|>
+    | (?<=<)\|channel\|?>(?:analysis|thought|(final))(?:<\|message\|>)?
+    | (?<=<)(channel\|>))
     """,
     re.VERBOSE,
 )
