@@ -22,6 +22,7 @@ from caopd.confidence import ConfidenceFormat
 from caopd.decoding import decode_ids
 from caopd.errors import ModelError
 from caopd.losses import Denominators
+from caopd.reading.thinking import ends_in_thought
 from caopd.types import ConfidenceOutcome, Message, StopReason, VerifiedRollout
 
 _BYTES_OF_CHARACTERS = 16
@@ -188,9 +189,11 @@ def revised_completion(
     segment = confidence_format.render(confidence)
     revised = _spliced(verified, verified.reading.span, segment, tokenizer)
     stated = confidence_format.parse(decode(revised.token_ids)).value
-    if verified.reading.span is not None and stated != confidence_format.parse(segment).value:
-        return _spliced(verified, None, segment, tokenizer)
-    return revised
+    if verified.reading.span is None or stated == confidence_format.parse(segment).value:
+        return revised
+    if ends_in_thought(verified.rollout.text):  # nothing can be said behind it
+        return sampled_completion(verified, decode)
+    return _spliced(verified, None, segment, tokenizer)
 
 
 def _spliced(

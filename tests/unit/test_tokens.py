@@ -121,6 +121,13 @@ def test_what_ends_within_its_thinking_stays_as_it_was_sampled(byte_level_tokeni
     assert completion == Completion(tuple(ids), (False,) * len(ids), verified.rollout.logprobs)
 
 
+def test_a_segment_that_cannot_be_overwritten_before_an_unfinished_thought_stays(byte_level_tokenizer, sampled):
+    ids = byte_level_tokenizer('Confidence: "0.<a>Confidence: 0.7"<think>')["input_ids"]
+    verified = sampled(byte_level_tokenizer, ids, StopReason.LENGTH)
+    assert verified.reading.span is not None
+    assert revised_completion(verified, 0.375, INLINE, byte_level_tokenizer).token_ids == tuple(ids)
+
+
 @pytest.mark.parametrize(
     ("text", "revised"),
     [
