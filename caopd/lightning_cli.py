@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils import logging as transformers_logging
 
@@ -32,12 +33,17 @@ from caopd.callbacks import (
     ReliabilityDiagrams,
     ResultTables,
     RoundStatistics,
+    RunConfig,
     SampleCompletions,
+    Unlogged,
+    check_alone,
 )
 from caopd.class_names import explained
 from caopd.datamodule import RolloutDataModule
 from caopd.errors import CaopdError, ConfigError
 from caopd.module import DistillationModule
+from caopd.runs import own_run_directory
+from caopd.texts import check_utf8
 
 TRAINER_DEFAULTS = {
     "reload_dataloaders_every_n_epochs": 1,
@@ -69,11 +75,12 @@ class CaopdCLI(LightningCLI):
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def before_instantiate_classes(self) -> None:
-        """Look for the checkpoint before anything is loaded.
+        """Look for the checkpoint before anything is loaded, and at the name of the folder of the runs.
 
         Raises:
-            ConfigError: If there is none.
+            ConfigError: If there is no checkpoint, or loggers cannot write into such a folder.
         """
+        check_utf8(self._get(self.config, "trainer.default_root_dir") or "", "`trainer.default_root_dir`")
         path = self._get(self.config, "ckpt_path")
         if path is not None and path not in CHECKPOINT_KEYWORDS and not (path and Path(path).exists()):
             raise ConfigError(
@@ -93,12 +100,19 @@ class CaopdCLI(LightningCLI):
             raise ConfigError(message_of(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
-        """Make the trainer, with the phase bar in place of Lightning's unless bars are off."""
+        """Make the trainer; unless bars are off, with the phase bar in place of Lightning's.
+
+        Where nothing is logged (``fast_dev_run`` takes the logger out, too), the run has a directory nonetheless.
+        """
         given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this very list
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
+        if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):
+            trainer.logger = Unlogged(Path(trainer.default_root_dir))
+        # Before the logger begins: Lightning's for CSV deletes an earlier file then.
+        check_alone(own_run_directory(trainer), self._get(self.config, "ckpt_path"))
         return trainer
 
     def after_fit(self) -> None:
@@ -125,7 +139,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},  # without a logger there is one directory for all runs
+            save_config_callback=RunConfig,
             parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
         )
     except (CaopdError, ArgumentError, MisconfigurationException) as error:

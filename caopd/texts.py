@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caopd.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -70,6 +72,24 @@ def write_text(path: Path, text: str) -> None:
         text: Any.
     """
     path.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def check_utf8(path: str | Path, what: str) -> None:
+    """Raise where libraries that take paths in UTF-8 alone would, later and without a word on the setting.
+
+    Args:
+        path: Where they will write.
+        what: Names it in the error.
+
+    Raises:
+        ConfigError: The path holds bytes that are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"Expected {what} to be a path in UTF-8, but got {escaped(str(path))}: name another folder."
+        ) from error
 
 
 def escape_what_streams_lack() -> None:

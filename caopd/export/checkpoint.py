@@ -19,7 +19,7 @@ from caopd.export.card import CardFacts, model_card
 from caopd.models import LanguageModel, ModelSource
 from caopd.models.weights import inference_weights
 from caopd.runs import CONFIG, read_config, read_metrics, run_of_checkpoint, setting
-from caopd.texts import write_text
+from caopd.texts import check_utf8, write_text
 
 Weights = Literal["student", "teacher"]
 
@@ -41,10 +41,11 @@ def export(
         overwrite: Whether the directory may hold files already.
 
     Raises:
-        ConfigError: The directory is not empty, or the config is missing or names no model.
+        ConfigError: The directory is not empty or not in UTF-8, or the config is missing or names no model.
         ModelError: The checkpoint holds other weights than asked for.
         OSError: A file cannot be read or written.
     """
+    check_utf8(directory, "the model's directory")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not overwrite:
         raise ConfigError(
             f"Expected {directory} to be new or an empty directory, but it is not: name another one, or add "

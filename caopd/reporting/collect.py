@@ -13,10 +13,10 @@ import numpy as np
 
 from caopd.buffer import load_groups
 from caopd.errors import ConfigError, DataError
-from caopd.runs import CONFIG, METRICS, Metrics, class_name, method_name, read_config, read_metrics, setting
+from caopd.runs import CONFIG, CSV_LOG, METRICS, Metrics, class_name, method_name, read_config, read_metrics, setting
 from caopd.scoring.predictions import Predictions, read_predictions
 
-PREDICTIONS, CSV = "predictions.jsonl", "metrics.csv"
+PREDICTIONS = "predictions.jsonl"
 CURVES = {
     "val/accuracy": "Accuracy (validation)",
     "val/mean_confidence": "Mean confidence (validation)",
@@ -113,7 +113,7 @@ def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
         config=config,
         initial=initial,
         final=final,
-        curves=_tensorboard_curves(directory) or _csv_curves(directory / CSV),
+        curves=_tensorboard_curves(directory) or _csv_curves(directory / CSV_LOG),
         predictions=read_predictions(predictions) if predictions.is_file() else None,
         rollouts=_last_rollouts(directory),
     )

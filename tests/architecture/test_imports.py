@@ -162,7 +162,7 @@ FORBIDDEN = {
     "continual": ROOMS - {"continual"},
     "command_line": ROOMS - {"command_line", "errors"},
     "runs": ROOMS - {"runs", "errors"},
-    "texts": ROOMS - {"texts"},
+    "texts": ROOMS - {"texts", "errors"},
     "outputs": ROOMS - {"outputs"},
     "scoring": ROOMS - {"scoring", "metrics", "verifiers", "confidence", "types", "command_line", "texts", "errors"},
     "reporting": ROOMS
