@@ -77,7 +77,8 @@ def test_the_path_is_printed_as_it_is(printed, run):
 
 def test_a_second_run_of_the_same_id_is_refused_before_anything_is_written(run, root, tmp_path, capsys):
     before = contents(root)
-    assert main(arguments(root, tmp_path / "loggers.yaml", id=run.name)) == 2
+    one_process = ["--trainer.devices=1", "--trainer.strategy=auto"]
+    assert main([*arguments(root, tmp_path / "loggers.yaml", id=run.name), *one_process]) == 2
     assert f"Expected {run} to be this run's alone" in capsys.readouterr().err
     assert wandb.run is None
     assert contents(root) == before
