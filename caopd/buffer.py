@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +23,44 @@ from caopd.types import (
 )
 
 
-def save_groups(path: Path, groups: Sequence[VerifiedGroup]) -> None:
-    """Write one group a line; the file appears only when it is complete.
+def save_groups(path: Path, groups: Sequence[VerifiedGroup]) -> str:
+    """Write one group a line, and return the file's SHA-256; the file appears only when it is complete.
 
     Args:
         path: Where to; missing folders are made.
         groups: All groups of a round.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = "".join(json.dumps(group, default=_fields) + "\n" for group in groups).encode()
     unfinished = path.with_suffix(".part")
-    unfinished.write_text("".join(json.dumps(group, default=_fields) + "\n" for group in groups), encoding="utf-8")
+    unfinished.write_bytes(content)
     unfinished.replace(path)
+    return sha256(content).hexdigest()
 
 
-def load_groups(path: Path) -> list[VerifiedGroup]:
+def load_groups(path: Path, digest: str | None = None) -> list[VerifiedGroup]:
     """Read what :func:`save_groups` wrote.
 
+    Args:
+        path: The file.
+        digest: Its SHA-256; None reads any.
+
     Raises:
-        DataError: If the file is not there.
+        DataError: If the file is not there, or another than was written.
     """
     if not path.is_file():
         raise DataError(
             f"Expected the rollouts of the interrupted round in {path}, but there is no such file. Resume from a "
             "checkpoint that was written at the end of a round instead."
         )
-    return [_group(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    content = path.read_bytes()
+    if digest is not None and sha256(content).hexdigest() != digest:
+        raise DataError(
+            f"Expected {path} to hold the rollouts of the interrupted round as they were written, but it has been "
+            "changed since, or is another run's: training would go on with other rollouts. Restore the file, or resume "
+            "from a checkpoint that was written at the end of a round."
+        )
+    return [_group(json.loads(line)) for line in content.decode().splitlines()]
 
 
 def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the dataclasses in caopd.types)
@@ -55,7 +69,8 @@ def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the datacla
 
 def _group(row: dict[str, Any]) -> VerifiedGroup:
     rollouts = tuple(_verified(verified) for verified in row["rollouts"])
-    return VerifiedGroup(Example(**row["example"]), rollouts, row["mu_hat"], tuple(row["mu_hats"]))
+    example, prompt_ids = Example(**row["example"]), tuple(row["prompt_ids"])
+    return VerifiedGroup(example, prompt_ids, rollouts, row["mu_hat"], tuple(row["mu_hats"]))
 
 
 def _verified(row: dict[str, Any]) -> VerifiedRollout:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from caopd.batching import BatchPlan, RoundBatches
 from caopd.buffer import load_groups, save_groups
+from caopd.checks import check_parts, check_teacher, check_trainer
 from caopd.completer import Completer, Verification
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.curriculum import Curriculum, check_rounds
@@ -27,12 +28,13 @@ from caopd.methods import Method
 from caopd.module import DistillationModule
 from caopd.parity import ParityConfig
 from caopd.phases import Phase, PhaseClock, PhaseListener
+from caopd.resume import check_plan, num_batches_done
 from caopd.rollouts import AutoEngine, RolloutEngine, Sampling
 from caopd.rounds import RoundConfig, method_statistics, round_statistics
-from caopd.runs import run_directory
+from caopd.runs import run_directory, run_of_checkpoint
 from caopd.seeds import derive_seed
 from caopd.tasks import Task, TaskSequence, check_unique, stages_of
-from caopd.types import Signal, TrainSample, VerifiedGroup
+from caopd.types import TrainSample, VerifiedGroup
 from caopd.verifiers import Verifier
 
 
@@ -40,12 +42,11 @@ class RolloutDataModule(LightningDataModule):
     """Draws, verifies and revises the student's rollouts; one Lightning epoch trains on one round of them.
 
     A round: sync the student's weights into the engine, draw G completions for each of the next prompts, verify them,
-    estimate mu_hat, let the method make training samples, encode them. Random numbers come from the seed, the round
-    and the prompt alone, so a round is the same for any number of processes and after any interruption.
+    estimate mu_hat, let the module's method make training samples, encode them. Random numbers come from the seed, the
+    round and the prompt alone, so a round is the same for any number of processes and after any interruption.
 
     Args:
         task: Rows, prompts and the verifier; or a TaskSequence, one task after the other.
-        method: Makes training samples; on the command line it is ``--model.method``.
         round: Prompts and rollouts per round.
         sampling: How training rollouts are drawn.
         batch_size: Sequences in a micro-batch of one process.
@@ -63,7 +64,7 @@ class RolloutDataModule(LightningDataModule):
     def __init__(
         self,
         task: Task,
-        method: Method,
+        *,
         round: RoundConfig = RoundConfig(),
         sampling: Sampling = Sampling(),
         batch_size: int = 8,
@@ -80,7 +81,6 @@ class RolloutDataModule(LightningDataModule):
         super().__init__()
         self.task = task
         self.stages = stages_of(task)
-        self.method = method
         self.round = round
         self.sampling = sampling
         self.batch_size = batch_size
@@ -101,17 +101,11 @@ class RolloutDataModule(LightningDataModule):
         self._measured: dict[str, float] = {}
         self._number = -1
         self._num_batches = 0
+        self._digest = ""
         self._engine_started = False
         check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
         if keep_rounds is not None and keep_rounds < 1:
             raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
-        for part in (method, self.estimator):
-            if method.min_rollouts and round.smallest_group < part.min_rollouts:
-                raise ConfigError(
-                    "Expected `num_rollouts` (G), or the batch of an adaptive budget, to be at least "
-                    f"{part.min_rollouts} for {type(part).__name__}, but got {round.smallest_group}: a rollout needs "
-                    "the others of its group."
-                )
         if round.adaptive is not None and self.estimator.num_teacher_rollouts:
             raise ConfigError(
                 "Expected an estimator that judges by verdicts with `data.round.adaptive`, but got "
@@ -142,59 +136,22 @@ class RolloutDataModule(LightningDataModule):
 
     def _setup_training(self) -> None:
         trainer = self._trainer
-        reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
-        if reload_every != 1:
-            raise ConfigError(
-                "Expected `reload_dataloaders_every_n_epochs` of the Trainer to be 1, so that every epoch trains on "
-                f"new rollouts, but got {reload_every}: pass "
-                "`Trainer(reload_dataloaders_every_n_epochs=1)` or `--trainer.reload_dataloaders_every_n_epochs=1`."
-            )
-        self._check_accumulation()
+        check_trainer(trainer)
+        check_parts(self._method, self.estimator, self.round.smallest_group)
         if self.round.num_prompts_per_round % trainer.world_size:
             raise ConfigError(
                 f"Expected `num_prompts_per_round` = {self.round.num_prompts_per_round} to be a multiple of the number "
                 f"of processes, {trainer.world_size}: groups are kept whole."
             )
         self._plan.check(self._num_samples)
-        self._check_loss()
+        loss, sampling = self._model.loss, self.sampling
+        loss.check_sampling(sampling.temperature, sampling.top_p < 1 or sampling.top_k > 0, self.steps_per_round)
+        check_teacher(loss, self._method, self.estimator, self.teacher_probe)
         if isinstance(self.task, TaskSequence):
             validates = trainer.limit_val_batches != 0
             check_rounds(self.stages, trainer.max_epochs, trainer.check_val_every_n_epoch if validates else 0)
         encoder = self._encoder(self.sampling)
-        self._curriculum.load(lambda examples: encoder.check(examples, self.method))
-
-    def _check_loss(self) -> None:
-        """Raise where the loss cannot be right on what will be drawn, or a teacher that is not there is asked."""
-        loss, sampling = self._model.loss, self.sampling
-        loss.check_sampling(sampling.temperature, sampling.top_p < 1 or sampling.top_k > 0, self.steps_per_round)
-        if self.estimator.num_teacher_rollouts and not loss.needs_teacher:
-            raise ConfigError(
-                f"Expected an estimator that needs no teacher, since {type(loss).__name__} trains without one, but got "
-                f"{type(self.estimator).__name__}: change `data.estimator`."
-            )
-        has_context = loss.needs_teacher and self.method.signal is Signal.CONTEXT
-        if self.teacher_probe.every_num_rounds and not has_context:
-            raise ConfigError(
-                f"Expected a method whose teacher sees a context with `data.teacher_probe`, but got "
-                f"{type(self.method).__name__}: set `data.teacher_probe.every_num_rounds` to 0."
-            )
-
-    def _check_accumulation(self) -> None:
-        """Raise where an optimizer step would not see the samples that its denominators count."""
-        trainer = self._trainer
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
-            raise ConfigError(
-                "Expected a fixed `accumulate_grad_batches`, but got a GradientAccumulationScheduler: "
-                "remove it, and set `trainer.accumulate_grad_batches`."
-            )
-        limit = trainer.limit_train_batches
-        if trainer.accumulate_grad_batches > 1 and limit != 1.0:
-            raise ConfigError(
-                f"Expected whole rounds under gradient accumulation, but got limit_train_batches = {limit} "
-                "(fast_dev_run sets it too): lower `data.round.num_prompts_per_round` instead, or set "
-                "`trainer.accumulate_grad_batches` to 1."
-            )
+        self._curriculum.load(lambda examples: encoder.check(examples, self._method))
 
     @property
     def steps_per_round(self) -> int:
@@ -205,7 +162,7 @@ class RolloutDataModule(LightningDataModule):
     @property
     def _num_samples(self) -> int:
         """Training samples in a round; a method that trains without rollouts makes one of every prompt."""
-        return self.round.num_samples if self.method.min_rollouts else self.round.num_prompts_per_round
+        return self.round.num_samples if self._method.min_rollouts else self.round.num_prompts_per_round
 
     def train_dataloader(self) -> RoundBatches:
         """Run the current epoch's rollout round and return this process's micro-batches.
@@ -218,23 +175,20 @@ class RolloutDataModule(LightningDataModule):
         interrupted, self._interrupted = self._interrupted, None
         num_done = 0
         if interrupted is not None and interrupted["number"] == number:
-            num_done = interrupted["num_batches_done"]
-            if num_done == interrupted["num_batches"]:  # nothing is left of it: its rollouts may be gone
+            num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
+            if interrupted["num_batches_done"] == interrupted["num_batches"]:
+                self.statistics = self._finished_statistics(interrupted)
                 return RoundBatches([], num_done)
-            groups, self._measured = load_groups(Path(interrupted["file"])), {}
+            groups, self._measured = self._interrupted_round(interrupted), {}
             self.engine.rest()
         else:
             groups = self._run_round(number)
         self._keep(number, groups)
-        samples = self._train_samples(groups)
-        self.statistics = (
-            round_statistics(groups, samples)
-            | method_statistics(groups, self.method)
-            | stated_optimism(groups, self.method)
-            | self._measured
-        )
+        pairs = self._train_samples(groups)
+        samples, prompts = [sample for sample, _ in pairs], [prompt for _, prompt in pairs]
+        self.statistics = self._statistics(groups, samples)
         with self.clock("verify"):
-            tokenized = self._encoder(self.sampling).encode(samples)
+            tokenized = self._encoder(self.sampling).encode(samples, prompts)
         model = self._model
         batches = self._plan.micro_batches(tokenized, self._trainer.global_rank, model.loss, model.student.pad_token_id)
         self._num_batches = len(batches)
@@ -257,14 +211,20 @@ class RolloutDataModule(LightningDataModule):
 
         A run that resumes behind the round, as from a checkpoint written at its end, does not need the rollouts.
         """
-        progress = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        loop = self._trainer.fit_loop.epoch_loop
         state: dict[str, Any] = {"estimator": self.estimator.state_dict()}
-        if progress.ready > 0:
+        if loop.batch_progress.current.ready > 0:
+            num_steps = loop.automatic_optimization.optim_progress.optimizer.step.current.completed
             state["round"] = {
                 "number": self._number,
                 "file": str(self._buffer_file(self._number).absolute()),
+                "digest": self._digest,
+                "plan": asdict(self._plan),
+                "num_samples": self._num_samples,
                 "num_batches": self._num_batches,
-                "num_batches_done": progress.ready,
+                "num_batches_done": num_batches_done(
+                    loop.batch_progress.state_dict(), num_steps, self._trainer.accumulate_grad_batches
+                ),
             }
         return state
 
@@ -272,6 +232,28 @@ class RolloutDataModule(LightningDataModule):
         """Restore what :meth:`state_dict` returned."""
         self.estimator.load_state_dict(state_dict["estimator"])
         self._interrupted = state_dict.get("round")
+
+    def _interrupted_round(self, state: dict[str, Any]) -> list[VerifiedGroup]:
+        """Read the rollouts of the round that a checkpoint is from within, where they can be gone on with."""
+        check_plan(state, self._plan, self._num_samples)
+        recorded, checkpoint = Path(state["file"]), Path(str(self._trainer.ckpt_path))
+        beside = run_of_checkpoint(checkpoint) / recorded.parent.name / recorded.name
+        return load_groups(recorded if recorded.is_file() else beside, state["digest"])
+
+    def _finished_statistics(self, state: dict[str, Any]) -> dict[str, float]:
+        """Return what a round is judged by that was trained on, but not ended; nothing if its rollouts are gone."""
+        if not (self._trainer.fit_loop.restarting and Path(state["file"]).is_file()):
+            return {}
+        groups = load_groups(Path(state["file"]), state.get("digest"))
+        return self._statistics(groups, [sample for sample, _ in self._train_samples(groups)])
+
+    def _statistics(self, groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
+        return (
+            round_statistics(groups, samples)
+            | method_statistics(groups, self._method)
+            | stated_optimism(groups, self._method)
+            | self._measured
+        )
 
     def teardown(self, stage: str) -> None:
         """Close the engine."""
@@ -285,8 +267,8 @@ class RolloutDataModule(LightningDataModule):
     def _run_round(self, number: int) -> list[VerifiedGroup]:
         """Draw this process's share of the round and gather all groups in order."""
         prompts = self._curriculum.round(number)
-        if self.method.min_rollouts == 0:
-            return [VerifiedGroup(example, (), mu_hat=None) for example in prompts.examples]
+        if self._method.min_rollouts == 0:
+            return self._encoder(self.sampling).undrawn(prompts.examples)
         mine = prompts.share(self._trainer.global_rank, self._trainer.world_size)
         drawer, policies, seeds = self._drawer(mine.verifier), self._policies, mine.seeds
         drawn, self._measured = drawer.draw(policies, mine.examples, seeds)
@@ -305,7 +287,7 @@ class RolloutDataModule(LightningDataModule):
         return GroupDrawer(
             self._completer(verifier, self.clock),
             self._encoder(self.sampling),
-            self.method,
+            self._method,
             self.estimator,
             self.round,
             self.sampling,
@@ -321,14 +303,15 @@ class RolloutDataModule(LightningDataModule):
     def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
         """Write the round's rollouts into the run directory, before anything is trained on them."""
         if self._trainer.is_global_zero:
-            save_groups(self._buffer_file(number), groups)
+            self._digest = save_groups(self._buffer_file(number), groups)
             if self.keep_rounds is not None:
                 self._buffer_file(number - self.keep_rounds).unlink(missing_ok=True)
 
-    def _train_samples(self, groups: Sequence[VerifiedGroup]) -> list[TrainSample]:
-        """Return the trained samples of all groups, group by group."""
+    def _train_samples(self, groups: Sequence[VerifiedGroup]) -> list[tuple[TrainSample, tuple[int, ...]]]:
+        """Return the trained samples of all groups, group by group, each with the prompt that it was drawn from."""
+        num_trained = self.round.num_trained_rollouts
         return [
-            sample for group in groups for sample in self.method.train_samples(group)[: self.round.num_trained_rollouts]
+            (sample, group.prompt_ids) for group in groups for sample in self._method.train_samples(group)[:num_trained]
         ]
 
     def _evaluation_batches(self, split: str) -> EvaluationBatches:
@@ -374,6 +357,10 @@ class RolloutDataModule(LightningDataModule):
                 "RolloutDataModule works inside a Trainer: pass it as `Trainer.fit(model, datamodule=...)`."
             )
         return self.trainer
+
+    @property
+    def _method(self) -> Method:
+        return self._model.method
 
     @property
     def _model(self) -> DistillationModule:

@@ -7,17 +7,19 @@ with one of the other. And because the others wait here while process 0 draws, w
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import TypeVar
 
-from torch import distributed
+from lightning import LightningModule
+from torch import Tensor, distributed
 
 from caopd.errors import CaopdError, RolloutError
 
 T = TypeVar("T")
+
 
 _PATIENCE = timedelta(days=1)
 _groups: dict[int, distributed.ProcessGroup] = {}
@@ -81,6 +83,19 @@ def on_first_process(function: Callable[[], T]) -> T:
     if error_there is not None:
         raise error_there
     return result  # type: ignore[return-value]  # process 0 returned it
+
+
+def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> None:
+    """Log values that are the same in every process; every process calls it.
+
+    Lightning then takes them as reduced. What is logged with ``sync_dist=True`` alone is reduced when it is first read,
+    so that a progress bar or a callback that reads it in process 0 alone waits for the others for ever.
+
+    Args:
+        module: In a hook in which Lightning lets it log.
+        values: Name -> value.
+    """
+    module.log_dict(dict(values), sync_dist=True, rank_zero_only=True)
 
 
 def _group() -> distributed.ProcessGroup:

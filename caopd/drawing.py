@@ -73,21 +73,24 @@ class GroupDrawer:
         first = self.completer.complete(examples, requests, self.round.smallest_group, self.sampling)
         parity = self.completer.compare(policy, requests, first, self.parity)
         rollouts = first if self.round.adaptive is None else self._draw_more(examples, requests, first)
-        answers = self._teacher_answers(policies, examples, rollouts, seeds)
+        answers = self._teacher_answers(policies, examples, prompts, rollouts, seeds)
         groups = [
-            self._group(example, group, given)
-            for example, group, given in zip(examples, rollouts, answers, strict=True)
+            self._group(example, prompt, group, given)
+            for example, prompt, group, given in zip(examples, prompts, rollouts, answers, strict=True)
         ]
         return groups, parity
 
     def _group(
-        self, example: Example, rollouts: tuple[VerifiedRollout, ...], answers: Sequence[str | None]
+        self,
+        example: Example,
+        prompt_ids: tuple[int, ...],
+        rollouts: tuple[VerifiedRollout, ...],
+        answers: Sequence[str | None],
     ) -> VerifiedGroup:
         verdicts = [verified.verdict for verified in rollouts]
         estimator = self.estimator
-        return VerifiedGroup(
-            example, rollouts, estimator.estimate(verdicts, answers), estimator.estimate_each(verdicts)
-        )
+        mu_hat, mu_hats = estimator.estimate(verdicts, answers), estimator.estimate_each(verdicts)
+        return VerifiedGroup(example, prompt_ids, rollouts, mu_hat, mu_hats)
 
     def _draw_more(
         self,
@@ -131,7 +134,7 @@ class GroupDrawer:
         examples = [group.example for group in groups]
         contexts = [shown_context(self.method, group) for group in groups]
         # Without a context the teacher still completes the question, and is not listened to: generation is collective.
-        prompts = self.encoder.student_prompts(examples)
+        prompts = [group.prompt_ids for group in groups]
         known = [
             (index, example, context)
             for index, (example, context) in enumerate(zip(examples, contexts, strict=True))
@@ -149,6 +152,7 @@ class GroupDrawer:
         self,
         policies: Policies,
         examples: Sequence[Example],
+        prompts: Sequence[tuple[int, ...]],
         rollouts: Sequence[tuple[VerifiedRollout, ...]],
         seeds: Sequence[int],
     ) -> list[list[str | None]]:
@@ -156,7 +160,7 @@ class GroupDrawer:
         num_rollouts = self.estimator.num_teacher_rollouts
         if num_rollouts == 0 or policies.teacher is None:
             return [[] for _ in examples]
-        groups = [VerifiedGroup(e, group, mu_hat=None) for e, group in zip(examples, rollouts, strict=True)]
+        groups = [VerifiedGroup(*each, mu_hat=None) for each in zip(examples, prompts, rollouts, strict=True)]
         own_seeds = [derive_seed(seed, "teacher") for seed in seeds]
         taught = self.draw_taught(policies, groups, own_seeds, num_rollouts)
         return [[verified.verdict.answer for verified in group] for group in taught]

@@ -51,24 +51,27 @@ class SampleEncoder:
         # A revision may append a confidence segment and an end of sequence to the longest completion.
         self._longest_completion = max_new_tokens + len(tokenizer("\n" + segment)["input_ids"]) + 1
 
-    def student_prompts(
-        self, examples: Sequence[Example], completion_lengths: Sequence[int] | None = None
-    ) -> list[tuple[int, ...]]:
-        """Return the ids of the student's prompts.
+    def student_prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        """Return the ids of the student's prompts; a template may give others at another time.
 
         Args:
             examples: The rows.
-            completion_lengths: Tokens of the completions that follow; by default the longest possible.
 
         Raises:
-            PromptTooLongError: If a prompt with its completion does not fit the model.
+            PromptTooLongError: If a prompt with the longest completion does not fit the model.
         """
-        conversations = [student_messages(example, self.confidence_format) for example in examples]
-        prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
-        lengths = completion_lengths or [self._longest_completion] * len(prompts)
-        for example, ids, length in zip(examples, prompts, lengths, strict=True):
-            self._check_length(len(ids), length, f"The prompt of example {example.id!r}")
+        prompts = self._rendered(examples)
+        self._check_prompts(examples, prompts, [self._longest_completion] * len(prompts))
         return prompts
+
+    def undrawn(self, examples: Sequence[Example]) -> list[VerifiedGroup]:
+        """Return a group without rollouts of every row, for a method that trains on what was written.
+
+        Args:
+            examples: The rows.
+        """
+        pairs = zip(examples, self._rendered(examples), strict=True)
+        return [VerifiedGroup(example, prompt_ids, rollouts=(), mu_hat=None) for example, prompt_ids in pairs]
 
     def teacher_prompts(
         self, pairs: Sequence[tuple[Example, TeacherContext]], completion_lengths: Sequence[int] | None = None
@@ -89,22 +92,27 @@ class SampleEncoder:
             self._check_length(len(ids), length, f"The teacher's prompt ({context.kind}) of example {example.id!r}")
         return prompts
 
-    def encode(self, samples: Sequence[TrainSample]) -> list[TokenizedSample]:
+    def encode(self, samples: Sequence[TrainSample], prompts: Sequence[tuple[int, ...]]) -> list[TokenizedSample]:
         """Encode training samples; a completion is revised if its sample states a confidence.
+
+        Args:
+            samples: Of any prompts.
+            prompts: Ids of the student's prompt of each: those that its rollouts were drawn from.
 
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
         """
         completions = [self._completion(sample) for sample in samples]
         completion_lengths = [len(completion.token_ids) for completion in completions]
-        students = self.student_prompts([sample.example for sample in samples], completion_lengths)
+        students = list(prompts)
+        self._check_prompts([sample.example for sample in samples], students, completion_lengths)
         taught = [index for index, sample in enumerate(samples) if sample.context is not None]
         teachers = list(students)
-        prompts = self.teacher_prompts(
+        teacher_prompts = self.teacher_prompts(
             [(samples[index].example, context) for index in taught if (context := samples[index].context)],
             [completion_lengths[index] for index in taught],
         )
-        for index, prompt in zip(taught, prompts, strict=True):
+        for index, prompt in zip(taught, teacher_prompts, strict=True):
             teachers[index] = prompt
             if samples[index].student_sees_context:
                 students[index] = prompt
@@ -123,7 +131,8 @@ class SampleEncoder:
         for example in examples:
             method.check_example(example)
         if method.min_rollouts == 0:  # all that will be trained on is known
-            self.encode([s for example in examples for s in method.train_samples(VerifiedGroup(example, (), None))])
+            pairs = [(s, group.prompt_ids) for group in self.undrawn(examples) for s in method.train_samples(group)]
+            self.encode([sample for sample, _ in pairs], [prompt for _, prompt in pairs])
             return
         self.student_prompts(examples)
         if method.signal is not Signal.CONTEXT or not method.privileged:
@@ -133,6 +142,16 @@ class SampleEncoder:
         # What a rollout will show the teacher is at most as long as the longest completion.
         unknown = [(example, _EMPTY_SOLUTION) for example, context in contexts if context is None]
         self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
+
+    def _rendered(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        conversations = [student_messages(example, self.confidence_format) for example in examples]
+        return encode_prompts(self.tokenizer, conversations, self.template_arguments)
+
+    def _check_prompts(
+        self, examples: Sequence[Example], prompts: Sequence[tuple[int, ...]], completion_lengths: Sequence[int]
+    ) -> None:
+        for example, ids, length in zip(examples, prompts, completion_lengths, strict=True):
+            self._check_length(len(ids), length, f"The prompt of example {example.id!r}")
 
     def _completion(self, sample: TrainSample) -> Completion:
         if isinstance(sample.rollout, Response):

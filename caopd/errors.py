@@ -1,8 +1,13 @@
 """The exceptions that caopd raises on purpose. A message says what was expected, what came, where, and the mend."""
 
+from typing import ClassVar
+
 
 class CaopdError(Exception):
     """Root of every error that caopd raises on purpose; the command line prints its message without a traceback."""
+
+    exit_status: ClassVar[int] = 2
+    """Of the command line: 2 for what can be known to be wrong before it is run, 1 for a run that failed."""
 
 
 class ConfigError(CaopdError, ValueError):
@@ -24,6 +29,16 @@ class ModelError(CaopdError, ValueError):
 class RolloutError(CaopdError, RuntimeError):
     """Rollouts that cannot be trained on: wrong policy version, or an engine that failed."""
 
+    exit_status = 1
+
 
 class EngineDiedError(CaopdError, RuntimeError):
     """An inference engine whose process ended; it can be started again."""
+
+    exit_status = 1
+
+
+class NonFiniteError(CaopdError, ArithmeticError):
+    """A loss, a gradient or weights that are not finite."""
+
+    exit_status = 1

@@ -15,6 +15,7 @@ from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils import logging as transformers_logging
 
@@ -38,6 +39,7 @@ from caopd.callbacks import (
     Unlogged,
     check_alone,
 )
+from caopd.checkpoints import check_checkpoint, newest_checkpoint, run_folders
 from caopd.class_names import explained
 from caopd.datamodule import RolloutDataModule
 from caopd.errors import CaopdError, ConfigError
@@ -54,18 +56,19 @@ TRAINER_DEFAULTS = {
 """One round an epoch; the whole validation split before the first step; SDFT's and SDPO's clipping."""
 
 
-CHECKPOINT_KEYWORDS = ("best", "last", "hpc", "registry")
-"""What Lightning takes for a checkpoint beside a file."""
+LAST = "last"
+"""As ``ckpt_path``: the checkpoint that was written last, in any run below the folders of this one."""
+OF_LIGHTNING = ("hpc", "registry")
+"""What Lightning finds for itself: SLURM's checkpoint, and Lightning's registry."""
 MAX_LINES = 20
 """Of an error message: one screen."""
 
 
 class CaopdCLI(LightningCLI):
-    """LightningCLI with the project's callbacks; ``model.method`` is shared with the data module."""
+    """LightningCLI with the project's callbacks, and checkpoints that are looked at before they are loaded."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Share the method, and add the callbacks under keys of their own."""
-        parser.link_arguments("model.method", "data.method", apply_on="instantiate")
+        """Add the callbacks under keys of their own."""
         parser.add_lightning_class_args(ReliabilityDiagrams, "reliability")
         parser.add_lightning_class_args(SampleCompletions, "completions")
         parser.add_lightning_class_args(RoundStatistics, "statistics")
@@ -74,19 +77,61 @@ class CaopdCLI(LightningCLI):
         parser.add_lightning_class_args(ResultTables, "results")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
+    def _parse_ckpt_path(self) -> None:
+        """Take no setting from a checkpoint, as Lightning would: the config says what is run, and whose code."""
+
     def before_instantiate_classes(self) -> None:
-        """Look for the checkpoint before anything is loaded, and at the name of the folder of the runs.
+        """Look at the checkpoint before anything is loaded, and at the name of the folder of the runs.
 
         Raises:
-            ConfigError: If there is no checkpoint, or loggers cannot write into such a folder.
+            ConfigError: If there is no checkpoint, it cannot be used, or loggers cannot write into such a folder.
         """
         check_utf8(self._get(self.config, "trainer.default_root_dir") or "", "`trainer.default_root_dir`")
         path = self._get(self.config, "ckpt_path")
-        if path is not None and path not in CHECKPOINT_KEYWORDS and not (path and Path(path).exists()):
+        if path is None or path == LAST or path.partition(":")[0] in OF_LIGHTNING:
+            return
+        if not (path and Path(path).exists()):
             raise ConfigError(
-                f"Expected `ckpt_path` to be a checkpoint file or one of {', '.join(CHECKPOINT_KEYWORDS)}, but "
+                f"Expected `ckpt_path` to be a checkpoint file, `{LAST}`, or one of {', '.join(OF_LIGHTNING)}, but "
                 f"there is no file {path!r} in {Path.cwd()}. Checkpoints are under `checkpoints/` of a run directory."
             )
+        check_checkpoint(Path(path), self.subcommand == "fit")
+
+    def _find_last(self) -> None:
+        """Replace ``last`` by the checkpoint it stands for; Lightning's own looks into the new run's folder alone.
+
+        Raises:
+            ConfigError: If there is none to evaluate, or it cannot be used.
+        """
+        assert self.subcommand is not None
+        config = self.config_init[self.subcommand]
+        if config.ckpt_path != LAST:
+            return
+        folders = run_folders(self.trainer)
+        path = newest_checkpoint(folders)
+        below = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+        if path is None and self.subcommand != "fit":
+            raise ConfigError(
+                f"Expected `ckpt_path={LAST}` to find a checkpoint below {below}, but there is none: give its file, or "
+                "`trainer.default_root_dir` of the run."
+            )
+        if path is None:
+            rank_zero_info(f"No checkpoint below {below} yet: the run starts from the beginning.")
+        else:
+            check_checkpoint(path, self.subcommand == "fit")
+            rank_zero_info(f"The last checkpoint below {below} is {path}.")
+        config.ckpt_path = path and str(path)
+
+    def _before_run(self) -> None:
+        """Find the checkpoint, and look at the run directory before the logger begins: some begin by deleting.
+
+        Raises:
+            ConfigError: If there is no checkpoint to find, or the directory holds another run.
+        """
+        self._find_last()
+        check_alone(own_run_directory(self.trainer), self._get(self.config_init, "ckpt_path"))
+
+    before_fit = before_validate = before_test = before_predict = _before_run
 
     def instantiate_classes(self) -> None:
         """Make everything that the config names; what a constructor refuses is an error in the config.
@@ -96,7 +141,7 @@ class CaopdCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
-        except (MisconfigurationException, TypeError, ValueError) as error:
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as error:
             raise ConfigError(message_of(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
@@ -111,8 +156,6 @@ class CaopdCLI(LightningCLI):
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):
             trainer.logger = Unlogged(Path(trainer.default_root_dir))
-        # Before the logger begins: Lightning's for CSV deletes an earlier file then.
-        check_alone(own_run_directory(trainer), self._get(self.config, "ckpt_path"))
         return trainer
 
     def after_fit(self) -> None:
@@ -144,7 +187,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
     except (CaopdError, ArgumentError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {message_of(error)}\n")
-        return 2
+        return error.exit_status if isinstance(error, CaopdError) else 2
     except (FileNotFoundError, PermissionError, UnpicklingError) as error:
         sys.stderr.write(f"error: a file cannot be read or written: {message_of(error)}\n")
         return 2

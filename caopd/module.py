@@ -11,15 +11,19 @@ from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
+from caopd.distributed import log_alike
 from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
+from caopd.finite import check_loaded, check_step, check_weights
 from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
 from caopd.models import EMA, Frozen, LanguageModel, ModelSource, Teacher, TrustRegion, shard
+from caopd.resume import apply_settings, settings_of, settle_loops, validation_is_due
 from caopd.tokens import TokenBatch
 from caopd.types import Signal
 
@@ -114,8 +118,9 @@ class DistillationModule(LightningModule):
         """Load a checkpoint's weights; arguments and result as in torch.
 
         Raises:
-            ModelError: If they belong to another model.
+            ModelError: If they belong to another model, or are not finite.
         """
+        check_loaded(state_dict)
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
@@ -124,6 +129,36 @@ class DistillationModule(LightningModule):
                 f"model, or was trained with a teacher where this run has none: compare `model.source`, "
                 f"`model.method` and `model.loss` with the config.yaml beside the checkpoint. {str(error)[:400]} ..."
             ) from error
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to write weights that are not finite, and write where a resume goes on.
+
+        Args:
+            checkpoint: Changed in place.
+        """
+        check_weights(self)
+        due = validation_is_due(self.trainer)
+        settle_loops(checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches, due)
+        checkpoint[TRAINING_MEANS] = self._training_totals()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the means of an interrupted round.
+
+        Args:
+            checkpoint: Whole.
+        """
+        if self.trainer.is_global_zero:
+            for name, (total, weight) in checkpoint.get(TRAINING_MEANS, {}).items():
+                if name in self._training_means:
+                    self._mean(name).update(total / weight, weight)
+
+    def on_train_start(self) -> None:
+        """Give a restored optimizer the settings of this run's config, and say what that changes."""
+        optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        changed = apply_settings(self._settings, optimizer, cast("LambdaLR", scheduler))
+        if changed:
+            said = ", ".join(f"{name} {now} (the checkpoint's: {before})" for name, (before, now) in changed.items())
+            rank_zero_warn(f"The optimizer goes on with the settings of this run's config: {said}.")
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the micro-batch's share of its optimizer step's loss.
@@ -193,14 +228,23 @@ class DistillationModule(LightningModule):
             mean = self._mean(name)
             value = mean.compute()
             if not value.isnan():
-                self.log(f"train/{name}", value, sync_dist=True)  # equal in every process already
+                log_alike(self, {f"train/{name}": value})
             mean.reset()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before a loss or a gradient that is not finite reaches the weights.
+
+        Args:
+            optimizer: Of the student.
+        """
+        check_step(self, self._step_loss)
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
         super().optimizer_step(*arguments, **keywords)
         if self.loss.needs_teacher:
             self.teacher_rule.update(self.teacher, self.student)
+        check_weights(self)
         self._stepped = True
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -241,7 +285,16 @@ class DistillationModule(LightningModule):
         optimizer = self._optimizer(weight for weight in self.student.parameters() if weight.requires_grad)
         num_steps = self._num_steps()
         schedule = get_scheduler(self.schedule, optimizer, round(self.warmup * num_steps), num_steps)
+        self._settings = settings_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _training_totals(self) -> dict[str, tuple[float, float]]:
+        """Return the total and the weight behind every mean of the round so far, over all processes; collective."""
+        means = [self._mean(name) for name in self._training_means]
+        mine = torch.stack([torch.stack([mean.mean_value, mean.weight]).double() for mean in means])
+        totals = torch.as_tensor(self.trainer.strategy.reduce(mine, reduce_op="sum")).tolist()
+        pairs = zip(self._training_means, totals, strict=True)
+        return {name: (total, weight) for name, (total, weight) in pairs if weight}
 
     def _mean(self, name: str) -> MeanMetric:
         return cast("MeanMetric", self._training_means[name])
@@ -260,10 +313,12 @@ class DistillationModule(LightningModule):
 
     def _log_scores(self, prefix: str, scores: EvaluationScores) -> None:
         values = {f"{prefix}/{name}": value for name, value in scores.flat().items()}
-        self.log_dict(values, sync_dist=True)  # equal in every process already
+        log_alike(self, values)
 
 
 COPY_ACCURACY = "teacher_copy_accuracy"
+TRAINING_MEANS = "caopd_training_means"
+"""Of a checkpoint: what the means of its round are made of."""
 
 
 def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:

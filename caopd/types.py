@@ -162,6 +162,8 @@ class VerifiedGroup:
 
     Attributes:
         example: The prompt's row.
+        prompt_ids: Token ids of the rendered prompt that the rollouts complete, and that is trained on: a template that
+            writes the date would render another one later.
         rollouts: All G rollouts, in the order of sampling.
         mu_hat: Empirical confidence: the estimator's estimate of the student's success rate on this prompt; None
             where it could not be estimated.
@@ -169,6 +171,7 @@ class VerifiedGroup:
     """
 
     example: Example
+    prompt_ids: tuple[int, ...]
     rollouts: tuple[VerifiedRollout, ...]
     mu_hat: float | None
     mu_hats: tuple[float, ...] = ()

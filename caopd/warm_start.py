@@ -128,9 +128,8 @@ def warm_start(config: WarmStartConfig, directory: Path) -> LlamaForCausalLM:
     num_questions = config.num_steps // NUM_PASSES * BATCH_SIZE
     data = RolloutDataModule(
         DrawTask(num_train=num_questions, num_validation=1, seed=config.seed),
-        method,
-        RoundConfig(num_prompts_per_round=num_questions, num_rollouts=1),
-        Sampling(max_new_tokens=8),
+        round=RoundConfig(num_prompts_per_round=num_questions, num_rollouts=1),
+        sampling=Sampling(max_new_tokens=8),
         batch_size=BATCH_SIZE,
         engine=TransformersEngine(),
         evaluation=EvaluationConfig(Sampling(temperature=0.0, max_new_tokens=8)),

@@ -36,6 +36,9 @@ class PhaseProgressBar(RichProgressBar):
         super().on_train_epoch_start(trainer, pl_module)
         self.on_phase("train")
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what the last batch showed: the bar of process 0 alone must not read what processes reduce together."""
+
     def _describe(self, number: int) -> str:
         return f"round {number + 1}/{self.trainer.max_epochs} {self._phase:<7}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from statistics import fmean
 
 from lightning import Callback, LightningModule, Trainer
 
 from caopd.datamodule import RolloutDataModule
+from caopd.distributed import gather_in_order, log_alike
 
 
 class RoundStatistics(Callback):
@@ -42,10 +44,11 @@ class RoundStatistics(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, RolloutDataModule) or not data.statistics:
             return
-        seconds = data.clock.take() | {"train": self._train_seconds}
+        each = gather_in_order([data.clock.take() | {"train": self._train_seconds}])
+        seconds = {phase: fmean(process[phase] for process in each) for phase in each[0]}
         self._train_seconds = 0.0
         values = {f"rollout/{name}": value for name, value in data.statistics.items()}
         values |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
         if seconds.get("rollout"):
             values["time/rollout_tokens_per_second"] = data.statistics["num_tokens"] / seconds["rollout"]
-        pl_module.log_dict(values, sync_dist=True)
+        log_alike(pl_module, values)

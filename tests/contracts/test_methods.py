@@ -131,7 +131,7 @@ def test_a_correct_completion_is_better_than_a_wrong_one_of_the_same_confidence(
 
 @pytest.mark.parametrize("method", WITHOUT_ROLLOUTS, ids=repr)
 def test_without_rollouts_a_prompt_makes_one_sample(method):
-    (sample,) = method.train_samples(VerifiedGroup(EXAMPLE, (), None))
+    (sample,) = method.train_samples(VerifiedGroup(EXAMPLE, (1,), (), None))
     assert (sample.example, sample.weight) == (EXAMPLE, 1.0)
 
 

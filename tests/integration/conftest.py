@@ -15,8 +15,7 @@ from caopd.cli import main
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
-SMALL = {
-    "trainer.enable_progress_bar": "false",
+SIZES = {
     "trainer.max_epochs": "2",
     "data.task.num_train": "64",
     "data.task.num_validation": "24",
@@ -26,6 +25,7 @@ SMALL = {
     "data.batch_size": "4",
     "data.evaluation.batch_size": "16",
 }
+SMALL = {**SIZES, "trainer.enable_progress_bar": "false"}
 EVERY_ROUND = """
 trainer:
   callbacks:
@@ -92,8 +92,22 @@ def spawn(every_round, command):
     return run
 
 
-def fit_arguments(directory, configs, settings):
-    merged = {**SMALL, "trainer.default_root_dir": directory, **settings}
+@pytest.fixture(scope="session")
+def fit_as_users_do(command):
+    """Fit the quickstart in a process of its own with every default on: only its sizes are smaller.
+
+    The bar, the logger, checkpoints and validation must stay on here: a hang of several processes once stood beside
+    thousands of tests that had switched the bar off.
+    """
+
+    def run(directory, *configs, **settings):
+        return command(*fit_arguments(directory, (QUICKSTART, *configs), settings, SIZES))
+
+    return run
+
+
+def fit_arguments(directory, configs, settings, sizes=SMALL):
+    merged = {**sizes, "trainer.default_root_dir": directory, **settings}
     return ["fit", *(f"--config={path}" for path in configs), *options(merged)]
 
 
@@ -101,7 +115,7 @@ def fit_arguments(directory, configs, settings):
 def command():
     """Run the command in a process of its own, as a user would; needed where Lightning starts further processes."""
 
-    def run(*arguments):
+    def run(*arguments, cwd=None):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(
             [sys.executable, "-m", "caopd", *map(str, arguments)],
@@ -109,6 +123,7 @@ def command():
             text=True,
             env=environment,
             timeout=600,
+            cwd=cwd,
         )
 
     return run

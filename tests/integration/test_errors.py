@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from caopd.cli import main
+from caopd.datamodule import RolloutDataModule
+from caopd.methods import SDFT
 from caopd.models.tiny import build_model, build_tokenizer
+from caopd.tasks import DrawTask
 
 
 @pytest.fixture
@@ -276,7 +279,65 @@ def test_a_missing_checkpoint(failure):
 
 
 def test_a_file_that_is_no_checkpoint(failure, request):
-    assert failure(f"--ckpt_path={request.config.rootpath / 'pyproject.toml'}")
+    message = failure(f"--ckpt_path={request.config.rootpath / 'pyproject.toml'}")
+    assert "pyproject.toml" in message
+    assert "another kind of file" in message
+
+
+@pytest.mark.parametrize("keyword", ["best", ""])
+def test_a_checkpoint_that_only_a_finished_fit_could_name(failure, keyword):
+    assert "a checkpoint file, `last`, or one of hpc, registry" in failure(f"--ckpt_path={keyword}")
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_nothing_is_evaluated_where_there_is_no_last_checkpoint(command, tmp_path, capsys, request):
+    """Lightning would warn, and evaluate the model that training began with."""
+    config = request.config.rootpath / "configs" / "quickstart.yaml"
+    assert main([command, f"--config={config}", f"--trainer.default_root_dir={tmp_path}", "--ckpt_path=last"]) == 2
+    message = capsys.readouterr().err
+    assert f"find a checkpoint below {tmp_path}" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--trainer.callbacks+=ModelCheckpoint",), "more than one stateful callback of type `ModelCheckpoint`"),
+        (("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/ece") * 2, "EarlyStopping"),
+        (("--trainer.logger=CometLogger",), "comet"),
+        (("--trainer.profiler=nothing",), "profiler"),
+        (("--trainer.devices=0",), "devices"),
+    ],
+)
+def test_a_trainer_that_cannot_be_made(failure, arguments, said):
+    """Lightning refuses with errors of many classes."""
+    assert said in failure(*arguments)
+
+
+def test_a_method_of_the_data(failure):
+    """It is the module's alone: two that differ once trained to nothing."""
+    assert "data.method" in failure("--data.method=SDFT")
+    with pytest.raises(TypeError):
+        RolloutDataModule(DrawTask(num_train=4), SDFT())
+
+
+def test_a_checkpoint_changes_no_setting(fit, tmp_path, capsys):
+    """As Lightning's command line would, from what a received file calls its hyper-parameters."""
+    run = fit(tmp_path / "run", **{"trainer.max_epochs": 1})
+    checkpoint = run.checkpoint("round0")
+    checkpoint["hyper_parameters"] = {
+        "source": {"name_or_path": str(tmp_path / "elsewhere"), "trust_remote_code": True},
+        "method": {"class_path": "caopd.methods.GRPO"},
+        "_instantiator": "nobody.knows",
+    }
+    torch.save(checkpoint, tmp_path / "received.ckpt")
+    root = f"--trainer.default_root_dir={tmp_path / 'again'}"
+    arguments = [f"--config={run.directory / 'config.yaml'}", f"--ckpt_path={tmp_path / 'received.ckpt'}", root]
+    assert main(["fit", *arguments]) == 0
+    config = next((tmp_path / "again").rglob("config.yaml")).read_text()
+    assert "trust_remote_code: false" in config
+    assert "name_or_path: embedded" in config
+    assert "GRPO" not in config
 
 
 def test_a_checkpoint_of_another_model(failure, fit, tmp_path):

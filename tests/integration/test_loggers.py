@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from caopd.cli import main
 from caopd.runs import run_of_checkpoint
 
-from .conftest import QUICKSTART, fit_arguments
+from .conftest import QUICKSTART, SIZES, fit_arguments
 
 NAME = "[red] :fire: $y$"
 SHOWN = {"reliability": "png", "completions": "md"}
@@ -30,7 +30,7 @@ def arguments(root, config, **wandb_run):
     listed = [{"class_path": where.format(name), "init_args": given} for name, given in loggers.items()]
     config.write_text(yaml.safe_dump({"trainer": {"logger": listed}}))
     two = {"trainer.devices": 2, "trainer.strategy": "ddp"}
-    return fit_arguments(root, (QUICKSTART, config), {"trainer.max_epochs": 1, **two})
+    return fit_arguments(root, (QUICKSTART, config), {"trainer.max_epochs": 1, **two}, SIZES)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,15 @@
 """A run that was interrupted ends bit-identical to one that was not."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
 from caopd.buffer import load_groups
 from caopd.cli import main
+
+from .conftest import QUICKSTART, Run, fit_arguments, options
 
 WITHIN = """
 trainer:
@@ -120,9 +125,182 @@ def test_a_sequence_of_tasks_resumes_in_its_stage(fit, within, tmp_path):
     assert kinds == [{"high"}, {"high"}]
 
 
+EVERY_VALIDATION = {**SETTINGS, "trainer.check_val_every_n_epoch": 1, "data.keep_rounds": "null"}
+OF_ROUNDS_END = ("val/brier", "val/ece", "rollout/mu_hat", "train/kl_confidence", "train/loss")
+
+
+def logged(run, after):
+    """What was logged behind a step: tag -> (step, value)."""
+    tags = [tag for tag in run.events.Tags()["scalars"] if tag in OF_ROUNDS_END]
+    return {tag: [(e.step, e.value) for e in run.events.Scalars(tag) if e.step >= after] for tag in tags}
+
+
+@pytest.fixture(scope="module")
+def validated(fit, within, tmp_path_factory):
+    """Round 0 has steps 0 and 1, its validation is logged at step 1, and so on."""
+    return fit(tmp_path_factory.mktemp("validated"), within, **EVERY_VALIDATION)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 6])
+def test_a_resume_logs_and_validates_what_the_uninterrupted_run_did(step, validated, fit, within, tmp_path):
+    """Steps 2, 4 and 6 end a round: their checkpoints come before its validation and before all that ends a round."""
+    resumed = fit(tmp_path, within, ckpt_path=validated.checkpoint_file(f"step{step}"), **EVERY_VALIDATION)
+    expected, found = logged(validated, after=(step - 1) // 2 * 2 + 1), logged(resumed, after=0)
+    assert expected.pop("train/loss")[step % 2 == 0 :] == found.pop("train/loss", [])
+    assert found == expected
+    assert found.keys() == set(OF_ROUNDS_END) - {"train/loss"}
+    if step < 6:
+        assert_same_state(validated.checkpoint("step6"), resumed.checkpoint("step6"))
+
+
+TWICE_A_ROUND = {**EVERY_VALIDATION, "trainer.val_check_interval": 0.5}
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_validations_within_a_round_are_not_left_out_either(step, fit, within, tmp_path):
+    whole = fit(tmp_path / "whole", within, **TWICE_A_ROUND)
+    assert [at for at, _ in logged(whole, 0)["val/brier"]] == [0, 0, 1, 2, 3, 4, 5]
+    resumed = fit(tmp_path / "resumed", within, ckpt_path=whole.checkpoint_file(f"step{step}"), **TWICE_A_ROUND)
+    assert logged(resumed, 0)["val/brier"] == logged(whole, 0)["val/brier"][step:]
+    assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
+
+
+def test_a_run_that_is_counted_in_steps_resumes_at_a_rounds_end(validated, fit, within, tmp_path):
+    settings = {**EVERY_VALIDATION, "trainer.max_steps": 6, "trainer.max_epochs": -1}
+    whole = fit(tmp_path / "whole", within, **settings)
+    for name in ("step2", "step3"):
+        resumed = fit(tmp_path / name, within, ckpt_path=whole.checkpoint_file(name), **settings)
+        assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
+
+
+INTERRUPTING = """
+import os
+import signal
+from lightning import Callback
+
+class Interrupting(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == {index}:
+            {action}
+"""
+ON_EXCEPTION = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {every_n_epochs: 1, save_on_train_epoch_end: true, save_on_exception: true, save_top_k: -1,
+                  filename: "at{step}", auto_insert_metric_name: false}
+"""
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_an_interrupted_run_goes_on_behind_its_last_whole_step(index, validated, fit, tmp_path, monkeypatch):
+    """Two micro-batches are a step: in the second (index 1) and in the fourth, one of them is lost and comes again."""
+    (tmp_path / f"raising{index}.py").write_text(INTERRUPTING.format(index=index, action='raise ValueError("mine")'))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "on_exception.yaml").write_text(ON_EXCEPTION)
+    configs = (QUICKSTART, tmp_path / "on_exception.yaml")
+    settings = {**EVERY_VALIDATION, "trainer.callbacks+": f"raising{index}.Interrupting"}
+    with pytest.raises(ValueError, match="mine"):
+        main(fit_arguments(tmp_path / "cut", configs, settings))
+    assert_goes_on(validated, fit, tmp_path, done=2 + index // 2)
+
+
+def test_so_does_a_run_that_ctrl_c_ended(validated, command, fit, tmp_path):
+    action = "os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "interrupting.py").write_text(INTERRUPTING.format(index=2, action=action))
+    (tmp_path / "on_exception.yaml").write_text(ON_EXCEPTION)
+    settings = {**EVERY_VALIDATION, "trainer.callbacks+": "interrupting.Interrupting"}
+    arguments = fit_arguments(tmp_path / "cut", (QUICKSTART, tmp_path / "on_exception.yaml"), settings)
+    assert command(*arguments, cwd=tmp_path).returncode == 1
+    assert_goes_on(validated, fit, tmp_path, done=3)
+
+
+def assert_goes_on(whole, fit, directory, done):
+    saved = Run(directory / "cut").checkpoint_file(f"at{done}")
+    resumed = fit(directory / "resumed", ckpt_path=saved, **EVERY_VALIDATION)
+    assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("round2"))
+    assert logged(resumed, 0)["train/loss"] == logged(whole, done)["train/loss"]
+    assert logged(resumed, 0)["val/brier"] == logged(whole, done)["val/brier"]
+
+
 def test_initial_metrics_survive_a_resume(uninterrupted, fit, within, tmp_path):
     resumed = fit(tmp_path, within, ckpt_path=uninterrupted.checkpoint_file("step4"), **SETTINGS)
     assert (resumed.directory / "metrics.json").read_text() == (uninterrupted.directory / "metrics.json").read_text()
+
+
+def resume_arguments(run, step, directory, **settings):
+    arguments = {"ckpt_path": run.checkpoint_file(f"step{step}"), "trainer.default_root_dir": directory, **settings}
+    return ["fit", f"--config={run.directory / 'config.yaml'}", *options(arguments)]
+
+
+def test_a_run_directory_can_be_moved(uninterrupted, fit, within, tmp_path):
+    shutil.copytree(uninterrupted.directory, tmp_path / "moved")
+    hidden = uninterrupted.directory / "rollouts"
+    try:
+        hidden.rename(tmp_path / "aside")
+        checkpoint = tmp_path / "moved" / "checkpoints" / "step3.ckpt"
+        resumed = fit(tmp_path / "resumed", within, ckpt_path=checkpoint, **SETTINGS)
+    finally:
+        (tmp_path / "aside").rename(hidden)
+    assert_same_state(uninterrupted.checkpoint("step6"), resumed.checkpoint("step6"))
+
+
+def drop_the_last_group(lines):
+    return lines[:-1]
+
+
+def exchange_two_groups(lines):
+    return [lines[1], lines[0], *lines[2:]]
+
+
+def change_one_estimate(lines):
+    row = json.loads(lines[0])
+    return [json.dumps({**row, "mu_hat": 1 - row["mu_hat"]}) + "\n", *lines[1:]]
+
+
+@pytest.mark.parametrize("change", [drop_the_last_group, exchange_two_groups, change_one_estimate])
+def test_rollouts_that_were_changed_are_not_trained_on(change, uninterrupted, tmp_path, capsys):
+    copied = Run.__new__(Run)
+    copied.directory = shutil.copytree(uninterrupted.directory, tmp_path / "copied")
+    file = uninterrupted.directory / "rollouts" / "round_00001.jsonl"
+    before = file.read_text()
+    try:
+        file.write_text("".join(change(before.splitlines(keepends=True))))
+        assert main(resume_arguments(copied, 3, tmp_path / "resumed")) == 2
+    finally:
+        file.write_text(before)
+    message = capsys.readouterr().err
+    assert str(file) in message
+    assert "as they were written" in message
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"data.batch_size": 8}, {"trainer.accumulate_grad_batches": 4}, {"data.round.num_trained_rollouts": 2}],
+)
+def test_other_batches_are_refused_within_a_round_and_taken_at_its_end(changed, uninterrupted, tmp_path, capsys):
+    assert main(resume_arguments(uninterrupted, 3, tmp_path / "within", **changed)) == 2
+    assert "batches would be left out" in capsys.readouterr().err
+    assert main(resume_arguments(uninterrupted, 2, tmp_path / "at_the_end", **changed)) == 0
+
+
+def test_a_new_learning_rate_is_applied_and_said(uninterrupted, tmp_path):
+    settings = {"model.optimizer.init_args.lr": 1e-4, "model.optimizer.init_args.weight_decay": 0.3}
+    with pytest.warns(UserWarning, match=r"weight_decay 0\.3 .*lr 0\.0001 \(the checkpoint's: 0\.0012\)"):
+        assert main(resume_arguments(uninterrupted, 4, tmp_path, **settings)) == 0
+    groups = [
+        run.checkpoint("step6")["optimizer_states"][0]["param_groups"][0] for run in (uninterrupted, Run(tmp_path))
+    ]
+    assert [group["initial_lr"] for group in groups] == [1.2e-3, 1e-4]
+    assert groups[1]["lr"] == pytest.approx(groups[0]["lr"] / 12)
+    assert groups[1]["weight_decay"] == 0.3
+
+
+def test_another_optimizer_cannot_go_on_from_a_checkpoint(uninterrupted, tmp_path, capsys):
+    (tmp_path / "sgd.yaml").write_text("model: {optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}}")
+    arguments = resume_arguments(uninterrupted, 4, tmp_path)
+    assert main([*arguments, f"--config={tmp_path / 'sgd.yaml'}"]) == 2
+    assert "another optimizer" in capsys.readouterr().err
 
 
 def test_lost_rollouts_of_an_interrupted_round_are_an_error(fit, within, tmp_path, capsys):

@@ -29,6 +29,7 @@ MISSING = ConfidenceReading(None, None, ConfidenceOutcome.MISSING)
 GROUPS = [
     VerifiedGroup(
         Example("1", "Which?\u2028\n", "B", system="S", demonstration="D", group="chemistry"),
+        (7, 0, 3),
         (
             rollout("B", StopReason.EOS, RIGHT, ConfidenceReading(0.85, (2, 18), ConfidenceOutcome.PERCENT)),
             rollout("C", StopReason.EOS, WRONG, MISSING),
@@ -39,6 +40,7 @@ GROUPS = [
     ),
     VerifiedGroup(
         Example("2", "", ""),
+        (),
         tuple(
             rollout("", StopReason.EOS, Verdict(False, None, answer), ConfidenceReading(None, (0, 3), stated))
             for answer in AnswerOutcome
@@ -60,7 +62,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_infinite_logprobs_survive(tmp_path):
     group = VerifiedGroup(
-        Example("1", "Q", "B"), (rollout("B", StopReason.EOS, RIGHT, MISSING, (-math.inf, -1.0)),), 0.0
+        Example("1", "Q", "B"), (4,), (rollout("B", StopReason.EOS, RIGHT, MISSING, (-math.inf, -1.0)),), 0.0
     )
     save_groups(tmp_path / "a.jsonl", [group])
     assert load_groups(tmp_path / "a.jsonl") == [group]

@@ -26,6 +26,12 @@ def limited(tokenizer, max_length, max_new_tokens=8):
     return SampleEncoder(tokenizer, FORM, {}, max_length, max_new_tokens)
 
 
+def encoded(encoder, samples):
+    """Encoded behind prompts that are rendered for each sample."""
+    prompts = [group.prompt_ids for group in encoder.undrawn([sample.example for sample in samples])]
+    return encoder.encode(samples, prompts)
+
+
 def completions_of(tokenizer, sampled):
     end = tokenizer.eos_token_id
     texts = [("6\nConfidence: 1.00", True), ("6", True), ("65", False), ("6\nConfidence: 0.38", True)]
@@ -64,8 +70,8 @@ def test_a_batch_is_encoded_as_one_by_one(encoder, tokenizer, sampled, examples)
         for context in contexts
         for confidence in (None, 0.375)
     ]
-    together = encoder.encode(samples)
-    assert together == [encoder.encode([sample])[0] for sample in samples]
+    together = encoded(encoder, samples)
+    assert together == [encoded(encoder, [sample])[0] for sample in samples]
     for sample, tokenized in zip(samples, together, strict=True):
         assert tokenized.student_prompt_ids == encoder.student_prompts([sample.example])[0]
         assert (tokenized.weight, tokenized.advantage) == (0.5, -1.5)
@@ -74,13 +80,13 @@ def test_a_batch_is_encoded_as_one_by_one(encoder, tokenizer, sampled, examples)
         else:
             pair = (sample.example, sample.context)
             assert tokenized.teacher_prompt_ids == encoder.teacher_prompts([pair])[0]
-    assert encoder.encode([]) == []
+    assert encoded(encoder, []) == []
 
 
 def test_a_stated_confidence_is_written_into_the_completion(encoder, tokenizer, sampled, examples):
     for completion in completions_of(tokenizer, sampled):
-        as_sampled, revised = encoder.encode(
-            [TrainSample(examples[0], completion, None), TrainSample(examples[0], completion, None, 0.8)]
+        as_sampled, revised = encoded(
+            encoder, [TrainSample(examples[0], completion, None), TrainSample(examples[0], completion, None, 0.8)]
         )
         assert as_sampled.completion.token_ids == completion.rollout.token_ids
         assert tokenizer.decode(revised.completion.token_ids) == completion.body + "\nConfidence: 0.80<|end|>"
@@ -102,7 +108,7 @@ def test_copies_are_recognised_by_what_is_written(
 ):
     verified = sampled(tokenizer, [*tokenizer(text)["input_ids"], tokenizer.eos_token_id])
     context = TeacherContext("demonstration", "6", in_context)
-    (tokenized,) = encoder.encode([TrainSample(examples[0], verified, context, revised_to)])
+    (tokenized,) = encoded(encoder, [TrainSample(examples[0], verified, context, revised_to)])
     assert tokenized.copies_context is copies
 
 
@@ -126,7 +132,7 @@ def test_the_known_context_is_checked_before_the_first_rollout(encoder, tokenize
 
 
 def test_a_written_response_is_trained_on_behind_the_students_prompt(encoder, tokenizer, examples):
-    (tokenized,) = encoder.encode([TrainSample(examples[0], Response("65"), None, confidence=1.0)])
+    (tokenized,) = encoded(encoder, [TrainSample(examples[0], Response("65"), None, confidence=1.0)])
     assert tokenizer.decode(tokenized.completion.token_ids) == "65\nConfidence: 1.00<|end|>"
     assert tokenized.student_prompt_ids == tokenized.teacher_prompt_ids == encoder.student_prompts(examples[:1])[0]
     assert not tokenized.copies_context
@@ -136,7 +142,7 @@ def test_a_student_that_shall_use_contexts_reads_the_teachers_prompt(encoder, to
     context = TeacherContext("demonstration", "6", 0.25, empirical=True)
     seen = TrainSample(examples[0], Response("6"), context, 0.25, student_sees_context=True)
     hidden = TrainSample(examples[0], Response("6"), context, 0.25)
-    first, second = encoder.encode([seen, hidden])
+    first, second = encoded(encoder, [seen, hidden])
     assert first.student_prompt_ids == first.teacher_prompt_ids == second.teacher_prompt_ids
     assert second.student_prompt_ids == encoder.student_prompts(examples[:1])[0]
     assert first.completion == second.completion
@@ -144,7 +150,7 @@ def test_a_student_that_shall_use_contexts_reads_the_teachers_prompt(encoder, to
 
 def test_without_rollouts_all_that_is_trained_on_is_checked(encoder, tokenizer):
     """The demonstration of 50 tokens, and not the longest completion that could be sampled."""
-    (tokenized,) = encoder.encode([TrainSample(SYSTEM, Response(SYSTEM.demonstration), None, 1.0)])
+    (tokenized,) = encoded(encoder, [TrainSample(SYSTEM, Response(SYSTEM.demonstration), None, 1.0)])
     length = len(tokenized.student_prompt_ids) + len(tokenized.completion.token_ids)
     limited(tokenizer, length, max_new_tokens=500).check([SYSTEM], SFT())
     with pytest.raises(PromptTooLongError, match="'long'"):
@@ -166,7 +172,7 @@ def test_what_passed_the_check_is_encoded_whatever_is_sampled(encoder, tokenizer
         tight.check([SYSTEM], method)
     except PromptTooLongError:
         return  # refused before the first rollout: nothing is lost
-    (tokenized,) = tight.encode([TrainSample(SYSTEM, verified, context, confidence)])
+    (tokenized,) = encoded(tight, [TrainSample(SYSTEM, verified, context, confidence)])
     assert len(tokenized.teacher_prompt_ids) + len(tokenized.completion.token_ids) <= max_length
 
 
@@ -177,7 +183,7 @@ def test_the_students_sequence_fits_the_model_too(encoder, tokenizer, sampled):
     tight = limited(tokenizer, max_length)
     try:
         tight.check([SYSTEM], CaOPD(SDPO()))
-        (tokenized,) = tight.encode([TrainSample(SYSTEM, verified, None, 0.38, weight=0.0)])
+        (tokenized,) = encoded(tight, [TrainSample(SYSTEM, verified, None, 0.38, weight=0.0)])
     except PromptTooLongError:
         return
     assert len(tokenized.student_prompt_ids) + len(tokenized.completion.token_ids) <= max_length
@@ -205,3 +211,17 @@ def test_template_arguments_reach_the_template(tokenizer):
     plain = SampleEncoder(changed, FORM, {}, 512, 8).student_prompts([SYSTEM])[0]
     shouted = SampleEncoder(changed, FORM, {"shout": True}, 512, 8).student_prompts([SYSTEM])[0]
     assert shouted == (tokenizer.convert_tokens_to_ids("!"), *plain)
+
+
+def test_a_completion_is_trained_on_behind_the_prompt_it_was_drawn_from(tokenizer, sampled, examples):
+    """Also where the template would render another one by then, as those that write the date do."""
+    import copy
+
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = "{{ strftime_now('%f') }}" + tokenizer.chat_template
+    encoder = SampleEncoder(dated, FORM, {}, 512, 8)
+    prompts = encoder.student_prompts(examples)
+    assert prompts != encoder.student_prompts(examples)
+    completion = completions_of(tokenizer, sampled)[0]
+    samples = [TrainSample(example, completion, None) for example in examples]
+    assert [each.student_prompt_ids for each in encoder.encode(samples, prompts)] == prompts

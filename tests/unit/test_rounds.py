@@ -76,7 +76,7 @@ ROLLOUTS = [
 
 
 def statistics_of(rollouts, mu_hats, weights):
-    groups = [VerifiedGroup(EXAMPLE, tuple(rollouts), mu_hat) for mu_hat in mu_hats]
+    groups = [VerifiedGroup(EXAMPLE, (1,), tuple(rollouts), mu_hat) for mu_hat in mu_hats]
     samples = [TrainSample(EXAMPLE, rollouts[0], None, weight=weight) for weight in weights]
     return round_statistics(groups, samples)
 
@@ -103,7 +103,7 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
 
 def test_unsure_prompts_do_not_count_for_more():
     """The second group drew four more, all wrong: shares are over the first four of either, tokens over all."""
-    groups = [VerifiedGroup(EXAMPLE, tuple(r), 0.5) for r in (ROLLOUTS, ROLLOUTS + ROLLOUTS[2:] * 2)]
+    groups = [VerifiedGroup(EXAMPLE, (1,), tuple(r), 0.5) for r in (ROLLOUTS, ROLLOUTS + ROLLOUTS[2:] * 2)]
     statistics = round_statistics(groups, [TrainSample(EXAMPLE, ROLLOUTS[0], None)])
     assert (statistics["accuracy"], statistics["truncated"]) == (0.5, 0.25)
     assert (statistics["num_rollouts"], statistics["num_tokens"]) == (6.0, 24 + 24 + 28)
@@ -124,7 +124,7 @@ def test_what_the_method_says_of_its_groups_is_averaged(group_of):
 
 
 def test_a_round_without_rollouts_says_what_it_can():
-    groups = [VerifiedGroup(EXAMPLE, (), None)]
+    groups = [VerifiedGroup(EXAMPLE, (1,), (), None)]
     samples = [TrainSample(EXAMPLE, Response("B"), None, weight=weight) for weight in (1.0, 0.0)]
     assert round_statistics(groups, samples) == {"without_weight": 0.5}
 
@@ -132,7 +132,7 @@ def test_a_round_without_rollouts_says_what_it_can():
 @pytest.mark.parametrize("method", [SDFT(), CaOPD(SDFT())])
 def test_the_known_context_of_a_demonstration(group_of, method):
     rollouts = group_of(EXAMPLE, [("C", False)]).rollouts
-    context = shown_context(method, VerifiedGroup(EXAMPLE, rollouts, mu_hat=None))
+    context = shown_context(method, VerifiedGroup(EXAMPLE, (1,), rollouts, mu_hat=None))
     assert context == TeacherContext("demonstration", "DEMONSTRATION", 1.0)
 
 
@@ -143,5 +143,5 @@ def test_the_known_context_of_a_demonstration(group_of, method):
 )
 def test_the_known_context_of_a_solution_is_one_of_the_group(group_of, method, correct, shown):
     rollouts = group_of(EXAMPLE, [(str(n), c) for n, c in enumerate(correct)]).rollouts
-    context = shown_context(method, VerifiedGroup(EXAMPLE, rollouts, mu_hat=None))
+    context = shown_context(method, VerifiedGroup(EXAMPLE, (1,), rollouts, mu_hat=None))
     assert (None if context is None else context.response) == shown

@@ -1,0 +1,89 @@
+"""The checkpoint that a command line asks for, found and looked at before anything is made of it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from caopd.errors import ConfigError
+
+SHARDED = ".metadata"
+"""The file by which a folder is known as a sharded checkpoint."""
+
+
+def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
+    """Return the checkpoint that was written last, in any run below the folders; None if there is none.
+
+    Args:
+        folders: Where runs are kept.
+    """
+    found = {path.resolve() for folder in folders if folder.is_dir() for path in folder.rglob("*.ckpt")}
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+
+
+def run_folders(trainer: Trainer) -> list[Path]:
+    """Return the folders below which the trainer's loggers and checkpoints keep its runs.
+
+    Args:
+        trainer: Not yet running.
+    """
+    given = [callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    roots = [trainer.default_root_dir, *(logger.save_dir for logger in trainer.loggers), *given]
+    return [Path(root) for root in roots if root]
+
+
+def check_checkpoint(path: Path, training: bool) -> None:
+    """Raise unless the checkpoint is whole and holds what is asked of it.
+
+    Args:
+        path: A file, or the folder of a sharded checkpoint.
+        training: Whether a run is to go on from it, not just its weights to be used.
+
+    Raises:
+        ConfigError: With what is wrong about it.
+    """
+    if path.is_dir():
+        if not (path / SHARDED).is_file():
+            raise _error(path, f"it is a folder without {SHARDED}, so no sharded checkpoint")
+        return
+    content = _contents(path)
+    missing = [key for key in ("state_dict", "pytorch-lightning_version") if key not in content]
+    if missing:
+        raise _error(path, f"it was not written by Lightning: it lacks {' and '.join(missing)}")
+    if training and "optimizer_states" not in content:
+        raise _error(path, "it holds weights alone (`save_weights_only`), from which no run can go on")
+
+
+def _contents(path: Path) -> dict[str, Any]:
+    """Read the checkpoint without its tensors' data, which are only checked against their sums."""
+    if path.stat().st_size == 0:
+        raise _error(path, "it is empty")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise _error(path, f"it is damaged at {damaged}")
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except zipfile.BadZipFile as error:
+        raise _error(path, f"it is cut or damaged, or another kind of file ({error})") from error
+    except UnpicklingError as error:
+        raise _error(path, f"it holds more than plain data, and could run code ({str(error)[:300]})") from error
+    except (RuntimeError, EOFError) as error:
+        raise _error(path, f"it is damaged ({str(error)[:300]})") from error
+    if not isinstance(content, dict):
+        raise _error(path, f"it holds a {type(content).__name__}")
+    return content
+
+
+def _error(path: Path, what: str) -> ConfigError:
+    return ConfigError(
+        f"Expected `ckpt_path` to be a checkpoint that `caopd fit` wrote, but {path} is none that can be used: {what}. "
+        "Take another one; checkpoints are under `checkpoints/` of a run directory."
+    )

@@ -1,0 +1,69 @@
+"""Whole runs with every default on: progress bar, logger, checkpoints, validation, and what users add to them."""
+
+import json
+import re
+
+import pytest
+
+FSDP2 = {
+    "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
+    "trainer.strategy.data_parallel_size": 2,
+    "trainer.strategy.tensor_parallel_size": 1,
+}
+SETUPS = {
+    "one_process": {},
+    "ddp": {"trainer.devices": 2, "trainer.strategy": "ddp"},
+    "fsdp2": {"trainer.devices": 2, **FSDP2},
+}
+OTHERS = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.TQDMProgressBar
+    - class_path: lightning.pytorch.callbacks.LearningRateMonitor
+    - class_path: lightning.pytorch.callbacks.EarlyStopping
+      init_args: {monitor: rollout/mu_hat, mode: max, patience: 9}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {monitor: val/brier, mode: min, save_last: true}
+"""
+
+
+def assert_finished(result, directory):
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "Traceback" not in result.stderr + result.stdout
+    assert "sync_dist" not in result.stderr  # nor does Lightning ask for what would hang
+    (run,) = (directory / "lightning_logs").iterdir()
+    assert json.loads((run / "metrics.json").read_text())["final"]["step"] == 8 // result.processes
+    assert list(run.glob("events.out.tfevents.*"))
+    return run
+
+
+@pytest.mark.parametrize("setup", list(SETUPS))
+def test_a_run_with_every_default_ends(setup, fit_as_users_do, tmp_path):
+    settings = SETUPS[setup]
+    result = fit_as_users_do(tmp_path, **settings)
+    result.processes = settings.get("trainer.devices", 1)
+    run = assert_finished(result, tmp_path)
+    assert [path.name for path in run.rglob("round*.ckpt")] == ["round1.ckpt"]
+
+
+def test_two_processes_with_the_callbacks_that_users_add_end(fit_as_users_do, tmp_path):
+    """Each reads logged values, the bar in process 0 alone, and two decide by what is logged at a round's end."""
+    (tmp_path / "others.yaml").write_text(OTHERS)
+    settings = {**SETUPS["ddp"], "trainer.check_val_every_n_epoch": 1}
+    result = fit_as_users_do(tmp_path, tmp_path / "others.yaml", **settings)
+    result.processes = 2
+    run = assert_finished(result, tmp_path)
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert re.search(r"Epoch 1", result.stdout + result.stderr)
+
+
+def test_the_same_command_goes_on_where_it_was(fit_as_users_do, tmp_path):
+    """A first start, a start after the run was cut short, and one evaluation, all by `last`."""
+    started = fit_as_users_do(tmp_path, ckpt_path="last", **{"trainer.max_epochs": 1})
+    assert started.returncode == 0, started.stderr[-4000:]
+    assert f"No checkpoint below {tmp_path}" in started.stderr
+    resumed = fit_as_users_do(tmp_path, ckpt_path="last", **{"trainer.max_epochs": 2})
+    assert resumed.returncode == 0, resumed.stderr[-4000:]
+    assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
+    metrics = json.loads((tmp_path / "lightning_logs" / "version_1" / "metrics.json").read_text())
+    assert (metrics["initial"]["step"], metrics["final"]["step"]) == (0, 8)
