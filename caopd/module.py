@@ -22,7 +22,7 @@ from caopd.finite import check_loaded, check_step, check_weights
 from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import EMA, Frozen, LanguageModel, ModelSource, Teacher, TrustRegion, shard
+from caopd.models import EMA, Frozen, LanguageModel, ModelSource, Teacher, TrustRegion, check_precision, shard
 from caopd.resume import apply_settings, settings_of, settle_loops, validation_is_due
 from caopd.tokens import TokenBatch
 from caopd.types import Signal
@@ -94,6 +94,10 @@ class DistillationModule(LightningModule):
     def max_length(self) -> int:
         """Longest prompt plus completion, tokens, that student and teacher take."""
         return int(min(self.source.max_length(), self.teacher_rule.max_length()))
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision that converts batches; ``stage`` is not used."""
+        check_precision(self.trainer)
 
     def configure_model(self) -> None:
         """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""

@@ -2,8 +2,10 @@
 
 from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.language_model import LanguageModel, stop_token_ids
+from caopd.models.lora import LoRA
+from caopd.models.precision import check_precision
 from caopd.models.sharding import shard
-from caopd.models.source import EMBEDDED, SMOLLM2, LoRA, ModelSource
+from caopd.models.source import EMBEDDED, SMOLLM2, ModelSource
 from caopd.models.teacher import EMA, External, Frozen, Teacher, TrustRegion
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "ModelSource",
     "Teacher",
     "TrustRegion",
+    "check_precision",
     "make_teacher",
     "shard",
     "stop_token_ids",

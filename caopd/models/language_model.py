@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import (
@@ -31,7 +32,7 @@ class LanguageModel(nn.Module):
     model's root parameters are gathered; its result is the result of ``forward``.
 
     Args:
-        hf: The wrapped model.
+        hf: The wrapped model; its generation defaults are replaced by the special tokens alone.
         stop_token_ids: Every id that ends a completion.
         pad_token_id: Fills the left of shorter prompts.
         lora_rank: Rank of the LoRA adapters in ``hf``; None for a model without.
@@ -42,6 +43,8 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.hf = hf
+        # `generate` fills whatever a call leaves open from here: penalties, suppressed tokens, a cache switched off.
+        hf.generation_config = GenerationConfig(eos_token_id=list(stop_token_ids), pad_token_id=pad_token_id)
         self.training = hf.training
         self.stop_token_ids = stop_token_ids
         self.pad_token_id = pad_token_id
@@ -105,8 +108,6 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """Complete every prompt ``num_rollouts`` times with transformers' ``generate``; prompts are read once.
 
-        Nothing is taken from the hub's generation defaults but the special tokens.
-
         Args:
             input_ids_PL: Left-padded prompts, long [P, L].
             attention_mask_PL: 1 at tokens, 0 at padding [P, L].
@@ -117,17 +118,13 @@ class LanguageModel(nn.Module):
         Returns:
             Completions [P * G, C], those of a prompt in a row, padded behind their stop tokens.
         """
-        config = GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=list(self.stop_token_ids),
-            pad_token_id=self.pad_token_id,
-        )
-        sequences_BL = self.hf.generate(
+        # The class's own, since with `trust_remote_code` a repository may have put another loop into the instance.
+        sequences_BL = type(self.hf).generate(
+            self.hf,
             input_ids=input_ids_PL.repeat_interleave(num_rollouts, dim=0),
             attention_mask=attention_mask_PL.repeat_interleave(num_rollouts, dim=0),
             past_key_values=self._read_prompts(input_ids_PL, attention_mask_PL, num_rollouts),
-            generation_config=config,
+            generation_config=GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False),
             logits_processor=LogitsProcessorList([processor]),
             # Sharded processes must run equally many forward passes: the last to finish decides.
             synced_gpus=any(isinstance(parameter, DTensor) for parameter in self.parameters()),
@@ -158,8 +155,7 @@ class LanguageModel(nn.Module):
         Raises:
             ModelError: If the model scales, caps or shifts its logits.
         """
-        input_ids_BL = torch.arange(8, device=self.device)[None] % self.hf.config.get_text_config().vocab_size
-        mask_BL = torch.ones_like(input_ids_BL)
+        input_ids_BL, mask_BL = self._probe()
         hidden_TH, head_VH = self.hidden_and_head(input_ids_BL, mask_BL, mask_BL.bool())
         logits_TV = self.hf(input_ids=input_ids_BL, attention_mask=mask_BL, use_cache=False).logits[0]
         difference = ((hidden_TH @ head_VH.T).float() - logits_TV.float()).abs().max()
@@ -169,6 +165,44 @@ class LanguageModel(nn.Module):
                 "they differ (a bias, scaled or capped logits?). The chunked loss cannot train this model: choose "
                 "another model (Llama, Qwen, Mistral and SmolLM architectures work)."
             )
+
+    @torch.no_grad()
+    def check_modes(self) -> None:
+        """Raise if training mode computes something else than evaluation mode, in which rollouts are drawn.
+
+        Raises:
+            ModelError: If hidden states differ.
+        """
+        input_ids_BL, mask_BL = self._probe()
+        was_training, states = self.training, []
+        for mode in (True, False):
+            states.append(self.train(mode).hidden_and_head(input_ids_BL, mask_BL, mask_BL.bool())[0].float())
+        self.train(was_training)
+        if (states[0] - states[1]).abs().max() > 1e-2 * states[1].abs().max():
+            raise ModelError(
+                f"Expected {type(self.hf).__name__} to compute the same in training as when rollouts are drawn, but "
+                "its hidden states differ (dropout or noise under a name that is not known?): set it to 0 in the "
+                "model's config.json, or choose another model."
+            )
+
+    def warn_untrained(self) -> None:
+        """Warn where a parameter that is to be trained has no part in the logits of some tokens."""
+        input_ids_BL, mask_BL = self._probe()
+        trained = {name: weight for name, weight in self.hf.named_parameters() if weight.requires_grad}
+        logits_TV = self(input_ids_BL, mask_BL, mask_BL.bool(), lambda hidden_TH, head_VH: hidden_TH @ head_VH.T)
+        gradients = torch.autograd.grad(logits_TV.sum(), list(trained.values()), allow_unused=True)
+        unused = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
+        if unused:
+            rank_zero_warn(
+                f"{len(unused)} of {len(trained)} weights that are to be trained had no part in the logits of some "
+                f"tokens, for example {unused[0]}. Unless it is an expert that no token was sent to, it will never be "
+                "trained: name other layers in `target_modules` of `model.source.lora`."
+            )
+
+    def _probe(self) -> tuple[Tensor, Tensor]:
+        """Return some ids and their attention mask [1, 8]."""
+        input_ids_BL = torch.arange(8, device=self.device)[None] % self.hf.config.get_text_config().vocab_size
+        return input_ids_BL, torch.ones_like(input_ids_BL)
 
 
 def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -9,55 +9,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from caopd.errors import ConfigError, ModelError
 from caopd.models.language_model import LanguageModel, stop_token_ids
+from caopd.models.lora import LoRA
+from caopd.models.stored import check_loaded, settle_config, settle_tokenizer
 
 EMBEDDED = "embedded"
 SMOLLM2 = "smollm2-135m-instruct"
-
-
-@dataclass(frozen=True)
-class LoRA:
-    """Low-rank adapters (arXiv 2106.09685): only they are trained, and the teacher averages only them.
-
-    Attributes:
-        rank: Rank of every adapter.
-        alpha: The adapter's output is scaled by ``alpha / rank``.
-        target_modules: Names of the adapted linear layers; None adapts all but the head.
-
-    Raises:
-        ConfigError: If peft is not installed, or the rank is below 1.
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    target_modules: list[str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"Expected `rank` of LoRA to be at least 1, but got {self.rank}.")
-        if importlib.util.find_spec("peft") is None:
-            raise ConfigError("`model.source.lora` needs peft, which is not installed: pip install 'caopd[lora]'.")
-
-    def add_to(self, hf: PreTrainedModel) -> None:
-        """Add adapters, in place; the weights under them are frozen.
-
-        Args:
-            hf: A model whose parameters are whole.
-        """
-        from peft import LoraConfig
-
-        modules = self.target_modules or "all-linear"
-        hf.add_adapter(LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=modules, task_type="CAUSAL_LM"))
 
 
 @dataclass(frozen=True)
@@ -92,6 +59,7 @@ class ModelSource:
             ModelError: If it lacks one, or nothing is found under the name.
         """
         tokenizer = self._load(AutoTokenizer.from_pretrained)
+        settle_tokenizer(tokenizer)
         if tokenizer.chat_template is None:
             raise ModelError(
                 f"Expected the tokenizer of {self.name_or_path!r} to have a chat template, but it has none: use an "
@@ -115,24 +83,35 @@ class ModelSource:
     def load_model(self, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
         """Load the model in evaluation mode on the CPU.
 
+        Its files give weights, architecture and special tokens; settings beside them are undone or refused, see
+        :mod:`caopd.models.stored`.
+
         Args:
             tokenizer: Names the padding token and one of the stop tokens.
 
         Raises:
-            ModelError: If nothing is found under the name, or the model's head is not a plain matrix.
+            ModelError: If nothing is found under the name, its weights are incomplete or quantised, or the model
+                cannot be trained with the losses of this package.
+            ConfigError: If LoRA's targets cannot be adapted.
         """
-        extra: dict[str, Any] = {"dtype": getattr(torch, self.dtype)}
+        config = self._load(AutoConfig.from_pretrained)
+        settle_config(config, self.name_or_path)
+        extra: dict[str, Any] = {"config": config, "dtype": getattr(torch, self.dtype)}
         if self.attn_implementation is not None:
             extra["attn_implementation"] = self.attn_implementation
         if self._gguf_file is not None:
             extra["quantization_config"] = GgufConfig(dequantize=True)
-        hf = self._load(AutoModelForCausalLM.from_pretrained, **extra)
+        hf, report = self._load(AutoModelForCausalLM.from_pretrained, output_loading_info=True, **extra)
+        check_loaded(hf, report, self.name_or_path)
         stops = stop_token_ids(hf, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
         if self.lora is not None:
             self.lora.add_to(hf)
         model = LanguageModel(hf, stops, int(pad), None if self.lora is None else self.lora.rank)
         model.check_head()
+        model.check_modes()
+        if self.lora is not None:
+            model.warn_untrained()
         if self.gradient_checkpointing:
             hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return model
@@ -160,7 +139,7 @@ class ModelSource:
             extra["revision"] = self.revision
         try:
             return from_pretrained(location, trust_remote_code=self.trust_remote_code, **extra)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             raise ModelError(
                 f"Expected `model.source.name_or_path` = {self.name_or_path!r} to be a hub name, a directory with a "
                 f"model, `{EMBEDDED}` or `{SMOLLM2}`, but transformers could not load it: {str(error).strip()[:600]}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -77,6 +78,17 @@ class EMA(Teacher):
 
     def __post_init__(self) -> None:
         _check_rate(self)
+
+    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+        """Return a copy of the student; warn where it will hardly follow."""
+        narrow = {weight.dtype for weight in student.parameters() if weight.requires_grad} - {torch.float32}
+        if 0 < self.rate < 1 and narrow:
+            rank_zero_warn(
+                f"The teacher's weights are {narrow.pop()}, in which steps of rate {self.rate} towards close values "
+                "vanish: it will hardly follow the student. Set `model.source.dtype` to float32 (and "
+                "`trainer.precision` to bf16-mixed), or `model.teacher` to Frozen or TrustRegion."
+            )
+        return super().make(student, tokenizer)
 
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:
         """Move the copy's weights towards the student's."""

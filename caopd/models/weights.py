@@ -70,7 +70,7 @@ def _whole_delta(layer: Any) -> Tensor:  # noqa: ANN401 (peft's layer, which is 
     (adapter,) = layer.active_adapters
     up, down = _whole(layer.lora_B[adapter].weight), _whole(layer.lora_A[adapter].weight)
     delta: Tensor = (up @ down) * layer.scaling[adapter]
-    return delta
+    return delta.T if layer.fan_in_fan_out else delta
 
 
 def _adapted_layers(hf: nn.Module) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from caopd.errors import ConfigError
@@ -53,6 +54,15 @@ class RolloutRequest:
     seed: int
 
 
+def rounding_of(dtype: torch.dtype) -> float:
+    """Return the mean difference of log-probabilities (nats) that rounding may explain.
+
+    Args:
+        dtype: What is computed in.
+    """
+    return 0.002 if dtype == torch.float32 else 0.05
+
+
 @runtime_checkable
 class RolloutEngine(Protocol):
     """Draws completions from the current student."""
@@ -88,7 +98,7 @@ class RolloutEngine(Protocol):
             One list of G rollouts per request, in the order of the requests.
 
         Raises:
-            RolloutError: If nothing was synced yet.
+            RolloutError: If nothing was synced yet, or the policy's logits are no numbers.
         """
         ...
 
@@ -96,7 +106,7 @@ class RolloutEngine(Protocol):
     def rounding(self) -> float | None:
         """Mean difference (nats) between its log-probabilities and the student's that rounding may explain.
 
-        None where the engine generates from the student's own weights: there is nothing to compare.
+        None before the first ``sync``, and where nothing is to be compared.
         """
         ...
 

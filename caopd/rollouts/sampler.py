@@ -74,8 +74,11 @@ def _warpers(sampling: Sampling) -> LogitsProcessorList:
 
 
 def _invert(logits_BV: Tensor, uniforms_B: Tensor) -> Tensor:
-    """Return the first token [B] whose cumulative probability exceeds the row's uniform number in [0, 1)."""
+    """Return the first token [B] whose cumulative probability exceeds the row's uniform number in [0, 1).
+
+    Where the logits are no numbers it is the last token, whose log-probability is none either.
+    """
     cumulative_BV = logits_BV.softmax(-1).cumsum(-1, dtype=torch.float64)
     total_B1 = cumulative_BV[:, -1:]
     threshold_B1 = torch.minimum(uniforms_B[:, None] * total_B1, total_B1 * (1 - 1e-12))
-    return torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0]
+    return torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0].clamp(max=logits_BV.shape[1] - 1)

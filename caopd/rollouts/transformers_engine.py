@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from caopd.errors import ConfigError, RolloutError
 from caopd.models.language_model import LanguageModel
-from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.rollouts.base import RolloutRequest, Sampling, rounding_of
 from caopd.rollouts.sampler import SeededSampler
 from caopd.types import Rollout, StopReason
 
@@ -44,8 +44,14 @@ class TransformersEngine:
         self._version = version
 
     @property
-    def rounding(self) -> None:
-        """None: the log-probabilities are the student's own."""
+    def rounding(self) -> float | None:
+        """Mean difference (nats) of computing with a key-value cache and padding; None before the first ``sync``."""
+        if self._policy is None:
+            return None
+        kind = self._policy.device.type
+        # What float32 is on tensor cores is decided elsewhere.
+        exact = not torch.is_autocast_enabled(kind) and torch.get_float32_matmul_precision() == "highest"
+        return rounding_of(self._policy.dtype if exact else torch.bfloat16)
 
     def rest(self) -> None:
         """There is nothing to give back: the weights are the student's."""
@@ -86,6 +92,12 @@ class TransformersEngine:
         stops = torch.tensor(policy.stop_token_ids)
         lengths, stop_reasons = _lengths(completions_BT, stops)
         rows = [row[:length].tolist() for row, length in zip(completions_BT, lengths, strict=True)]
+        if not all(row[:length].isfinite().all() for row, length in zip(logprobs_BT, lengths, strict=True)):
+            raise RolloutError(
+                f"Expected the logits of policy version {self._version} to be finite numbers, but they are not: its "
+                "weights, or what it computes in 16-bit floats, are NaN or infinite. Take an earlier checkpoint, or "
+                "`trainer.precision: 32-true`."
+            )
         texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         rollouts = [
             Rollout(tuple(row), text, stop_reason, tuple(logprobs[: len(row)].tolist()), self._version)

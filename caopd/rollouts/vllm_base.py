@@ -61,6 +61,8 @@ def sampling_arguments(
 ) -> dict[str, object]:
     """Return a request's settings under the names of vLLM's SamplingParams and of its HTTP interface alike.
 
+    A server fills whatever a request leaves open from the model's generation config, unless it was started without.
+
     Args:
         request: Its seed is the group's.
         num_rollouts: G.
@@ -74,6 +76,10 @@ def sampling_arguments(
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
         "max_tokens": sampling.max_new_tokens,
         "logprobs": 0,  # the sampled token's
         "ignore_eos": True,

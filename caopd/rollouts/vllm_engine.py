@@ -13,7 +13,7 @@ from caopd.distributed import gather_in_order, is_first_process, on_first_proces
 from caopd.errors import ConfigError, EngineDiedError, PromptTooLongError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.models.weights import Fingerprint, fingerprint, inference_weights
-from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.rollouts.base import RolloutRequest, Sampling, rounding_of
 from caopd.rollouts.vllm_base import Backend
 from caopd.rollouts.vllm_local import LocalVLLM
 from caopd.rollouts.vllm_options import ServerOptions, VLLMOptions
@@ -22,7 +22,6 @@ from caopd.types import Rollout, StopReason
 
 logger = logging.getLogger(__name__)
 
-_FLOAT32_ROUNDING, _BFLOAT16_ROUNDING = 0.002, 0.05
 T = TypeVar("T")
 
 
@@ -92,9 +91,7 @@ class VLLMEngine:
     @property
     def rounding(self) -> float | None:
         """Mean difference of log-probabilities (nats) that rounding may explain; None before the first ``sync``."""
-        if self._facts is None:
-            return None
-        return _FLOAT32_ROUNDING if self._facts.dtype == torch.float32 else _BFLOAT16_ROUNDING
+        return None if self._facts is None else rounding_of(self._facts.dtype)
 
     def sync(self, policy: LanguageModel, version: int) -> None:
         """Send the policy's weights, unless vLLM has them; a collective operation."""

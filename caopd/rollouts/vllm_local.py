@@ -74,6 +74,7 @@ class LocalVLLM:
         self._on_gpu = policy.device.type == "cuda"
         self._on_first_gpu = self._on_gpu and policy.device.index in (None, 0)
         self._dtype = policy.dtype if self.options.dtype == "auto" else getattr(torch, self.options.dtype)
+        arguments = self._arguments(policy)
         self._directory = Path(tempfile.mkdtemp(prefix="caopd-vllm-"))
         policy.hf.config.save_pretrained(self._directory)
         environment = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()} | _ENVIRONMENT
@@ -83,7 +84,7 @@ class LocalVLLM:
         else:
             self._child = VLLMChild(self._directory / "vllm.log", environment, self.options.timeout_seconds)
             self._call = self._child.call
-        self._max_length = int(self._do("start", str(self._directory), self._arguments(policy)))
+        self._max_length = int(self._do("start", str(self._directory), arguments))
 
     def _arguments(self, policy: LanguageModel) -> dict[str, Any]:
         options = self.options
@@ -104,7 +105,7 @@ class LocalVLLM:
         if self._by_handles:
             arguments["weight_transfer_config"] = {"backend": "ipc"}
         if options.lora == "adapter" and policy.lora_rank is not None:
-            arguments |= {"enable_lora": True, "max_lora_rank": min(r for r in _LORA_RANKS if r >= policy.lora_rank)}
+            arguments |= {"enable_lora": True, "max_lora_rank": _room_for(policy.lora_rank)}
         return arguments | options.arguments
 
     @property
@@ -191,6 +192,20 @@ class LocalVLLM:
     def _do(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 (whatever the host's method returns)
         assert self._call is not None
         return self._call(method, *arguments)
+
+
+def _room_for(rank: int) -> int:
+    """Return the smallest rank that vLLM reserves room for and that is large enough.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if rank > _LORA_RANKS[-1]:
+        raise ConfigError(
+            f"Expected `rank` of LoRA to be at most {_LORA_RANKS[-1]} where vLLM takes adapters on their own, but got "
+            f"{rank}: set `lora: merged` in the engine's options, or lower the rank."
+        )
+    return min(room for room in _LORA_RANKS if room >= rank)
 
 
 def _caller(host: VLLMHost) -> Callable[..., Any]:

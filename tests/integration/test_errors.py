@@ -263,6 +263,20 @@ def test_a_methods_setting_of_another_kind(failure, arguments, said):
     assert said in message
 
 
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [("16-true", "take bf16-mixed"), ("64-true", "32-true"), ("transformer-engine", "transformer")],
+)
+def test_a_precision_that_converts_batches(failure, precision, said):
+    assert said in failure(f"--trainer.precision={precision}")
+
+
+def test_an_adapter_of_the_embedding(failure):
+    message = failure("--model.source.lora.rank=2", "--model.source.lora.target_modules=[embed_tokens, k_proj]")
+    assert "`target_modules` of LoRA" in message
+    assert "leave out model.embed_tokens" in message
+
+
 def test_a_missing_model(failure):
     assert "/nowhere/model" in failure("--model.source.name_or_path=/nowhere/model")
 

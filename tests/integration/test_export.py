@@ -159,6 +159,27 @@ def test_names_of_any_characters_are_text_in_the_card(run, tmp_path):
     assert f"from_pretrained({directory.name!r})" in code
 
 
+def test_the_originals_generation_defaults_are_not_carried_over(run, tokenizer, tmp_path):
+    """They were made for other weights and another way of asking."""
+    source = shutil.copytree(ModelSource().location, tmp_path / "source")
+    defaults = {
+        "do_sample": True,
+        "temperature": 0.3,
+        "repetition_penalty": 1.2,
+        "min_new_tokens": 3,
+        "eos_token_id": [9],
+    }
+    (source / "generation_config.json").write_text(json.dumps(defaults))
+    config = yaml.safe_load((run.directory / "config.yaml").read_text())
+    config["model"]["source"]["name_or_path"] = str(source)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    directory = exported(run, tmp_path / "model", f"--config={tmp_path / 'config.yaml'}")
+    found = json.loads((directory / "generation_config.json").read_text())
+    del found["transformers_version"]
+    pad = tokenizer.pad_token_id
+    assert found == {"do_sample": False, "max_new_tokens": MAX_NEW_TOKENS, "eos_token_id": [9, 2], "pad_token_id": pad}
+
+
 def test_the_card_carries_what_the_run_measured(run, tmp_path):
     card = ModelCard.load(exported(run, tmp_path / "model") / "README.md")
     metrics = json.loads((run.directory / "metrics.json").read_text())

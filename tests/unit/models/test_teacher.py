@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from caopd.errors import ConfigError, ModelError
-from caopd.models import EMA, External, Frozen, ModelSource, TrustRegion, make_teacher
+from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion, make_teacher
 from caopd.models.tiny import build_model, build_tokenizer
 
 
@@ -141,3 +141,25 @@ def test_a_copy_has_no_length_of_its_own(pair, tokenizer):
         assert not teacher.external
         made = teacher.make(pair[1], tokenizer)
         assert all(map(torch.equal, made.parameters(), pair[1].parameters()))
+
+
+@pytest.mark.parametrize("source", [ModelSource(dtype="bfloat16"), ModelSource(dtype="bfloat16", lora=LoRA(rank=2))])
+def test_a_moving_average_that_rounding_would_stop_gives_a_warning(source, tokenizer):
+    student = source.load_model(tokenizer)
+    with pytest.warns(UserWarning, match=r"torch\.bfloat16, in which steps of rate 0\.05.*`model\.source\.dtype`"):
+        teacher = EMA(0.05).make(student, tokenizer)
+    before = [weight.clone() for weight in teacher.parameters()]
+    with torch.no_grad():
+        for weight in student.parameters():
+            if weight.requires_grad:
+                weight *= 1.02  # a few units in the last place
+    EMA(0.05).update(teacher, student)
+    assert all(map(torch.equal, before, teacher.parameters())), "the warning is right"
+
+
+def test_a_teacher_that_follows_or_stays_gives_no_warning(policy, tokenizer, recwarn):
+    narrow = copy.deepcopy(policy).to(torch.bfloat16)
+    EMA(0.05).make(policy, tokenizer)
+    for teacher in (EMA(0.0), EMA(1.0), Frozen(), TrustRegion()):
+        teacher.make(narrow, tokenizer)
+    assert not [warning for warning in recwarn if "rate" in str(warning.message)]

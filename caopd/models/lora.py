@@ -1,0 +1,69 @@
+"""Low-rank adapters: where they may sit, and how they are added."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from caopd.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685): only they are trained, and the teacher averages only them.
+
+    Attributes:
+        rank: Rank of every adapter.
+        alpha: The adapter's output is scaled by ``alpha / rank``.
+        target_modules: Names, or ends of names, of the adapted linear layers; None adapts all but the head.
+
+    Raises:
+        ConfigError: If peft is not installed, or the rank or alpha is below 1.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    target_modules: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in {"rank": self.rank, "alpha": self.alpha}.items():
+            if value < 1:
+                raise ConfigError(f"Expected `{name}` of LoRA to be at least 1, but got {value}.")
+        if importlib.util.find_spec("peft") is None:
+            raise ConfigError("`model.source.lora` needs peft, which is not installed: pip install 'caopd[lora]'.")
+
+    def add_to(self, hf: PreTrainedModel) -> None:
+        """Add adapters, in place; the weights under them are frozen.
+
+        Args:
+            hf: A model whose parameters are whole.
+
+        Raises:
+            ConfigError: If a target is no layer of the model, or one that cannot be adapted here.
+        """
+        from peft import LoraConfig
+        from peft.tuners.lora import Linear, LoraLayer
+
+        modules = "all-linear" if self.target_modules is None else self.target_modules
+        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=modules, task_type="CAUSAL_LM")
+        try:
+            hf.add_adapter(config)
+        except ValueError as error:  # peft finds no such layer, or cannot adapt one of its kind
+            raise ConfigError(f"{self._expected(hf)}. {str(error).partition(chr(10))[0][:200]}") from error
+        adapted = {name: layer for name, layer in hf.named_modules() if isinstance(layer, LoraLayer)}
+        absent = [end for end in self.target_modules or () if not any(f".{n}".endswith(f".{end}") for n in adapted)]
+        if absent:
+            raise ConfigError(f"{self._expected(hf)}: there is no {', '.join(absent)}.")
+        # The head is read as a matrix by the loss, and an embedding's adapter has no place in a tied head.
+        head = hf.get_output_embeddings()
+        refused = [name for name, layer in adapted.items() if layer is head or type(layer) is not Linear]
+        if refused:
+            raise ConfigError(f"{self._expected(hf)}: leave out {', '.join(refused)}.")
+
+    def _expected(self, hf: PreTrainedModel) -> str:
+        return (
+            f"Expected `target_modules` of LoRA to name linear layers of {type(hf).__name__} between its input "
+            f"embedding and its head (null adapts all), but got {self.target_modules}"
+        )

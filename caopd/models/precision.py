@@ -1,0 +1,32 @@
+"""Which of Lightning's precisions leave batches and weights as they are."""
+
+from __future__ import annotations
+
+from lightning import Trainer
+from lightning.pytorch.plugins import MixedPrecision, Precision
+
+from caopd.errors import ConfigError
+
+_LEAVING = (Precision, MixedPrecision)
+"""Exactly these; their subclasses convert what they are given."""
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Raise if the trainer's precision converts weights and batches.
+
+    A teacher's small steps vanish in half precision, and so do a confidence's decimals and the log-probabilities that
+    ratios are made of.
+
+    Args:
+        trainer: Whose precision is looked at.
+
+    Raises:
+        ConfigError: Unless it is full or mixed precision.
+    """
+    plugin = trainer.precision_plugin
+    if type(plugin) not in _LEAVING:
+        raise ConfigError(
+            f"Expected `precision` of the Trainer to be 32-true, bf16-mixed or 16-mixed, but got {plugin.precision} "
+            f"({type(plugin).__name__}), which converts weights and batches: take bf16-mixed for "
+            "bf16-true, 32-true for 64-true. To shard, take ModelParallelStrategy."
+        )
