@@ -170,7 +170,7 @@ def table(record: dict[str, Any]) -> str:
     for row in record["rows"]:
         lines.append(
             f"| {row['tokens']} | {row['implementation']} | {row['peak_growth_mib']} "
-            f"| {row['seconds_median']:.2f} ({min(row['seconds']):.2f}-{max(row['seconds']):.2f}) "
+            f"| {row['seconds_median']:.3g} ({min(row['seconds']):.3g}-{max(row['seconds']):.3g}) "
             f"| {row['loss']:.7f} |"
         )
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from caopd import __version__
+from caopd.texts import escape_what_streams_lack
 
 HELP = f"""caopd {__version__}: calibration-aware on-policy distillation of language models
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Command line without the program's name; by default that of the process.
     """
+    escape_what_streams_lack()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(HELP)

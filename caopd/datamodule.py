@@ -32,7 +32,7 @@ from caopd.phases import Phase, PhaseClock, PhaseListener
 from caopd.resume import check_plan, num_batches_done
 from caopd.rollouts import AutoEngine, RolloutEngine, Sampling
 from caopd.rounds import RoundConfig, method_statistics, round_statistics, train_samples
-from caopd.runs import run_of_checkpoint
+from caopd.runs import run_directory, run_of_checkpoint
 from caopd.seeds import derive_seed
 from caopd.tasks import Task, TaskSequence, check_unique, stages_of
 from caopd.types import TrainSample, VerifiedGroup
@@ -125,8 +125,7 @@ class RolloutDataModule(LightningDataModule):
             DataError: If a row cannot be used.
             PromptTooLongError: If a prompt or a known context does not fit the model.
         """
-        # `log_dir` is a collective operation: every process asks, here and only here.
-        self._run_directory = Path(self._trainer.log_dir or self._trainer.default_root_dir)
+        self._run_directory = run_directory(self._trainer)  # a collective operation: every process asks
         if not self._engine_started:
             self.engine.start(self._model.tokenizer)
             self._engine_started = True

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils import logging as transformers_logging
@@ -33,7 +34,10 @@ from caopd.callbacks import (
     ReliabilityDiagrams,
     ResultTables,
     RoundStatistics,
+    RunConfig,
     SampleCompletions,
+    Unlogged,
+    check_alone,
 )
 from caopd.checkpoints import check_checkpoint, newest_checkpoint, run_folders
 from caopd.class_names import explained
@@ -41,6 +45,8 @@ from caopd.command_line import show_user_error
 from caopd.datamodule import RolloutDataModule
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.module import DistillationModule
+from caopd.runs import own_run_directory
+from caopd.texts import check_utf8
 
 TRAINER_DEFAULTS = {
     "reload_dataloaders_every_n_epochs": 1,
@@ -76,11 +82,12 @@ class CaopdCLI(LightningCLI):
         """Take no setting from a checkpoint, as Lightning would: the config says what is run, and whose code."""
 
     def before_instantiate_classes(self) -> None:
-        """Look at the checkpoint before anything is loaded.
+        """Look at the checkpoint before anything is loaded, and at the name of the folder of the runs.
 
         Raises:
-            ConfigError: If there is none, or it cannot be used.
+            ConfigError: If there is no checkpoint, it cannot be used, or loggers cannot write into such a folder.
         """
+        check_utf8(self._get(self.config, "trainer.default_root_dir") or "", "`trainer.default_root_dir`")
         path = self._get(self.config, "ckpt_path")
         if path is None or path == LAST or path.partition(":")[0] in OF_LIGHTNING:
             return
@@ -116,7 +123,16 @@ class CaopdCLI(LightningCLI):
             rank_zero_info(f"The last checkpoint below {below} is {path}.")
         config.ckpt_path = path and str(path)
 
-    before_fit = before_validate = before_test = before_predict = _find_last
+    def _before_run(self) -> None:
+        """Find the checkpoint, and look at the run directory before the logger begins: some begin by deleting.
+
+        Raises:
+            ConfigError: If there is no checkpoint to find, or the directory holds another run.
+        """
+        self._find_last()
+        check_alone(own_run_directory(self.trainer), self._get(self.config_init, "ckpt_path"))
+
+    before_fit = before_validate = before_test = before_predict = _before_run
 
     def instantiate_classes(self) -> None:
         """Make everything that the config names; what a constructor refuses is an error in the config.
@@ -130,12 +146,17 @@ class CaopdCLI(LightningCLI):
             raise ConfigError(message_of(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
-        """Make the trainer, with the phase bar in place of Lightning's unless bars are off."""
+        """Make the trainer; unless bars are off, with the phase bar in place of Lightning's.
+
+        Where nothing is logged (``fast_dev_run`` takes the logger out, too), the run has a directory nonetheless.
+        """
         given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this very list
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
+        if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):
+            trainer.logger = Unlogged(Path(trainer.default_root_dir))
         return trainer
 
     def after_fit(self) -> None:
@@ -162,7 +183,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},  # without a logger there is one directory for all runs
+            save_config_callback=RunConfig,
             parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
         )
     except UserCodeError as error:

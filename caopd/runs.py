@@ -1,19 +1,65 @@
-"""What a run leaves in its directory, read: ``config.yaml`` and ``metrics.json``."""
+"""The directory of a run: where it is, and what is read of it, ``config.yaml`` and ``metrics.json``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from caopd.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+RUNS = "lightning_logs"
+"""Folder of the runs, as Lightning's loggers name it."""
 CONFIG, METRICS, TEST, CONTINUAL = "config.yaml", "metrics.json", "test.json", "continual.json"
+CSV_LOG = "metrics.csv"
+"""What Lightning's CSVLogger writes."""
 Metrics = Mapping[str, float | None]
 """Metric -> value; None where it is undefined."""
+
+
+def run_directory(trainer: Trainer) -> Path:
+    """Return the directory of a trainer's run, the same in every process: where Lightning puts ``checkpoints/``.
+
+    ``Trainer.log_dir`` is no such place: for W&B and others it is one that all runs share.
+
+    A collective operation: every process asks.
+
+    Args:
+        trainer: From its ``setup`` hooks on.
+    """
+    return Path(trainer.strategy.broadcast(str(own_run_directory(trainer))))
+
+
+def own_run_directory(trainer: Trainer) -> Path:
+    """Return the run directory as this process knows it; the first one knows it once its logger has begun.
+
+    It is ``SAVE_DIR/NAME/VERSION`` of the first logger, and ``default_root_dir`` without one.
+
+    Args:
+        trainer: Any.
+    """
+    directory = Path(trainer.default_root_dir)
+    if trainer.loggers:
+        logger = trainer.loggers[0]
+        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+        directory = Path(logger.save_dir or directory) / str(logger.name) / version
+    return directory
+
+
+def next_number(folder: Path) -> int:
+    """Return the next N of which there is no ``version_N`` in a folder, as Lightning's loggers number runs.
+
+    Args:
+        folder: Of runs; it may be missing.
+    """
+    suffixes = [path.name.removeprefix("version_") for path in folder.glob("version_*")]
+    return max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=-1) + 1
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path:

@@ -1,5 +1,7 @@
 """What several suites share: the embedded model, a byte-level tokenizer, and builders of carriers."""
 
+import resource
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -52,6 +54,14 @@ def byte_level_tokenizer(request) -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(CORPUS * 2, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")
+
+
+@pytest.fixture
+def largest_file():
+    """Limits the size of a file, in bytes, as a disk does that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from caopd.callbacks.reliability import ReliabilityDiagrams
 from caopd.callbacks.report import BeforeAfterReport
 from caopd.callbacks.results import ResultTables
 from caopd.callbacks.round_statistics import RoundStatistics
+from caopd.callbacks.run_config import RunConfig, check_alone
+from caopd.callbacks.unlogged import Unlogged
 
 __all__ = [
     "BeforeAfterReport",
@@ -17,5 +19,8 @@ __all__ = [
     "ReliabilityDiagrams",
     "ResultTables",
     "RoundStatistics",
+    "RunConfig",
     "SampleCompletions",
+    "Unlogged",
+    "check_alone",
 ]

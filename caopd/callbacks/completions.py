@@ -1,15 +1,20 @@
-"""Shows some held-out completions as a table in TensorBoard."""
+"""Shows some held-out completions of every validation as a table."""
 
 from __future__ import annotations
 
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from pathlib import Path
 
+from lightning import Callback, LightningModule, Trainer
+
+from caopd.callbacks.media import log_table
 from caopd.evaluation import EvaluationBatch, ScoredCompletion
+from caopd.runs import run_directory
 
 
 class SampleCompletions(Callback):
     """Writes the first held-out completions of every validation under ``val/completions``.
+
+    TensorBoard and W&B show them; for other loggers they are a file under ``completions/`` of the run directory.
 
     Args:
         num_completions: Rows of the table.
@@ -20,6 +25,11 @@ class SampleCompletions(Callback):
         self.num_completions = num_completions
         self.max_characters = max_characters
         self._shown: list[ScoredCompletion] = []
+        self._directory = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        self._directory = run_directory(trainer)
 
     def on_validation_batch_end(
         self,
@@ -37,29 +47,24 @@ class SampleCompletions(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
         shown, self._shown = self._shown, []
-        for logger in trainer.loggers:
-            if trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
-                table = "\n".join([_HEADER, *(self._row(completion) for completion in shown)])
-                logger.experiment.add_text("val/completions", table, trainer.global_step)
+        log_table(trainer, self._directory, "completions", _COLUMNS, [self._row(completion) for completion in shown])
 
-    def _row(self, completion: ScoredCompletion) -> str:
+    def _row(self, completion: ScoredCompletion) -> list[str]:
         verified = completion.verified
         confidence = verified.reading.value
-        cells = [
-            self._cell(completion.example.question),
-            self._cell(verified.rollout.text),
-            self._cell(completion.example.target),
+        return [
+            self._shortened(completion.example.question),
+            self._shortened(verified.rollout.text),
+            self._shortened(completion.example.target),
             "yes" if verified.verdict.correct else "no",
             verified.reading.outcome.value if confidence is None else f"{confidence:.2f}",
         ]
-        return f"| {' | '.join(cells)} |"
 
-    def _cell(self, text: str) -> str:
+    def _shortened(self, text: str) -> str:
         if len(text) > self.max_characters:
             half = self.max_characters // 2
             text = f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
-        escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
-        return escaped.replace("\n", "<br>")
+        return text
 
 
-_HEADER = "| question | completion | target | correct | confidence |\n|---|---|---|---|---|"
+_COLUMNS = ("question", "completion", "target", "correct", "confidence")

@@ -18,8 +18,9 @@ from caopd.continual import BEFORE, FORGETTING, Measurement, as_json, forgetting
 from caopd.curriculum import stage_ends
 from caopd.datamodule import RolloutDataModule
 from caopd.module import DistillationModule
-from caopd.runs import CONTINUAL
+from caopd.runs import CONTINUAL, run_directory
 from caopd.tasks import TaskSequence
+from caopd.texts import in_terminal
 
 SHOWN = ("accuracy", "ece", "brier", "ocg", "mean_confidence")
 """Metrics of the tables; ``continual.json`` holds all."""
@@ -40,7 +41,7 @@ class ContinualReport(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for the run directory: a collective operation, so every process does."""
         if stage == "fit":
-            self._directory = Path(trainer.log_dir or trainer.default_root_dir)
+            self._directory = run_directory(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know: the stages so far."""
@@ -73,7 +74,7 @@ class ContinualReport(Callback):
         console = Console()
         for table in continual_tables(self.measurements):
             console.print(table)
-        console.print(f"stages: {path}", soft_wrap=True, markup=False)
+        console.print(in_terminal(f"stages: {path}"), soft_wrap=True)
         lost = forgetting(self.measurements)
         values = {f"continual/{task}/{name}": value for task, each in lost.items() for name, value in each.items()}
         for logger in trainer.loggers:

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from caopd.distributed import gather_in_order
 from caopd.evaluation import EvaluationBatch, ScoredCompletion
+from caopd.runs import run_directory
+from caopd.texts import in_terminal
 
 
 class PredictionWriter(Callback):
@@ -30,7 +32,7 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out where the files are, in the first process."""
-        directory = Path(trainer.log_dir or trainer.default_root_dir)  # a collective operation
+        directory = run_directory(trainer)  # a collective operation
         if trainer.is_global_zero:
             self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ class PredictionWriter(Callback):
             return
         path = _file_of(batch, self._path)
         if path not in self._files:
-            self._files[path] = path.open("w", encoding="utf-8")
+            self._files[path] = path.open("w", encoding="utf-8", errors="backslashreplace")
         for index, completion in enumerate(completions):
             self._files[path].write(json.dumps(_row(completion, batch, index), ensure_ascii=False) + "\n")
 
@@ -58,7 +60,7 @@ class PredictionWriter(Callback):
         """Close the files and say where they are."""
         for path, file in self._files.items():
             file.close()
-            Console().print(f"predictions: {path}", soft_wrap=True, markup=False)
+            Console().print(in_terminal(f"predictions: {path}"), soft_wrap=True)
         self._files = {}
 
 

@@ -1,16 +1,29 @@
-"""Shows a reliability diagram of every validation in TensorBoard."""
+"""Shows a reliability diagram of every validation."""
 
 from __future__ import annotations
 
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from pathlib import Path
 
+from lightning import Callback, LightningModule, Trainer
+
+from caopd.callbacks.media import log_figure
 from caopd.module import DistillationModule
 from caopd.plots import reliability_diagram
+from caopd.runs import run_directory
 
 
 class ReliabilityDiagrams(Callback):
-    """Draws ``val/reliability`` from the validation's bins, before training and after every validation."""
+    """Draws ``val/reliability`` from the validation's bins, before training and after every validation.
+
+    TensorBoard and W&B show it; for other loggers it is a file under ``reliability/`` of the run directory.
+    """
+
+    def __init__(self) -> None:
+        self._directory = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        self._directory = run_directory(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the diagram; every process takes part in gathering, the first one draws."""
@@ -18,12 +31,11 @@ class ReliabilityDiagrams(Callback):
             return
         values = pl_module.validation_metrics.compute()
         bins = pl_module.validation_metrics.bins()
-        for logger in trainer.loggers:
-            if trainer.is_global_zero and bins.n_completions and isinstance(logger, TensorBoardLogger):
-                figure = reliability_diagram(
-                    bins,
-                    title=f"validation, step {trainer.global_step}",
-                    spr=float(values["spr"]),
-                    ocg=float(values["ocg"]),
-                )
-                logger.experiment.add_figure("val/reliability", figure, trainer.global_step)
+        if bins.n_completions:
+            title, spr, ocg = f"validation, step {trainer.global_step}", float(values["spr"]), float(values["ocg"])
+            log_figure(
+                trainer,
+                self._directory,
+                "reliability",
+                lambda: reliability_diagram(bins, title=title, spr=spr, ocg=ocg),
+            )

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from caopd.callbacks.tables import number, without_nan
 from caopd.module import DistillationModule
+from caopd.runs import METRICS, run_directory
+from caopd.texts import in_terminal
 
 HEADLINE = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
 """Metrics of the table, in its order; ``metrics.json`` holds all."""
@@ -34,7 +36,7 @@ class BeforeAfterReport(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for the run directory: a collective operation, so every process does."""
         if stage == "fit":
-            self._directory = Path(trainer.log_dir or trainer.default_root_dir)
+            self._directory = run_directory(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know: how it all began."""
@@ -67,7 +69,7 @@ class BeforeAfterReport(Callback):
 
     def write(self) -> Path:
         """Write ``metrics.json`` into the run directory and return its path."""
-        path = self._directory / "metrics.json"
+        path = self._directory / METRICS
         path.parent.mkdir(parents=True, exist_ok=True)
         moments = {"initial": self.initial, "final": self.final}
         report = {name: values and without_nan(values) for name, values in moments.items()}
@@ -95,4 +97,4 @@ class BeforeAfterReport(Callback):
             path = self.write()
             console = Console()
             console.print(self.table())
-            console.print(f"metrics: {path}", soft_wrap=True)
+            console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)

@@ -14,7 +14,8 @@ from caopd.callbacks.report import HEADLINE
 from caopd.callbacks.tables import number, without_nan
 from caopd.evaluation import Parts
 from caopd.module import DistillationModule
-from caopd.runs import TEST
+from caopd.runs import TEST, run_directory
+from caopd.texts import in_terminal
 
 IN_DOMAIN = "in_domain"
 """Column of all prompts of the tasks that are trained on."""
@@ -36,7 +37,7 @@ class ResultTables(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask for the run directory: a collective operation, so every process does."""
-        self._directory = Path(trainer.log_dir or trainer.default_root_dir)
+        self._directory = run_directory(trainer)
         trainer.test_loop.verbose = False
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,7 +55,7 @@ class ResultTables(Callback):
         path.write_text(json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         console = Console()
         console.print(results_table(tasks))
-        console.print(f"metrics: {path}", soft_wrap=True, markup=False)
+        console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
 
 
 def results_table(tasks: Mapping[str, Parts]) -> Table:

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from caopd.models import SMOLLM2, ModelSource
 from caopd.runs import Metrics, class_name, method_name, setting
+from caopd.texts import in_markdown
 
 MEASURES = {
     "accuracy": "accuracy",
@@ -67,14 +68,16 @@ def model_card(facts: CardFacts) -> str:
     """
     base = str(setting(facts.settings, "model", "source", "name_or_path") or ModelSource.name_or_path)
     base = Path(base).name if Path(base).is_absolute() else base  # whose directory it is concerns nobody
+    method, task = in_markdown(method_name(facts.settings)), in_markdown(facts.task)
     whose = "" if facts.weights == "student" else ", the moving average that taught the student"
     return f"""---
 {_metadata(facts, base)}
 ---
 
-# {facts.name}
+# {in_markdown(facts.name)}
 
-`{base}` trained with {method_name(facts.settings)} on {facts.task}, {facts.step} optimizer steps ([caopd](https://arxiv.org/abs/2604.16830));
+<code>{in_markdown(base)}</code> trained with {method} on {task}, {facts.step} optimizer steps
+([caopd](https://arxiv.org/abs/2604.16830));
 the weights are those of the {facts.weights}{whose}.
 
 ## Measured calibration
@@ -86,8 +89,8 @@ the weights are those of the {facts.weights}{whose}.
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{facts.name}")
-model = AutoModelForCausalLM.from_pretrained("{facts.name}", dtype="auto")
+tokenizer = AutoTokenizer.from_pretrained({facts.name!r})
+model = AutoModelForCausalLM.from_pretrained({facts.name!r}, dtype="auto")
 content = question + "\\n\\n" + {facts.instruction!r}
 messages = [{{"role": "user", "content": content}}]
 options = dict(add_generation_prompt=True, return_dict=True, return_tensors="pt"{_arguments(facts)})
@@ -142,7 +145,7 @@ def _calibration(facts: CardFacts) -> str:
 
 
 def _standing(facts: CardFacts) -> str:
-    how = f"{_sampling(facts.settings)} of held-out prompts of {facts.task}."
+    how = f"{_sampling(facts.settings)} of held-out prompts of {in_markdown(facts.task)}."
     if facts.weights != "student":
         return f"**Of the student, not of these weights**, which were not measured. {how}"
     if facts.measured is None:

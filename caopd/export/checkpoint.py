@@ -19,6 +19,7 @@ from caopd.export.card import CardFacts, model_card
 from caopd.models import LanguageModel, ModelSource
 from caopd.models.weights import inference_weights
 from caopd.runs import CONFIG, read_config, read_metrics, run_of_checkpoint, setting
+from caopd.texts import check_utf8, write_text
 
 Weights = Literal["student", "teacher"]
 
@@ -40,10 +41,11 @@ def export(
         overwrite: Whether the directory may hold files already.
 
     Raises:
-        ConfigError: The directory is not empty, or the config is missing or names no model.
+        ConfigError: The directory is not empty or not in UTF-8, or the config is missing or names no model.
         ModelError: The checkpoint holds other weights than asked for.
         OSError: A file cannot be read or written.
     """
+    check_utf8(directory, "the model's directory")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not overwrite:
         raise ConfigError(
             f"Expected {directory} to be new or an empty directory, but it is not: name another one, or add "
@@ -56,8 +58,6 @@ def export(
     tokenizer = source.load_tokenizer()
     model = _merged(source, tokenizer, _of(weights, saved["state_dict"], checkpoint))
     model.hf.generation_config = _greedy(model, setting(settings, "data", "evaluation", "sampling", "max_new_tokens"))
-    model.hf.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
     facts = CardFacts(
         name=directory.resolve().name,
         weights=weights,
@@ -66,7 +66,10 @@ def export(
         settings=settings,
         metrics=read_metrics(run),
     )
-    (directory / "README.md").write_text(model_card(facts), encoding="utf-8")
+    card = model_card(facts)  # before anything is written
+    model.hf.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    write_text(directory / "README.md", card)
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def _export(options: argparse.Namespace) -> None:
     from transformers.utils import logging as transformers_logging
 
     from caopd.export.checkpoint import export
+    from caopd.texts import in_terminal
 
     transformers_logging.disable_progress_bar()
     export(options.checkpoint, options.directory, options.config, options.weights, options.overwrite)
-    Console().print(f"model: {options.directory}", soft_wrap=True, markup=False)
+    Console().print(in_terminal(f"model: {options.directory}"), soft_wrap=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from caopd.metrics.cascade import CascadeCurve, OperatingPoint
-from caopd.plots.style import BLACK, BLUE, GREEN, VERMILION, new_figure, tidy
+from caopd.plots.style import BLACK, BLUE, GREEN, VERMILION, new_figure, plain, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def cascade_figure(
     figure.suptitle(_heading(curve, title), fontsize=9)
     _draw(axes, curve)
     for (name, point), (marker, colour, size) in zip((marked or {}).items(), _MARKS, strict=False):
-        label = f"{name}: cost {point.cost:.3g}, accuracy {point.accuracy:.3f}"
+        label = f"{plain(name)}: cost {point.cost:.3g}, accuracy {point.accuracy:.3f}"
         style: dict[str, Any] = {"marker": marker, "color": colour, "markersize": size, "markeredgecolor": BLACK}
         axes.plot(point.cost, point.accuracy, linestyle="", zorder=6, label=label, **style)
     axes.set(xlabel="Mean cost per prompt", ylabel="Accuracy")
@@ -59,7 +59,7 @@ def cascade_figure(
 
 def _heading(curve: CascadeCurve, title: str | None) -> str:
     share = "" if math.isnan(curve.relative_area) else f" ({100 * curve.relative_area:.0f} % of the oracle)"
-    return "\n".join([*([title] if title else []), f"area above random {curve.area_above_random:+.3f}{share}"])
+    return "\n".join([*([plain(title)] if title else []), f"area above random {curve.area_above_random:+.3f}{share}"])
 
 
 def _draw(axes: Axes, curve: CascadeCurve) -> None:

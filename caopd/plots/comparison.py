@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from caopd.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, tidy
+from caopd.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, plain, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +140,7 @@ def curves_figure(panels: Mapping[str, Mapping[str, Series]]) -> Figure:
     used = list(grid.flat)[: len(panels)]
     for axes, (title, curves) in zip(used, panels.items(), strict=True):
         _draw_series(axes, curves)
-        axes.set_title(title, fontsize=8.5)
+        axes.set_title(plain(title), fontsize=8.5)
         axes.set_xlabel("Optimizer step")
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
@@ -170,7 +170,7 @@ def _draw_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
         if track.after is not None:
             full = {"marker": style["marker"], "markerfacecolor": style["color"], "markeredgecolor": BLACK}
             size = _LARGEST_MARK - number * (_LARGEST_MARK - _SMALLEST_MARK) / len(tracks)
-            axes.plot(*track.after, linestyle="", markersize=size, clip_on=False, zorder=5, label=name, **full)
+            axes.plot(*track.after, linestyle="", markersize=size, clip_on=False, zorder=5, label=plain(name), **full)
             if track.spread is not None:
                 (x, y), (dx, dy) = track.after, track.spread
                 cross = {"color": style["color"], "linewidth": 1.0, "zorder": 4}
@@ -192,7 +192,7 @@ def _draw_series(axes: Axes, curves: Mapping[str, Series]) -> None:
             "markersize": 4.0,
             "markevery": 1 if len(points) <= _MAX_MARKERS else (every // 2, every),
         }
-        axes.plot(*zip(*points, strict=True), linewidth=1.4, label=name, **style, **marked)
+        axes.plot(*zip(*points, strict=True), linewidth=1.4, label=plain(name), **style, **marked)
 
 
 def _finish(figure: Figure, panels: Sequence[Axes]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from caopd.errors import DataError
 from caopd.metrics.bins import ReliabilityBins
-from caopd.plots.style import new_figure, tidy
+from caopd.plots.style import new_figure, plain, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def _heading(bins: ReliabilityBins, title: str | None, spr: float | None, ocg: f
     numbers = [f"ECE {round(bins.ece, 9):.3f}", f"OCG {round(gap, 9):+.3f}"]  # as tables round them
     if spr is not None and not math.isnan(spr):
         numbers.append(f"SPR {spr:.3f}")
-    return "\n".join([*([title] if title else []), "   ".join(numbers)])
+    return "\n".join([*([plain(title)] if title else []), "   ".join(numbers)])
 
 
 def _draw_gaps(axes: Axes, bins: ReliabilityBins) -> None:

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from caopd.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, tidy
+from caopd.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, plain, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +63,8 @@ def bars_figure(panels: Mapping[str, Mapping[str, Measured]]) -> Figure:
         for number, name in enumerate(names):
             if bars.get(name):
                 _draw_bar(axes, number, bars[name])
-        axes.set_title(title, fontsize=8.5)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_title(plain(title), fontsize=8.5)
+        axes.set_yticks(range(len(names)), [plain(name) for name in names])
         axes.axvline(0, color=BLACK, linewidth=0.8)
         axes.grid(axis="x", **_GRID)
         axes.margins(x=0.25)
@@ -100,8 +100,8 @@ def sweep_figure(
         settings = sorted({setting for points in lines.values() for setting, _ in points})
         for name, points in lines.items():
             _draw_line(axes, names.index(name), name, points)
-        axes.set_title(title, fontsize=8.5)
-        axes.set_xlabel(label)
+        axes.set_title(plain(title), fontsize=8.5)
+        axes.set_xlabel(plain(label))
         axes.set_xscale("log")
         axes.set_xticks(settings, [_short(setting) for setting in settings])
         axes.minorticks_off()
@@ -143,7 +143,7 @@ def _draw_line(axes: Axes, number: int, name: str, points: Sequence[tuple[float,
         "marker": _MARKERS[number % len(_MARKERS)],
         "linestyle": _LINES[number % len(_LINES)],
     }
-    axes.plot(settings, means, label=name, markersize=4.5, linewidth=1.4, **style)
+    axes.plot(settings, means, label=plain(name), markersize=4.5, linewidth=1.4, **style)
     for setting, values in points:
         if len(values) >= _FEWEST:
             mean, spread = mean_and_spread(values)

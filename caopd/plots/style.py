@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caopd.texts import escaped
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -35,6 +37,20 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def plain(text: str) -> str:
+    r"""Return a user's text for a figure: a dollar starts no formula, an underscore hides nothing from a legend.
+
+    Args:
+        text: A name or a title.
+
+    Example:
+        >>> print(plain("$x$"), plain("_ours"), sep="|")
+        \$x\$| _ours
+    """
+    text = escaped(text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def tidy(axes: Axes) -> None:

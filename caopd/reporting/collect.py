@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from caopd.buffer import load_groups
-from caopd.errors import ConfigError
-from caopd.runs import CONFIG, METRICS, Metrics, class_name, method_name, read_config, read_metrics, setting
+from caopd.errors import ConfigError, DataError
+from caopd.runs import CONFIG, CSV_LOG, METRICS, Metrics, class_name, method_name, read_config, read_metrics, setting
 from caopd.scoring.predictions import Predictions, read_predictions
 
 PREDICTIONS = "predictions.jsonl"
@@ -24,7 +25,7 @@ CURVES = {
     "rollout/mu_hat": "Empirical confidence of the rollouts",
     "train/loss": "Training loss (each method's own)",
 }
-"""Tag in TensorBoard -> title of its panel."""
+"""Name in the log -> title of its panel."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class RunRecord:
         config: Its config; empty without one.
         initial: Metrics before training, None where not measured.
         final: Metrics after training, None where not measured.
-        curves: Tag in TensorBoard -> (step, value); without what was not logged.
+        curves: Name in the log -> (step, value); without what was not logged.
         predictions: Of ``caopd predict`` on the test split, None without the file.
         rollouts: Confidences and verdicts of the last round that is on disk, None without one.
     """
@@ -112,19 +113,38 @@ def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
         config=config,
         initial=initial,
         final=final,
-        curves=_curves(directory),
+        curves=_tensorboard_curves(directory) or _csv_curves(directory / CSV_LOG),
         predictions=read_predictions(predictions) if predictions.is_file() else None,
         rollouts=_last_rollouts(directory),
     )
 
 
-def _curves(directory: Path) -> dict[str, list[tuple[float, float]]]:
+def _tensorboard_curves(directory: Path) -> dict[str, list[tuple[float, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(directory), size_guidance={"scalars": 2000, "images": 1, "tensors": 1})
+    files = sorted(directory.rglob("events.out.tfevents.*"))  # a logger's `sub_dir` lies below
+    if not files:
+        return {}
+    events = EventAccumulator(str(files[0].parent), size_guidance={"scalars": 2000, "images": 1, "tensors": 1})
     events.Reload()
     there = events.Tags()["scalars"]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in CURVES if tag in there}
+
+
+def _csv_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """What Lightning's CSVLogger writes: a row for each moment, a column for each name."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        curves = {tag: [(float(row["step"]), float(row[tag])) for row in rows if row.get(tag)] for tag in CURVES}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"Expected {path} to hold numbers by `step`, as Lightning's CSVLogger writes them, but it does not "
+            f"({type(error).__name__}: {error}). Restore it or remove it."
+        ) from error
+    return {tag: curve for tag, curve in curves.items() if curve}
 
 
 def _last_rollouts(directory: Path) -> tuple[np.ndarray, np.ndarray] | None:

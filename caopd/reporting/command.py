@@ -35,7 +35,8 @@ def _report(options: argparse.Namespace) -> None:
 
     from caopd.reporting.collect import collect
     from caopd.reporting.pages import write_report
+    from caopd.texts import in_terminal
 
     records = collect(options.runs, options.names)
     for path in write_report(records, options.output, options.title):
-        Console().print(f"written: {path}", soft_wrap=True, markup=False)
+        Console().print(in_terminal(f"written: {path}"), soft_wrap=True)

@@ -201,7 +201,7 @@ def _curves(records: Sequence[RunRecord]) -> ReportFigures:
         if any(tag in record.curves for record in records)
     }
     if not panels:
-        return ReportFigures("Training", "No run directory holds TensorBoard events.", {}, wide=True)
+        return ReportFigures("Training", "No run directory holds TensorBoard events or a `metrics.csv`.", {}, wide=True)
     text = "Validation before training and after rounds; losses of different methods are not comparable."
     return ReportFigures("Training", text, {"training": curves_figure(panels)}, wide=True)
 

@@ -9,12 +9,15 @@ from itertools import groupby
 from pathlib import Path
 
 from caopd import __version__
+from caopd.outputs import together
 from caopd.plots import save_figure
 from caopd.reporting.collect import RunRecord
 from caopd.reporting.content import ReportFigures, figures, tables
 from caopd.reporting.tables import ReportTable
+from caopd.texts import escaped, in_markdown, write_text
 
 FIGURES, TABLES = "figures", "tables"
+MARKDOWN, HTML = "report.md", "report.html"
 _STYLE = """
 body { margin: 0 auto; max-width: 72rem; padding: 1rem 1.5rem 3rem; color: #1a1a1a; background: #fff;
        font: 16px/1.5 system-ui, sans-serif; }
@@ -36,7 +39,7 @@ footer { margin-top: 3rem; color: #555; font-size: 0.85rem; }
 
 
 def write_report(records: Sequence[RunRecord], directory: Path, title: str) -> list[Path]:
-    """Write all files of a report and return the paths of its two pages.
+    """Write all files of a report, or none, and return the paths of its two pages.
 
     Args:
         records: The runs.
@@ -46,23 +49,20 @@ def write_report(records: Sequence[RunRecord], directory: Path, title: str) -> l
     Raises:
         OSError: A file cannot be written.
     """
-    for name in (FIGURES, TABLES):
-        (directory / name).mkdir(parents=True, exist_ok=True)
     all_tables, sections = tables(records), figures(records)
-    for table in all_tables:
-        stem = directory / TABLES / table.name
-        stem.with_suffix(".csv").write_text(table.csv(), encoding="utf-8")
-        stem.with_suffix(".tex").write_text(table.latex(), encoding="utf-8")
-    for section in sections:
-        for name, figure in section.figures.items():
-            save_figure(figure, directory / FIGURES / name)
-    pages = {
-        directory / "report.md": _markdown(title, all_tables, sections),
-        directory / "report.html": _html(title, all_tables, sections, directory / FIGURES),
-    }
-    for path, text in pages.items():
-        path.write_text(text, encoding="utf-8")
-    return list(pages)
+    with together(directory) as folder:
+        for name in (FIGURES, TABLES):
+            (folder / name).mkdir()
+        for table in all_tables:
+            stem = folder / TABLES / table.name
+            write_text(stem.with_suffix(".csv"), table.csv())
+            write_text(stem.with_suffix(".tex"), table.latex())
+        for section in sections:
+            for name, figure in section.figures.items():
+                save_figure(figure, folder / FIGURES / name)
+        write_text(folder / MARKDOWN, _markdown(title, all_tables, sections))
+        write_text(folder / HTML, _html(escaped(title), all_tables, sections, folder / FIGURES))
+    return [directory / MARKDOWN, directory / HTML]
 
 
 def inline_svg(svg: str, prefix: str, label: str) -> str:
@@ -84,7 +84,7 @@ def inline_svg(svg: str, prefix: str, label: str) -> str:
 
 
 def _markdown(title: str, all_tables: Sequence[ReportTable], sections: Sequence[ReportFigures]) -> str:
-    parts = [f"# {title}"]
+    parts = [f"# {in_markdown(title)}"]
     for table in all_tables:
         parts += [f"## {table.title}", table.markdown(), table.note]
     for section in sections:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
 from caopd.scoring.bootstrap import Estimate
+from caopd.texts import escaped, in_markdown
 
 Cell = str | int | float | Estimate | None
 """What a cell holds; None is undefined or not known."""
@@ -21,6 +22,12 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # At the start of a row these would belong to the command that ends the row before.
+    "[": "{[}",
+    "*": "{*}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 
@@ -62,10 +69,10 @@ class ReportTable:
 
     def markdown(self) -> str:
         """The table in Markdown, best values in bold."""
-        lines = ["| " + " | ".join(_in_markdown(column.title) for column in self.columns) + " |"]
+        lines = ["| " + " | ".join(in_markdown(column.title) for column in self.columns) + " |"]
         lines.append("|" + "".join("---:|" if numeric else "---|" for numeric in self._numeric))
         for number, row in enumerate(self.rows):
-            cells = [(_in_markdown(shown(cell)), self._is_best(number, k)) for k, cell in enumerate(row)]
+            cells = [(_marked(cell, in_markdown), self._is_best(number, k)) for k, cell in enumerate(row)]
             lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in cells) + " |")
         return "\n".join(lines)
 
@@ -108,7 +115,7 @@ class ReportTable:
         lines = ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{{''.join('lr'[each] for each in self._numeric)}}}"]
         lines += ["\\toprule", " & ".join(_in_latex(column.title) for column in self.columns) + r" \\", "\\midrule"]
         for number, row in enumerate(self.rows):
-            cells = [(_in_latex(shown(cell)), self._is_best(number, k)) for k, cell in enumerate(row)]
+            cells = [(_marked(cell, _in_latex), self._is_best(number, k)) for k, cell in enumerate(row)]
             lines.append(" & ".join(rf"\textbf{{{text}}}" if best else text for text, best in cells) + r" \\")
         return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
@@ -130,7 +137,7 @@ class ReportTable:
 
 
 def shown(cell: Cell) -> str:
-    """Return a cell as text: numbers with three decimals, an interval in brackets, ``-`` for None.
+    """Return a cell as text: numbers with three decimals, an interval in brackets, ``-`` for None; texts escaped.
 
     Args:
         cell: What it holds.
@@ -145,7 +152,7 @@ def shown(cell: Cell) -> str:
     if cell is None:
         return "-"
     if isinstance(cell, str):
-        return cell
+        return escaped(cell)
     return f"{cell:,}" if isinstance(cell, int) else f"{round(cell, 9):.3f}"  # 0.3835 whatever sum it comes from
 
 
@@ -160,9 +167,9 @@ def _raw(cell: Cell, interval: bool) -> list[str | int | float | None]:
     return [cell, None, None] if interval else [cell]
 
 
-def _in_markdown(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+def _marked(cell: Cell, markup: Callable[[str], str]) -> str:
+    return markup(cell) if isinstance(cell, str) else shown(cell)
 
 
 def _in_latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    return "".join(_LATEX.get(sign, sign) for sign in escaped(text))

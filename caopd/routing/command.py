@@ -39,6 +39,7 @@ def _route(options: argparse.Namespace) -> None:
 
     from caopd.routing.cascade import Choices, read_cascade
     from caopd.routing.report import as_json, table, written
+    from caopd.texts import in_terminal
 
     curve = read_cascade(options.small, options.large, options.small_cost, options.large_cost)
     choices = Choices.of(curve, options.target_accuracy, options.budget)
@@ -47,4 +48,4 @@ def _route(options: argparse.Namespace) -> None:
     if options.output is not None:
         files = {"small": str(options.small), "large": str(options.large)}
         for path in written(options.output, {**files, **as_json(curve, choices)}, curve, choices):
-            console.print(f"written: {path}", soft_wrap=True, markup=False)
+            console.print(in_terminal(f"written: {path}"), soft_wrap=True)

@@ -11,8 +11,10 @@ from pathlib import Path
 from rich.table import Table
 
 from caopd.metrics.cascade import CascadeCurve, OperatingPoint
+from caopd.outputs import together
 from caopd.plots import cascade_figure, save_figure
 from caopd.routing.cascade import Choices
+from caopd.texts import write_text
 
 _ROWS = 10
 """Of the table: about so many shares of deferral, evenly spaced."""
@@ -68,7 +70,7 @@ def as_json(curve: CascadeCurve, choices: Choices) -> dict[str, object]:
 
 
 def written(directory: Path, record: Mapping[str, object], curve: CascadeCurve, choices: Choices) -> list[Path]:
-    """Write ``route.json`` and the figure as SVG, PDF and PNG, and return their paths.
+    """Write ``route.json`` and the figure as SVG, PDF and PNG, all or none, and return their paths.
 
     Args:
         directory: Made where it is missing.
@@ -76,12 +78,13 @@ def written(directory: Path, record: Mapping[str, object], curve: CascadeCurve, 
         curve: For the figure.
         choices: Marked in the figure.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "route.json"
-    path.write_text(json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
     marked = {"target": choices.for_target, "budget": choices.for_budget}
     figure = cascade_figure(curve, {name: point for name, point in marked.items() if point is not None})
-    return [path, *save_figure(figure, directory / "route")]
+    with together(directory) as folder:
+        path = folder / "route.json"
+        write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        names = [each.name for each in (path, *save_figure(figure, folder / "route"))]
+    return [directory / name for name in names]
 
 
 def _some(curve: CascadeCurve, choices: Choices) -> list[OperatingPoint]:

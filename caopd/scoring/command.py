@@ -51,6 +51,7 @@ def _score(options: argparse.Namespace) -> None:
     from caopd.scoring.judge import Judge
     from caopd.scoring.predictions import read_predictions
     from caopd.scoring.report import as_json, tables
+    from caopd.texts import in_terminal, write_text
 
     if options.task is None and options.confidence_format is not None:
         raise ConfigError("Expected `--confidence_format` beside `--task`, which reads responses, but got no `--task`.")
@@ -70,5 +71,5 @@ def _score(options: argparse.Namespace) -> None:
             "seed": options.seed,
         }
         text = json.dumps({**settings, **as_json(overall, groups)}, indent=2, allow_nan=False, ensure_ascii=False)
-        options.output.write_text(text + "\n", encoding="utf-8")
-        console.print(f"metrics: {options.output}", soft_wrap=True, markup=False)
+        write_text(options.output, text + "\n")
+        console.print(in_terminal(f"metrics: {options.output}"), soft_wrap=True)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from caopd.scoring.bootstrap import LEVEL, Estimate, Scores
+from caopd.texts import in_terminal
 
 _WIDTH_OF_NAMES, _WIDTH_OF_SCORES = 26, 25
 
@@ -32,7 +33,8 @@ def tables(overall: Scores, groups: Mapping[str, Scores], width: int) -> Iterato
         table = Table(title=f"value [{LEVEL:.0%} interval]" if start == 0 else None, title_justify="left")
         table.add_column("", no_wrap=True)
         for name, scores in columns[start : start + step]:
-            table.add_column(f"{escape(name)}\n{scores.n:,} of {scores.n_prompts:,} prompts", justify="right")
+            head = in_terminal(name).append(f"\n{scores.n:,} of {scores.n_prompts:,} prompts")
+            table.add_column(head, justify="right")
         for measure in overall.estimates:
             cells = [_cell(scores.estimates[measure]) for _, scores in columns[start : start + step]]
             table.add_row(measure, *cells)

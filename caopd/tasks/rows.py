@@ -126,7 +126,19 @@ def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     for where, item in numbered:
         if not isinstance(item, dict):
             raise DataError(f"{where}: expected a JSON object, but got {shortened(item)}. Correct the row.")
+        _check_characters(item, where)
         yield where, item
+
+
+def _check_characters(item: Mapping[str, object], where: str) -> None:
+    """Raise where a text holds half of a surrogate pair, which JSON can escape and no tokenizer takes."""
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        around = error.object[max(error.start - 30, 0) : error.end + 30]
+        raise DataError(
+            f"{where}: expected characters, but got half of a surrogate pair: {around!a}. Correct the row."
+        ) from error
 
 
 def _parse_json(text: str, where: str) -> object:

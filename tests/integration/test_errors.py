@@ -55,6 +55,11 @@ def rows(number=64, **changes):
     return [{**row, "idx": index} for index in range(number)]
 
 
+def test_a_folder_of_runs_whose_name_is_not_utf8(failure):
+    message = failure("--trainer.default_root_dir=caf\udce9")
+    assert r"`trainer.default_root_dir` to be a path in UTF-8, but got caf\udce9" in message
+
+
 def test_a_probe_of_a_teacher_without_context(failure):
     message = failure("--model.method=GRPO", "--data.teacher_probe.every_num_rounds=1", "--data.batch_size=64")
     assert "data.teacher_probe" in message

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from caopd.cli import main
@@ -149,6 +150,15 @@ def test_tokenizer_and_generation_config_are_those_of_the_run(run, prompts, toke
     assert (found["do_sample"], found["max_new_tokens"], found["eos_token_id"]) == (False, MAX_NEW_TOKENS, [2])
 
 
+def test_names_of_any_characters_are_text_in_the_card(run, tmp_path):
+    directory = exported(run, tmp_path / '_my_ "model" $x$ #')
+    text = ModelCard.load(directory / "README.md").text
+    heading = MarkdownIt("commonmark").render(text.split("\n\n## ")[0])
+    assert "<h1>_my_ &quot;model&quot; $x$ #</h1>" in heading
+    code = text.split("```python\n")[1].split("```")[0]
+    assert f"from_pretrained({directory.name!r})" in code
+
+
 def test_the_originals_generation_defaults_are_not_carried_over(run, tokenizer, tmp_path):
     """They were made for other weights and another way of asking."""
     source = shutil.copytree(ModelSource().location, tmp_path / "source")
@@ -243,6 +253,12 @@ def failure(tmp_path, capsys):
         return output.err
 
     return fail
+
+
+def test_a_directory_whose_name_is_not_utf8_is_an_error(run, tmp_path, capsys):
+    assert main(["export", str(run.checkpoint_file("round1")), str(tmp_path / "caf\udce9")]) == 2
+    assert r"caf\udce9" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_without_a_config_is_an_error(failure, apart):

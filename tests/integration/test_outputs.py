@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from caopd.buffer import load_groups
 from caopd.cli import main
 from caopd.confidence import InlineConfidence
 
-from .conftest import QUICKSTART, fit_arguments
+from .conftest import QUICKSTART, Run, fit_arguments
 
 METRICS = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
 SCALARS = (
@@ -115,7 +116,7 @@ def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys)
 def test_test_uses_the_test_split(run, tmp_path, capsys):
     assert evaluate("test", run, tmp_path) == 0
     (printed,) = re.findall(r"│ brier .*?([0-9.]+)", capsys.readouterr().out)
-    record = json.loads((tmp_path / "test.json").read_text())
+    record = json.loads((Run(tmp_path).directory / "test.json").read_text())
     assert record["checkpoint"] == str(run.checkpoint_file("round1"))
     assert record["tasks"].keys() == {"in_domain"}
     assert float(printed) == pytest.approx(record["tasks"]["in_domain"]["greedy"]["brier"], abs=6e-4)
@@ -154,11 +155,16 @@ def test_a_second_run_in_the_same_directory_stands_beside_the_first(run, fit):
     assert (run.directory / "metrics.json").read_bytes() == before
 
 
-def test_without_a_logger_a_second_run_replaces_the_first(fit, tmp_path):
-    settings = {"trainer.logger": "false", "trainer.default_root_dir": tmp_path, "trainer.max_epochs": 1}
-    for _ in range(2):
-        assert main(fit_arguments(tmp_path, (QUICKSTART,), settings)) == 0
-    assert json.loads((tmp_path / "metrics.json").read_text())["final"]["step"] == 4
+def test_without_a_logger_a_second_run_stands_beside_the_first_too(tmp_path):
+    settings = {"trainer.logger": "false", "trainer.max_epochs": 1}
+    for seed in (3, 4):
+        assert main(fit_arguments(tmp_path, (QUICKSTART,), {**settings, "data.seed": seed})) == 0
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    own = ("config.yaml", "metrics.json", "checkpoints/round0.ckpt", "rollouts/round_00000.jsonl")
+    assert files == {f"lightning_logs/version_{number}/{name}" for number in (0, 1) for name in own}
+    for number, seed in enumerate((3, 4)):
+        config = (tmp_path / "lightning_logs" / f"version_{number}" / "config.yaml").read_text()
+        assert yaml.safe_load(config)["data"]["seed"] == seed
 
 
 def test_a_progress_bar_of_ones_own_is_kept(tmp_path, capsys):

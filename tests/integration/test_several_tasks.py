@@ -9,7 +9,7 @@ import yaml
 from caopd.buffer import load_groups
 from caopd.cli import main
 
-from .conftest import QUICKSTART, fit_arguments
+from .conftest import QUICKSTART, Run, fit_arguments
 
 CONTRARY = """
 from dataclasses import dataclass, field, replace
@@ -129,14 +129,14 @@ def trained(fit, tmp_path_factory):
 
 
 def evaluated(command, directory, *arguments):
-    """Run a command on the draw task and two others, with five samples of each prompt."""
+    """Run a command on the draw task and two others, with five samples of each prompt; return its run directory."""
     directory.mkdir()
     sampled = {"num_samples": 5, "temperature": 1.0}
     config = write(directory / "tasks.yaml", evaluation={"tasks": TASKS, "sampled": sampled})
     settings = {"trainer.logger": "false", "trainer.max_epochs": None}
     _, *given = fit_arguments(directory, (QUICKSTART, config), settings)
     assert main([command, *given, *arguments]) == 0
-    return directory
+    return Run(directory).directory
 
 
 @pytest.fixture(scope="module")

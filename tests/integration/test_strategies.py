@@ -7,6 +7,8 @@ import torch
 
 from caopd.cli import main
 
+from .conftest import Run
+
 FSDP2 = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
     "trainer.strategy.data_parallel_size": 2,
@@ -38,6 +40,18 @@ def one_process(fit, tmp_path_factory):
 @pytest.fixture(scope="module", params=list(STRATEGIES))
 def two_processes(request, spawn, tmp_path_factory):
     return spawn(tmp_path_factory.mktemp(request.param), **TWO_PROCESSES, **STRATEGIES[request.param])
+
+
+def test_both_processes_write_one_run(two_processes):
+    """All that a run writes and logs, once, with what Lightning turns on by default."""
+    directory = two_processes.directory
+    files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("events.out.tfevents")}
+    own = {"config.yaml", "metrics.json", "rollouts/round_00000.jsonl", "rollouts/round_00001.jsonl"}
+    assert events
+    assert files - events == own | {"checkpoints/round0.ckpt", "checkpoints/round1.ckpt", "hparams.yaml"}
+    assert len(two_processes.events.Images("val/reliability")) == 2
+    assert len(two_processes.events.Tensors("val/completions/text_summary")) == 2
 
 
 def test_losses_and_weights_equal_one_process(one_process, two_processes):
@@ -139,7 +153,8 @@ def test_a_test_of_several_tasks_equals_one_process(one_process, command, tmp_pa
     more = ("--trainer.devices=2", "--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path / 'two'}")
     result = command(*given, *more)
     assert result.returncode == 0, result.stderr[-4000:]
-    one, two = (json.loads((tmp_path / name / "test.json").read_text())["tasks"] for name in ("one", "two"))
+    directories = [Run(tmp_path / name).directory for name in ("one", "two")]
+    one, two = (json.loads((directory / "test.json").read_text())["tasks"] for directory in directories)
     assert one["low"].keys() == {"greedy", "sampled", "vote", "vote_stated"}
     for task, parts in one.items():
         for part, metrics in parts.items():

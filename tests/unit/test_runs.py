@@ -1,9 +1,81 @@
 import json
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import wandb
+from lightning import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from caopd.errors import ConfigError, DataError
-from caopd.runs import read_config, read_metrics, run_of_checkpoint
+from caopd.runs import next_number, read_config, read_metrics, run_directory, run_of_checkpoint
+
+
+class Remote(Logger):
+    """Keeps nothing on this machine, as MLFlow with a server or Comet: an experiment, a random id, no folder."""
+
+    name, version = "7", None
+
+    def __init__(self):
+        super().__init__()
+        self.version = uuid4().hex
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params):
+        pass
+
+
+LOGGERS = {
+    "tensorboard": lambda root: TensorBoardLogger(root),
+    "tensorboard below": lambda root: TensorBoardLogger(root, name="runs", sub_dir="events"),
+    "csv": lambda root: CSVLogger(root),
+    "wandb": lambda root: WandbLogger(save_dir=root, offline=True),
+    "remote": lambda root: Remote(),
+    "several": lambda root: [Remote(), CSVLogger(root), TensorBoardLogger(root)],
+}
+
+
+class Asks(Callback):
+    def setup(self, trainer, pl_module, stage):
+        self.directory = run_directory(trainer)
+
+
+def trained(root, logger):
+    """What the owner said in a fit, and the checkpoint that Lightning wrote."""
+    asks = Asks()
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0, "accelerator": "cpu"}
+    trainer = Trainer(default_root_dir=root, logger=logger, callbacks=[asks], max_steps=1, **quiet)
+    trainer.fit(BoringModel())
+    return asks.directory, Path(trainer.checkpoint_callback.best_model_path)
+
+
+@pytest.mark.parametrize("kind", LOGGERS)
+def test_every_run_has_a_directory_with_its_checkpoints(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    directories = []
+    for _ in range(2):
+        directory, checkpoint = trained(tmp_path, LOGGERS[kind](str(tmp_path)))
+        wandb.finish()
+        assert checkpoint.parent == directory / "checkpoints"
+        assert tmp_path in directory.parents
+        directories.append(directory)
+    assert directories[0] != directories[1]
+
+
+def test_without_a_logger_it_is_where_lightning_puts_everything(tmp_path):
+    directory, checkpoint = trained(tmp_path, False)
+    assert directory == tmp_path == checkpoint.parents[1]
+
+
+@pytest.mark.parametrize(("names", "expected"), [([], 0), (["version_0", "version_9", "version_10", "version_x"], 11)])
+def test_runs_are_numbered_on(tmp_path, names, expected):
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert next_number(tmp_path) == expected
+    assert next_number(tmp_path / "missing") == 0
 
 
 def test_a_checkpoint_belongs_to_the_directory_with_a_config(tmp_path):

@@ -1,6 +1,7 @@
 """``caopd route`` as a user runs it: two files in, table, JSON and figures out, errors as messages."""
 
 import json
+import os
 import random
 
 import pytest
@@ -79,6 +80,13 @@ def test_figures_are_written_as_vectors_and_pixels_and_are_the_same_every_time(f
     assert contents[0]["route.pdf"].startswith(b"%PDF")
     assert contents[0]["route.png"].startswith(b"\x89PNG")
     assert b"<svg" in contents[0]["route.svg"]
+
+
+def test_nothing_is_left_of_files_that_cannot_all_be_written(files, tmp_path, capsys, largest_file):
+    largest_file(20_000)  # route.json fits, a figure does not
+    assert main(["route", *files, f"--output={tmp_path / 'route'}"]) == 2
+    assert "cannot be read or written" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["large.jsonl", "small.jsonl"]
 
 
 def test_the_table_shows_both_ends_and_what_was_chosen(files, capsys, monkeypatch):

@@ -69,6 +69,33 @@ def test_the_table_shows_values_with_intervals_for_every_group(file, tmp_path, c
     assert line.count(" - ") == 3
 
 
+def test_groups_are_shown_as_they_are_named_and_escaped_where_that_cannot_be(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    names = {
+        "[red]:fire:": "[red]:fire:",
+        "东京": "东京",
+        "a\udfff": r"a\udfff",
+        "\x1b[2J": r"\x1b[2J",
+        "two\nlines": r"two\nlines",
+    }
+    rows = [{"confidence": 0.5, "correct": 1, "group": name} for name in names]
+    output = tmp_path / "metrics.json"
+    assert main(["score", file(rows), f"--output={output}", "--resamples=0"]) == 0
+    printed = capsys.readouterr().out
+    assert all(shown in printed for shown in names.values())
+    assert "\x1b" not in printed
+    assert list(json.loads(output.read_text(encoding="utf-8"))["groups"]) == list(names)
+
+
+def test_a_file_whose_name_is_not_utf8_is_scored(tmp_path, capsys):
+    path = tmp_path / "caf\udce9.jsonl"
+    path.write_text('{"confidence": 0.5, "correct": 1}\n')
+    output = tmp_path / "[b]\udce9.json"
+    assert main(["score", str(path), f"--output={output}"]) == 0
+    assert json.loads(output.read_text())["file"] == str(path)
+    assert capsys.readouterr().out.splitlines()[-1] == f"metrics: {tmp_path}/[b]\\udce9.json"
+
+
 def test_narrow_terminals_get_several_tables(file, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["score", file(ROWS), "--resamples=20"]) == 0

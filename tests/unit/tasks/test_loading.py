@@ -111,6 +111,13 @@ def test_a_file_that_cannot_be_used_says_which_and_where(tmp_path, content, mess
     assert len(str(caught.value)) < 1500
 
 
+@pytest.mark.parametrize("row", [{"question": "Is it \ud83d?"}, {"question": "Q", "tools": [{"name": "\udce9"}]}])
+def test_half_a_surrogate_pair_is_an_error_with_its_line(tmp_path, row):
+    path = write_lines(tmp_path / "rows.jsonl", [{"question": "a whole one: 👍"}, row])
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2: .*half of a surrogate pair: .*\\ud"):
+        values_of(DataSource(files={"train": path}))
+
+
 def test_a_broken_parquet_file_is_an_error_with_its_name(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"a\.parquet"):
