@@ -28,7 +28,7 @@ def run_command(
         return show_user_error(error)
     except CaopdError as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
+        return error.exit_status
     except OSError as error:
         sys.stderr.write(f"error: a file cannot be read or written: {error}\n")
         return 2
