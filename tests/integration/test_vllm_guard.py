@@ -15,6 +15,9 @@ from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
 from caopd.rollouts.vllm_local import LocalVLLM
 from caopd.tasks import DrawTask
 from caopd.vllm_host.host import VLLMHost, Weights
+from tests.needs import needs_vllm
+
+pytestmark = needs_vllm
 
 OPTIONS = VLLMOptions(kv_cache_gib=0.25)
 ADAPTERS = VLLMOptions(kv_cache_gib=0.25, lora="adapter")

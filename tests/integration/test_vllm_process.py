@@ -10,6 +10,9 @@ import pytest
 
 from caopd.errors import RolloutError
 from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
+from tests.needs import needs_vllm
+
+pytestmark = needs_vllm
 
 LONG = Sampling(temperature=1.0, max_new_tokens=400)
 NEVER_STOPS = (1,)

@@ -5,6 +5,9 @@ import torch
 
 from caopd.buffer import load_groups
 from tests.integration.test_strategies import COMMON, FSDP2
+from tests.needs import needs_vllm
+
+pytestmark = needs_vllm
 
 VLLM = {
     **COMMON,

