@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.plugins import MixedPrecision
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
@@ -36,16 +36,17 @@ def check_step(module: LightningModule, loss: Tensor) -> None:
         raise _error(module, f"a gradient of norm {float(norm)}")
 
 
-def check_weights(module: LightningModule) -> None:
+def check_weights(module: LightningModule, part: nn.Module) -> None:
     """Raise where weights are not finite; a collective operation.
 
     Args:
         module: Between two steps.
+        part: Whose weights are looked at.
 
     Raises:
         NonFiniteError: With the step and what to try.
     """
-    if not torch.isfinite(_norm(module.parameters())):
+    if not torch.isfinite(_norm(part.parameters())):
         raise _error(module, "weights that are not")
 
 

@@ -140,7 +140,7 @@ class DistillationModule(LightningModule):
         Args:
             checkpoint: Changed in place.
         """
-        check_weights(self)
+        check_weights(self, self)
         due = validation_is_due(self.trainer)
         settle_loops(checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches, due)
         checkpoint[TRAINING_MEANS] = self._training_totals()
@@ -154,7 +154,9 @@ class DistillationModule(LightningModule):
         if self.trainer.is_global_zero:
             for name, (total, weight) in checkpoint.get(TRAINING_MEANS, {}).items():
                 if name in self._training_means:
-                    self._mean(name).update(total / weight, weight)
+                    mean = self._mean(name)
+                    mean.update(0.0, weight=0.0)
+                    mean.mean_value, mean.weight = mean.mean_value + total, mean.weight + weight
 
     def on_train_start(self) -> None:
         """Give a restored optimizer the settings of this run's config, and say what that changes."""
@@ -248,7 +250,7 @@ class DistillationModule(LightningModule):
         super().optimizer_step(*arguments, **keywords)
         if self.loss.needs_teacher:
             self.teacher_rule.update(self.teacher, self.student)
-        check_weights(self)
+        check_weights(self, self.student)
         self._stepped = True
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -295,7 +297,7 @@ class DistillationModule(LightningModule):
     def _training_totals(self) -> dict[str, tuple[float, float]]:
         """Return the total and the weight behind every mean of the round so far, over all processes; collective."""
         means = [self._mean(name) for name in self._training_means]
-        mine = torch.stack([torch.stack([mean.mean_value, mean.weight]).double() for mean in means])
+        mine = torch.stack([torch.stack([mean.mean_value, mean.weight]) for mean in means])
         totals = torch.as_tensor(self.trainer.strategy.reduce(mine, reduce_op="sum")).tolist()
         pairs = zip(self._training_means, totals, strict=True)
         return {name: (total, weight) for name, (total, weight) in pairs if weight}
