@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from caopd.errors import ConfigError, RolloutError
@@ -132,15 +133,19 @@ class VLLMHost:
             prompts: Token ids.
             settings: Arguments of vLLM's SamplingParams, per prompt.
         """
+        import torch
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
+        from vllm.platforms import current_platform
 
         try:
             parameters = [SamplingParams(detokenize=False, **setting) for setting in settings]
         except ValueError as error:
             raise ConfigError(f"vLLM does not draw with these sampling settings: {error}") from error
         tokens = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
-        outputs = self.llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
+        # On a CPU vLLM would compile helpers of its sampler, which fails on a machine without a C++ compiler.
+        with torch.compiler.set_stance("force_eager") if current_platform.is_cpu() else nullcontext():
+            outputs = self.llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
         return [[_drawn(completion) for completion in output.outputs] for output in outputs]
 
     def version(self) -> int:

@@ -59,7 +59,8 @@ def server_urls() -> list[str]:
         ),
         *("--worker-extension-cls", "caopd.vllm_host.keeper.WeightKeeper"),
     ]
-    environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    settings = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TORCH_COMPILE_DISABLE": "1"}
+    environment = {**os.environ, **settings}
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
     atexit.register(os.killpg, server.pid, signal.SIGKILL)

@@ -26,8 +26,10 @@ def traces():
 
 
 @pytest.fixture
-def start(policy, tokenizer):
-    """Starts an engine with a child of its own."""
+def start(policy, tokenizer, monkeypatch, tmp_path):
+    """Starts an engine with a child of its own, which finds no compiler and nothing that was compiled before."""
+    monkeypatch.setenv("CXX", "/no/compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     left, engines = traces(), []
 
     def make(max_restarts):
