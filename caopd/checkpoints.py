@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from caopd.errors import ConfigError
 
-SHARDED = ".metadata"
-"""The file by which a folder is known as a sharded checkpoint."""
+SHARDED = (".metadata", "meta.pt")
+"""Files of a sharded checkpoint beside its shards."""
 
 
 def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
@@ -50,8 +52,9 @@ def check_checkpoint(path: Path, training: bool) -> None:
         ConfigError: With what is wrong about it.
     """
     if path.is_dir():
-        if not (path / SHARDED).is_file():
-            raise _error(path, f"it is a folder without {SHARDED}, so no sharded checkpoint")
+        missing = [name for name in SHARDED if not (path / name).is_file()]
+        if missing:
+            raise _error(path, f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
         return
     content = _contents(path)
     missing = [key for key in ("state_dict", "pytorch-lightning_version") if key not in content]
@@ -61,13 +64,32 @@ def check_checkpoint(path: Path, training: bool) -> None:
         raise _error(path, "it holds weights alone (`save_weights_only`), from which no run can go on")
 
 
+def check_sharding(path: Path, trainer: Trainer) -> None:
+    """Raise where a sharded checkpoint meets a strategy that cannot load one.
+
+    Args:
+        path: Of the checkpoint.
+        trainer: That is to load it.
+
+    Raises:
+        ConfigError: With the strategy to take.
+    """
+    if path.is_dir() and not isinstance(trainer.strategy, ModelParallelStrategy):
+        raise ConfigError(
+            f"Expected `trainer.strategy` to be ModelParallelStrategy, since {path} is a sharded checkpoint, but got "
+            f"{type(trainer.strategy).__name__}: set it, on any number of devices, or write whole checkpoints with its "
+            "`save_distributed_checkpoint: false`."
+        )
+
+
 def _contents(path: Path) -> dict[str, Any]:
     """Read the checkpoint without its tensors' data, which are only checked against their sums."""
     if path.stat().st_size == 0:
         raise _error(path, "it is empty")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+            damaged = archive.testzip() if is_first else None  # it reads all of a file that may be large
         if damaged is not None:
             raise _error(path, f"it is damaged at {damaged}")
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)

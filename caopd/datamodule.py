@@ -101,9 +101,7 @@ class RolloutDataModule(LightningDataModule):
         self._held_out: dict[str, list[HeldOut]] = {}
         self._interrupted: dict[str, Any] | None = None
         self._measured: dict[str, float] = {}
-        self._number = -1
-        self._num_batches = 0
-        self._digest = ""
+        self._round: dict[str, Any] = {}
         self._engine_started = False
         check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
         if keep_rounds is not None and keep_rounds < 1:
@@ -171,7 +169,7 @@ class RolloutDataModule(LightningDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, behind what it trained on.
         """
-        number = self._number = self._trainer.current_epoch
+        number = self._trainer.current_epoch
         # Dropout, where a model has it, then depends on the round alone, as all else does.
         torch.manual_seed(derive_seed(self.seed, "training", number, self._trainer.global_rank))
         interrupted, self._interrupted = self._interrupted, None
@@ -179,13 +177,14 @@ class RolloutDataModule(LightningDataModule):
         if interrupted is not None and interrupted["number"] == number:
             num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
             if interrupted["num_batches_done"] == interrupted["num_batches"]:
+                self._round = {**interrupted, "file": str(self._file_of(interrupted))}
                 self.statistics = self._finished_statistics(interrupted)
                 return RoundBatches([], num_done)
             groups, self._measured = self._interrupted_round(interrupted), {}
             self.engine.rest()
         else:
             groups = self._run_round(number)
-        self._keep(number, groups)
+        digest = self._keep(number, groups)
         pairs = self._train_samples(groups)
         samples, prompts = [sample for sample, _ in pairs], [prompt for _, prompt in pairs]
         self.statistics = self._statistics(groups, samples)
@@ -193,7 +192,14 @@ class RolloutDataModule(LightningDataModule):
             tokenized = self._encoder(self.sampling).encode(samples, prompts)
         model = self._model
         batches = self._plan.micro_batches(tokenized, self._trainer.global_rank, model.loss, model.student.pad_token_id)
-        self._num_batches = len(batches)
+        self._round = {
+            "number": number,
+            "file": str(self._buffer_file(number).absolute()),
+            "digest": digest,
+            "plan": asdict(self._plan),
+            "num_samples": self._num_samples,
+            "num_batches": len(batches),
+        }
         return RoundBatches(batches[num_done:], num_done)
 
     def val_dataloader(self) -> EvaluationBatches:
@@ -217,17 +223,9 @@ class RolloutDataModule(LightningDataModule):
         state: dict[str, Any] = {"estimator": self.estimator.state_dict()}
         if loop.batch_progress.current.ready > 0:
             num_steps = loop.automatic_optimization.optim_progress.optimizer.step.current.completed
-            state["round"] = {
-                "number": self._number,
-                "file": str(self._buffer_file(self._number).absolute()),
-                "digest": self._digest,
-                "plan": asdict(self._plan),
-                "num_samples": self._num_samples,
-                "num_batches": self._num_batches,
-                "num_batches_done": num_batches_done(
-                    loop.batch_progress.state_dict(), num_steps, self._trainer.accumulate_grad_batches
-                ),
-            }
+            accumulate = self._trainer.accumulate_grad_batches
+            num_done = num_batches_done(loop.batch_progress.state_dict(), num_steps, accumulate)
+            state["round"] = {**self._round, "num_batches_done": num_done}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -238,15 +236,20 @@ class RolloutDataModule(LightningDataModule):
     def _interrupted_round(self, state: dict[str, Any]) -> list[VerifiedGroup]:
         """Read the rollouts of the round that a checkpoint is from within, where they can be gone on with."""
         check_plan(state, self._plan, self._num_samples)
-        recorded, checkpoint = Path(state["file"]), Path(str(self._trainer.ckpt_path))
-        beside = run_of_checkpoint(checkpoint) / recorded.parent.name / recorded.name
-        return load_groups(recorded if recorded.is_file() else beside, state["digest"])
+        return load_groups(self._file_of(state), state["digest"])
+
+    def _file_of(self, state: dict[str, Any]) -> Path:
+        """Return where a checkpoint's rollouts are: as it says, or beside it where the run directory was moved."""
+        recorded = Path(state["file"])
+        beside = run_of_checkpoint(Path(str(self._trainer.ckpt_path))) / recorded.parent.name / recorded.name
+        return recorded if recorded.is_file() else beside
 
     def _finished_statistics(self, state: dict[str, Any]) -> dict[str, float]:
         """Return what a round is judged by that was trained on, but not ended; nothing if its rollouts are gone."""
-        if not (self._trainer.fit_loop.restarting and Path(state["file"]).is_file()):
+        file = self._file_of(state)
+        if not (self._trainer.fit_loop.restarting and file.is_file()):
             return {}
-        groups = load_groups(Path(state["file"]), state.get("digest"))
+        groups = load_groups(file, state.get("digest"))
         return self._statistics(groups, [sample for sample, _ in self._train_samples(groups)])
 
     def _statistics(self, groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
@@ -303,12 +306,14 @@ class RolloutDataModule(LightningDataModule):
         teacher = model.teacher if model.loss.needs_teacher else None
         return Policies(model.student, teacher, self._trainer.global_step)
 
-    def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
-        """Write the round's rollouts into the run directory, before anything is trained on them."""
-        if self._trainer.is_global_zero:
-            self._digest = save_groups(self._buffer_file(number), groups)
-            if self.keep_rounds is not None:
-                self._buffer_file(number - self.keep_rounds).unlink(missing_ok=True)
+    def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> str:
+        """Write the round's rollouts into the run directory, before anything is trained on them; return the digest."""
+        if not self._trainer.is_global_zero:  # process 0 alone writes checkpoints, which say the digest
+            return ""
+        digest = save_groups(self._buffer_file(number), groups)
+        if self.keep_rounds is not None:
+            self._buffer_file(number - self.keep_rounds).unlink(missing_ok=True)
+        return digest
 
     def _train_samples(self, groups: Sequence[VerifiedGroup]) -> list[tuple[TrainSample, tuple[int, ...]]]:
         """Return the trained samples of all groups, group by group, each with the prompt that it was drawn from."""

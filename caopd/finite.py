@@ -37,7 +37,7 @@ def check_step(module: LightningModule, loss: Tensor) -> None:
 
 
 def check_weights(module: LightningModule, part: nn.Module) -> None:
-    """Raise where weights are not finite; a collective operation.
+    """Raise where weights, or the sum of their squares, are not finite; a collective operation where they are sharded.
 
     Args:
         module: Between two steps.

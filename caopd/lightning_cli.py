@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ from caopd.callbacks import (
     Unlogged,
     check_alone,
 )
-from caopd.checkpoints import check_checkpoint, newest_checkpoint, run_folders
+from caopd.checkpoints import check_checkpoint, check_sharding, newest_checkpoint, run_folders
 from caopd.class_names import explained
 from caopd.command_line import show_user_error
 from caopd.datamodule import RolloutDataModule
@@ -130,6 +131,9 @@ class CaopdCLI(LightningCLI):
             ConfigError: If there is no checkpoint to find, or the directory holds another run.
         """
         self._find_last()
+        path = self._get(self.config_init, "ckpt_path")
+        if path is not None:
+            check_sharding(Path(path), self.trainer)
         check_alone(own_run_directory(self.trainer), self._get(self.config_init, "ckpt_path"))
 
     before_fit = before_validate = before_test = before_predict = _before_run
@@ -194,6 +198,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, PermissionError, UnpicklingError) as error:
         sys.stderr.write(f"error: a file cannot be read or written: {message_of(error)}\n")
         return 2
+    except ValueError as error:
+        if not _is_of_lightning(error):
+            raise
+        sys.stderr.write(f"error: {message_of(error)}\n")
+        return 2
     except SIGTERMException:
         return 128 + signal.SIGTERM
     return 0
@@ -212,6 +221,14 @@ def message_of(error: BaseException) -> str:
     where, reason = str(error).strip().partition("\n")[0].rstrip(": "), explained(str(causes[-1]).strip())
     lines = (reason if where in reason else f"{where}: {reason}").splitlines()
     return "\n".join([*lines[:MAX_LINES], "`caopd COMMAND --help` shows what every setting takes."])
+
+
+def _is_of_lightning(error: BaseException) -> bool:
+    """Return whether Lightning itself raised the error, as it does where settings do not fit together."""
+    frame = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):  # noqa: B007  # the last one is looked at
+        pass
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("lightning.")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

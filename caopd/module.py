@@ -76,6 +76,7 @@ class DistillationModule(LightningModule):
         self._optimizer = optimizer or _default_optimizer
         self._step_loss = torch.zeros(())
         self._stepped = False
+        self._counted: list[tuple[str, Tensor, Tensor | float]] = []
         means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
         self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
@@ -159,7 +160,12 @@ class DistillationModule(LightningModule):
                     mean.mean_value, mean.weight = mean.mean_value + total, mean.weight + weight
 
     def on_train_start(self) -> None:
-        """Give a restored optimizer the settings of this run's config, and say what that changes."""
+        """Give a restored optimizer the settings of this run's config, and say what that changes.
+
+        Raises:
+            NonFiniteError: If a sharded checkpoint's weights, which Lightning loads by itself, are not finite.
+        """
+        check_weights(self, self)
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         changed = apply_settings(self._settings, optimizer, cast("LambdaLR", scheduler))
         if changed:
@@ -219,14 +225,14 @@ class DistillationModule(LightningModule):
         )
 
     def _count(self, batch: TokenBatch, output: LossOutput, target_T: Tensor) -> None:
-        """Add the micro-batch to the means of its round."""
+        """Keep what the micro-batch adds to the means of its round, until its step is done: else it comes again."""
         for name, (total, num_tokens) in output.totals.items():
             if num_tokens:
-                self._mean(name).update(total / num_tokens, weight=num_tokens)
+                self._counted.append((name, total / num_tokens, num_tokens))
         if output.teacher_top1_T is not None:
             copied_B = _copied(batch, output.teacher_top1_T == target_T)
             if copied_B.numel():
-                self._mean(COPY_ACCURACY).update(copied_B.float())
+                self._counted.append((COPY_ACCURACY, copied_B.float(), 1.0))
 
     def on_train_epoch_end(self) -> None:
         """Log the round's means; what no token or sequence contributed to is left out."""
@@ -251,6 +257,9 @@ class DistillationModule(LightningModule):
         if self.loss.needs_teacher:
             self.teacher_rule.update(self.teacher, self.student)
         check_weights(self, self.student)
+        for name, value, weight in self._counted:
+            self._mean(name).update(value, weight=weight)
+        self._counted = []
         self._stepped = True
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:

@@ -66,8 +66,9 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["current"]["completed"]
     done, logged = num_batches_done(batches, steps, accumulate), fit_loop["epoch_loop.state_dict"]
     if current["ready"] > current["processed"]:  # interrupted with a batch in hand
+        ends_a_step = (done + 1) % accumulate == 0 or (batches["is_last_batch"] and done + 1 == current["ready"])
+        logged["_batches_that_stepped"] -= ends_a_step  # Lightning adds it on a resume, as if the batch were done
         batches["is_last_batch"] = False
-        logged["_batches_that_stepped"] -= accumulate == 1  # Lightning adds it on a resume, as if the batch were done
         _shift(batches, done - current["completed"])
     elif done < current["processed"]:  # within an optimizer step
         _set(batches, done)
@@ -90,10 +91,10 @@ def _set(batches: Mapping[str, Any], done: int) -> None:
     batches["total"].update(dict.fromkeys(_COUNTS, total))
 
 
-def _is_finished(validation: Mapping[str, Any], current: Mapping[str, int]) -> bool:
-    total = validation["total"]
-    has_begun = current["completed"] == current["ready"] and total["ready"] > 0
-    return has_begun and validation["is_last_batch"] and total["ready"] == total["completed"]
+def _is_finished(validation: Mapping[str, Any], batch: Mapping[str, int]) -> bool:
+    current = validation["current"]
+    has_begun = batch["completed"] == batch["ready"] and validation["total"]["ready"] > 0
+    return has_begun and validation["is_last_batch"] and 0 < current["ready"] == current["completed"]
 
 
 def _begin(validation: Mapping[str, Any]) -> None:
@@ -165,8 +166,8 @@ def apply_settings(
     for number, (group, wanted, found) in enumerate(zip(optimizer.param_groups, settings, restored, strict=True)):
         differ = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
         group.update({key: now for key, (_, now) in differ.items()})
-        if "initial_lr" in differ:
-            scheduler.base_lrs[number] = wanted["initial_lr"]
-            group["lr"] = wanted["initial_lr"] * scheduler.lr_lambdas[number](scheduler.last_epoch)
+        scheduler.base_lrs[number] = wanted["initial_lr"]
+        # The schedule, too, is this run's: of another length, or with another warm-up.
+        group["lr"] = wanted["initial_lr"] * scheduler.lr_lambdas[number](scheduler.last_epoch)
         changed |= {"lr" if key == "initial_lr" else key: values for key, values in differ.items()}
     return changed

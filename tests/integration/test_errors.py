@@ -328,6 +328,10 @@ def test_a_trainer_that_cannot_be_made(failure, arguments, said):
     assert said in failure(*arguments)
 
 
+def test_a_setting_that_lightning_refuses_as_it_runs(failure):
+    assert "`val_check_interval` (100)" in failure("--trainer.val_check_interval=100")
+
+
 def test_a_method_of_the_data(failure):
     """It is the module's alone: two that differ once trained to nothing."""
     assert "data.method" in failure("--data.method=SDFT")

@@ -6,8 +6,9 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 
-from caopd.checkpoints import check_checkpoint, newest_checkpoint, run_folders
+from caopd.checkpoints import check_checkpoint, check_sharding, newest_checkpoint, run_folders
 from caopd.errors import ConfigError
 
 WHOLE = {
@@ -87,7 +88,18 @@ def test_weights_alone_can_be_evaluated_but_not_gone_on_with(tmp_path):
 def test_a_folder_must_be_a_sharded_checkpoint(tmp_path):
     assert ".metadata" in refusal(tmp_path)
     (tmp_path / ".metadata").touch()
+    assert "meta.pt" in refusal(tmp_path)
+    (tmp_path / "meta.pt").touch()
     check_checkpoint(tmp_path, training=True)
+
+
+def test_a_sharded_checkpoint_needs_a_strategy_that_loads_one(tmp_path, whole):
+    one_device = Trainer(accelerator="cpu", devices=1, logger=False)
+    check_sharding(whole, one_device)
+    with pytest.raises(ConfigError, match=r"ModelParallelStrategy.*SingleDeviceStrategy"):
+        check_sharding(tmp_path, one_device)
+    sharding = Trainer(accelerator="cpu", strategy=ModelParallelStrategy(1, 1), devices=1, logger=False)
+    check_sharding(tmp_path, sharding)
 
 
 def test_the_checkpoint_written_last_is_found_below_every_folder(tmp_path):

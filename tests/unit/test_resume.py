@@ -52,6 +52,20 @@ def test_a_new_rate_and_decay_apply_from_the_resume_on():
         scheduler.step()
 
 
+def test_a_schedule_of_another_length_applies_from_the_first_step_on():
+    """A run that has come to its end has a rate of 0; one that is lengthened must not begin with it."""
+    state = trained(1e-3, num_steps=10)
+    assert state[0]["param_groups"][0]["lr"] == 0
+    optimizer, _ = made(1e-3)
+    scheduler = get_scheduler("cosine", optimizer, 2, 30)
+    wanted = settings_of(optimizer)
+    optimizer.load_state_dict(state[0])
+    scheduler.load_state_dict(state[1])
+    assert apply_settings(wanted, optimizer, scheduler) == {}
+    expected = 1e-3 * 0.5 * (1 + math.cos(math.pi * 8 / 28))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected] * 2, rel=1e-12)
+
+
 def test_another_optimizers_state_is_refused():
     optimizer, scheduler = made(1e-3, kind=torch.optim.SGD)
     wanted = settings_of(optimizer)
