@@ -65,6 +65,9 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
         return
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["current"]["completed"]
     done, logged = num_batches_done(batches, steps, accumulate), fit_loop["epoch_loop.state_dict"]
+    validation = fit_loop["epoch_loop.val_loop.batch_progress"]
+    # Where they differ, as behind a validation that a resume began anew, Lightning would take it for an interrupted one.
+    validation["total"].update(dict.fromkeys(_COUNTS, validation["total"]["completed"]))
     if current["ready"] > current["processed"]:  # interrupted with a batch in hand
         ends_a_step = (done + 1) % accumulate == 0 or (batches["is_last_batch"] and done + 1 == current["ready"])
         logged["_batches_that_stepped"] -= ends_a_step  # Lightning adds it on a resume, as if the batch were done
@@ -72,9 +75,9 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
         _shift(batches, done - current["completed"])
     elif done < current["processed"]:  # within an optimizer step
         _set(batches, done)
-    elif validation_due and not _is_finished(fit_loop["epoch_loop.val_loop.batch_progress"], current):
+    elif validation_due and not _is_finished(validation, current):
         _set(batches, done)
-        _begin(fit_loop["epoch_loop.val_loop.batch_progress"])
+        _begin(validation)
     elif batches["is_last_batch"] and current["completed"] < done:
         _set(batches, done)
         logged["_batches_that_stepped"] += 1
