@@ -60,19 +60,20 @@ class InlineConfidence:
 
     The word counts in any case, as a word of its own with a colon behind it. A word that leads its line (behind
     markdown, a list's mark, LaTeX) makes a segment whatever follows; within a line, only a number makes it one: "with
-    confidence: the answer is B" states nothing, and neither do ``Overconfidence: 0.3``, a quotation, a tool's input,
-    the JSON key ``"confidence": 0.3``, or one of several options' confidences. The segment runs to the end of its
-    line, or to a tag or the words ``Answer:``, ``the answer is`` on that line: an answer behind the value stays in the
-    text.
+    confidence: the answer is B" states nothing, and neither do ``Overconfidence: 0.3``, ``Lack of confidence: 0.3``,
+    ``confidence: 95% CI``, a quotation, a tool's input, the JSON key ``"confidence": 0.3``, or one of several options'
+    confidences. The segment runs to the end of its line, or to a tag or the words ``Answer:``, ``the answer is`` on
+    that line: an answer behind the value stays in the text.
 
     Read as a value: ``0.85``, ``.85``, ``85%``, ``8.5/10``, ``8.5 out of 10`` (and out of any other number), with
     markdown around it and a remark behind it, as in ``**0.85** (high)``. In another form than asked for, and with that
     outcome: ``high (0.85)``, ``0,85``, ``p = 0.85``, LaTeX, quotes or brackets around the value, ``Confidence level``,
     a value alone on the next line, the row ``| Confidence | 0.85 |``, ``Confidence = 0.85``, ``Confidence - 0.85``.
 
-    MALFORMED are words, a range (``0.8-0.9``), another value beside the first (``0.8 or 0.9``), a bound (``> 0.8``,
-    ``0.8 or higher``), a question (``0.8?``), an exponent (``1e-3``), digits of other scripts, and ``0.`` at the end of
-    the text, which was cut. A bare ``85`` is OUT_OF_RANGE: it is not guessed to be a percentage.
+    MALFORMED are words, a range (``0.8-0.9``), another value beside the first (``0.8 or 0.9``) or put in its place
+    (``0.8 (wait, 0.4)``), a bound (``> 0.8``, ``0.8 or higher``), a question (``0.8?``), an exponent (``1e-3``), digits
+    of other scripts, and ``0.`` at the end of the text, which was cut. A bare ``85`` is OUT_OF_RANGE: it is not guessed
+    to be a percentage.
 
     Examples:
         >>> form = InlineConfidence()

@@ -19,10 +19,16 @@ _MAX_DECORATION = 16
 
 # The first letter comes before what stands before it: a set of characters is searched for fast.
 _WORD = re.compile(r"[Cc](?<![^\W_].)(?<![-\u2010\u2011].)(?ai:onfidence)", re.DOTALL)
+_DENIES = re.compile(
+    r"""\b(?:(?ai:lack|absence|loss)\s(?ai:of|in)(?:\s(?ai:any|my|the))?|(?:(?ai:no|not|without|zero)|[0-9]{1,3}\s?%)(?=\s[*_`]{0,4}c))
+    \s[*_`]{0,4}[Cc]\Z""",
+    re.VERBOSE,
+)
+"""What makes another thing of the word (``95% confidence``); ``Answer: No Confidence: 0.9`` has two fields."""
 _FIELD = re.compile(
     rf"""(?ai:confidence)
     (?P<more>(?:\s?(?ai:level|score|rating|value|estimate)|\s(?ai:in\s(?:my|this|the)\s(?:final\s)?answer))?
-    (?:\s?\([^()\r\n]{{1,40}}\))?)
+    (?:\s?\((?![^()\r\n]{{0,40}}\b(?ai:c\.?i|interval)\b)[^()\r\n]{{1,40}}\))?)
     (?P<closing>(?:[*_`\ \t}}]|{FORMATTING}){{0,8}})
     (?:(?P<is>(?ai:is)\s{{0,2}})?(?P<colon>[:\uff1a])|(?P<other>[=|]|[\u2013\u2014-](?=\s)))""",
     re.VERBOSE,
@@ -80,12 +86,14 @@ class ConfidenceLines:
         return ConfidenceReading(stated.value, (start, segment_end(self._text, field.end())), outcome)
 
     def _start(self, word: int) -> tuple[int | None, bool]:
-        """Where the segment starts and whether it leads its line; None where the word is the tail of a longer one."""
+        """Where the segment starts and whether it leads its line; None where it is part of another word."""
         text, floor = self._text, max(0, word - _MAX_LEAD)
         line = max(text.rfind("\n", floor, word), text.rfind("\r", floor, word)) + 1 or floor
         at_line_start = line == 0 or text[line - 1] in "\r\n"
         if at_line_start and _LINE_START.fullmatch(text, line, word):
             return line, True
+        if _DENIES.search(text, floor, word + 1):
+            return None, False
         start, floor = word, max(0, word - _MAX_DECORATION)
         while start > floor and text[start - 1] in "*_`([\uff08\u3010":
             start -= 1

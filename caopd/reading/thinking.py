@@ -3,7 +3,8 @@
 Chat models think between markers of their chat templates: ``<think>`` (DeepSeek-R1, Qwen 3, Phi 4, SmolLM 3),
 ``<thinking>``, ``<thought>``, ``[THINK]`` (Magistral), ``<seed:think>``, ``<|START_THINKING|>`` (Command A), or a
 channel (``<|channel|>analysis`` of gpt-oss, ``<|channel>thought`` of Gemma 4). A thought is no answer, no confidence,
-no call. Work is linear: one pass over the text, with bounded steps.
+no call. A marker in backticks or quotation marks is only mentioned: it opens and closes nothing. Work is linear: some
+passes over the text, with bounded steps.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ _MARKER = re.compile(
     re.VERBOSE,
 )
 """Every marker; one that closes has a group that is not empty."""
+_MENTION = re.compile(
+    r"""(?<!`)(`{1,2})(?!`)[^`\r\n]+\1 | "[^"\r\n]+" | \u201c[^\u201c\u201d\r\n]+\u201d
+    | (?<!\w)['\u2018][<\[\u25c1][^'\u2019\r\n]{1,40}['\u2019]   # an apostrophe quotes nothing""",
+    re.VERBOSE,
+)
+"""What quotes, on one line, so that a marker at a line's start is never quoted."""
 _PART = re.compile(r"<\|(?:channel\|?|message\||open\||close\||sep\|)>|<channel\|>")
 """Tokens that make a marker together with others."""
 _NO_SPACE = re.compile(r"\S")
@@ -47,7 +54,7 @@ def thoughts(text: str, begun: bool = False) -> Iterator[tuple[int, int]]:
         [(0, 13)]
     """
     start, spoken_from = 0 if begun else None, 0
-    for marker in _MARKER.finditer(text):
+    for marker in _markers(text):
         if any(marker.groups()):
             yield (spoken_from if start is None else start), marker.end()
             start, spoken_from = None, marker.end()
@@ -55,6 +62,20 @@ def thoughts(text: str, begun: bool = False) -> Iterator[tuple[int, int]]:
             start = marker.start()
     if start is not None:
         yield start, len(text)
+
+
+def _markers(text: str) -> Iterator[re.Match[str]]:
+    """Yield the markers that are not only mentioned."""
+    mentions: Iterator[re.Match[str]] | None = None
+    mention: re.Match[str] | None = None
+    for marker in _MARKER.finditer(text):
+        if mentions is None:
+            mentions = _MENTION.finditer(text)
+            mention = next(mentions, None)
+        while mention is not None and mention.end() <= marker.start():
+            mention = next(mentions, None)
+        if mention is None or marker.start() < mention.start():
+            yield marker
 
 
 def said(text: str, begun: bool = False) -> str:
@@ -97,7 +118,7 @@ def ends_in_thought(text: str, begun: bool = False) -> bool:
         [True, False, False]
     """
     open_thought = begun
-    for marker in _MARKER.finditer(text):
+    for marker in _markers(text):
         open_thought = not any(marker.groups())
     return open_thought
 

@@ -42,6 +42,11 @@ _PLAIN_DRESS = re.compile(r"[*_`\s]*")
 
 # What stands behind a number.
 _SUBJECT = re.compile(r"\s{1,4}(?ai:is|was|were|would|seems?|looks?|might|could|may|should|feels?|sounds?)\b")
+_INTERVAL = re.compile(
+    rf"""{DRESS}{{0,8}}(?ai:(?:(?:confidence|credible|credibility|prediction)\s{{1,4}})?(?:interval|band|bound|limit|region)s?
+    |c\.?i)(?![^\W_])""",
+    re.VERBOSE,
+)
 _COUNTED = re.compile(r"\s{1,4}(?!(?:because|since|as|given)\b)[a-z]")
 _UNCLEAR = re.compile(
     rf"""[^\W_] | [.,](?:[^\W_]|\.) | :[0-9] | [-\u2212\u2010-\u2015][.0-9]     # goes on: a word, a range, odds
@@ -59,6 +64,11 @@ _RESTATED = re.compile(
     rf"{DRESS}{{0,8}}[(\uff08]{DRESS}{{0,4}}(?:(?!out\s)[a-z][a-z.,]{{0,9}}\s){{0,2}}{_QUANTITY}\s{{0,4}}[)\uff09]",
     re.VERBOSE,
 )
+_REVISES = re.compile(
+    r"""\b(?ai:wait|now|actually|rather|sorry|hmm+|oops|correction|corrected|instead|revised?|revising|reconsider\w{0,3}
+    |make\s(?:that|it)|scratch\sthat|on\ssecond\sthought|too\s(?:high|low))\b""",
+    re.VERBOSE,
+)
 _JOINED = re.compile(r"(?ai:[^\w(\[]|or\b|and\b|to\b)*")
 
 
@@ -68,7 +78,8 @@ class StatedValue(NamedTuple):
     Attributes:
         value: In [0, 1], None where nothing is stated.
         outcome: How, or why not.
-        is_number: Whether a quantity stands there at all: not a word, a subject ("0.9 is"), things ("2 options").
+        is_number: Whether a quantity stands there at all: not a word, a subject ("0.9 is"), things ("2 options"),
+            an interval ("95% CI").
         is_bare: Whether it is an integer without a scale, which may be something else.
     """
 
@@ -97,7 +108,7 @@ def read_value(text: str, cut: bool = False) -> StatedValue:
     if found is None or found.end() - found.start("sign") > _MAX_NUMBER:
         return NO_NUMBER if found is None else _UNREADABLE
     rest, amount, is_bare = text[found.end() :], _amount(found), _is_bare(found)
-    if _SUBJECT.match(rest) or (is_bare and _COUNTED.match(rest)):
+    if _SUBJECT.match(rest) or _INTERVAL.match(rest) or (is_bare and _COUNTED.match(rest)):
         return NO_NUMBER
     is_cut = cut and is_bare and rest in (".", ",") and amount != 1
     if amount is None or is_cut or _UNCLEAR.match(rest) or _is_contradicted(amount, rest):
@@ -149,4 +160,9 @@ def _is_contradicted(amount: Decimal, rest: str) -> bool:
         is_thing = not _JOINED.fullmatch(beside, 0, found.start()) or _COUNTED.match(beside, found.end())
         if not (_is_bare(found) and is_thing):
             others.append(_amount(found))
+    revision = _REVISES.search(rest)
+    if revision is not None:  # within a remark, too
+        for found in _ANOTHER.finditer(rest, revision.end()):
+            if not (_is_bare(found) and _COUNTED.match(rest, found.end())):
+                others.append(_amount(found))
     return any(other is not None and abs(other) <= 1 and abs(abs(other) - amount) > _SAME for other in others)

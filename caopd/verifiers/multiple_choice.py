@@ -37,6 +37,18 @@ _SAID_RIGHT = re.compile(
 _RESTATES = re.compile(r"\s*[*_`]*[:.)\]\uff1a\uff09]")
 _LETTER = re.compile(r"(?<![^\W_])[A-Z](?![^\W_])")
 _ANOTHER = re.compile(r"(?:\b(?ai:or|and)\s|[,;/&\n])[\s*_`(\[]{0,8}[A-Za-z]\s?[):.]")
+_DENIED = re.compile(
+    r"""(?ai:(?:(?:this|that|it)(?:\sis|['\u2019]s)\s)?(?:clearly\s|definitely\s)?(?:incorrect|wrong)
+    (?:\s(?:answer|option|choice))?)(?:\W*\Z|[.,;:!(\u2013\u2014\n]|\s(?:-|(?ai:because|since|as)\b))""",
+    re.VERBOSE,
+)
+_NO = re.compile(r"(?ai:no|false)\W*\Z")
+_REVISED = re.compile(
+    r"""(?:\A|[.,;:!?(\n\u2013\u2014-])\W{0,4}(?ai:actually|wait|rather|sorry|hmm|oops|correction|instead|no(?=[,.!;])|i\smean
+    |make\s(?:that|it)|scratch\sthat|on\ssecond\sthought)\b""",
+    re.VERBOSE,
+)
+_OTHER_LETTER = re.compile(r"(?<![^\W_])(?:(?!I\s[a-z])[A-Z](?![^\W_])|[a-z]\W*\Z)")
 _JUDGED = re.compile(
     rf"{_DRESS}{{0,8}}([A-Za-z])[):.\s*]{{1,6}}(?:(?P<yes>(?ai:yes|true|correct|right))|(?ai:no|false|incorrect|wrong))\W*",
     re.VERBOSE,
@@ -55,7 +67,7 @@ class MultipleChoice:
 
     Anything else is MALFORMED: an article, a pronoun or a word is no letter (``A dog``, ``I think``, ``i.e.``), several
     letters are no answer (``A, B``, ``A) or B)``, ``A. B.``), what is asked or denied is none (``B?``, ``Not B``,
-    ``B is wrong, so C``), nor is a letter outside ``options``.
+    ``B: incorrect``, ``B is wrong, so C``) or taken back (``A. Actually B``), nor is a letter outside ``options``.
 
     What is thought (:mod:`caopd.reading.thinking`) is no answer. The last *opening* tag decides
     (:func:`caopd.reading.tags.last_element`): when it is not closed, the answer is MALFORMED, whatever came before it.
@@ -106,6 +118,8 @@ def _chosen(content: str) -> str | None:
     if found is None:
         return None
     letter, dress, rest = found["letter"], found["dress"], found["rest"].rstrip()
+    if _is_denied(dress, rest) or _is_revised(rest):
+        return None
     if rest in ("", "!") or _SAID_RIGHT.match(rest):
         return letter.upper()
     if not _OPTION_BEGINS.match(rest) or _NO_OPTION.match(rest) or _ANOTHER.search(rest) or rest.endswith("?"):
@@ -115,6 +129,17 @@ def _chosen(content: str) -> str | None:
         if is_word or "=" in dress or _LETTER.search(rest):
             return None
     return letter.upper()
+
+
+def _is_denied(dress: str, rest: str) -> bool:
+    """Return whether a letter is judged to be wrong; ``B. No`` is an option of a question for yes or no."""
+    return bool(_DENIED.match(rest) or (_NO.match(rest) and (":" in dress or rest[0].islower())))
+
+
+def _is_revised(rest: str) -> bool:
+    """Return whether a letter is taken back for another one."""
+    revision = _REVISED.search(rest)
+    return revision is not None and _OTHER_LETTER.search(rest, revision.end()) is not None
 
 
 def _judged_right(content: str) -> str | None:

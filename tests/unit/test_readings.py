@@ -22,7 +22,7 @@ UNREAD = {  # a person reads these; whatever would read them, too, would misread
     "Answer\tB\nConfidence\t0.65",
     "Confidence: <0.8>",
 }
-NUMBER = {"inline": 350, "tag": 54, "multiple_choice": 178, "tool_calls": 100}
+NUMBER = {"inline": 390, "tag": 57, "multiple_choice": 201, "tool_calls": 100}
 
 
 def read(kind, text, target):

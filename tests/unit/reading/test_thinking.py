@@ -88,6 +88,31 @@ def test_tokens_of_which_markers_are_made():
         assert not is_marker(token)
 
 
+@pytest.mark.parametrize(
+    "quoted", ["`{}`", "``{}``", '"{}"', "\u201c{}\u201d", "'{}'", "\u2018{}\u2019", "`the {} tag`", '"{} and so on"']
+)
+@pytest.mark.parametrize(("opening", "closing"), PAIRS)
+def test_a_marker_that_is_only_mentioned_is_none(opening, closing, quoted):
+    mention = quoted.format(opening) if len(quoted) < 5 else quoted.format("<think>")
+    text = f"He wrote {mention} there.\n{quoted.format('</think>')}"
+    assert said(text) == text
+    assert not ends_in_thought(text)
+    assert said(f"{mention} b{opening}c{closing}d").replace("\n", "") == f"{mention} bd"
+    assert ends_in_thought(f"{opening}a {quoted.format('</think>')} b")
+
+
+@pytest.mark.parametrize(
+    "before", ["", "a\n", "isn't it ", 'a 5" pipe ', "`a` ", '"a" ', "`a\n", "the users' ", "```\n"]
+)
+def test_a_marker_beside_a_quotation_marks_a_thought(before):
+    assert said(f"{before}<think>b</think>c").rstrip("c").rstrip("\n") == before.rstrip("\n")
+
+
+def test_quotation_marks_without_end_take_one_pass():
+    for mark in ("`", "``", "`a", '"', "\u201c", "'<", "`a``"):
+        assert ends_in_thought(mark * 50_000 + "\n<think>")
+
+
 def test_many_thoughts_take_one_pass():
     text = "<think>a</think>b" * 50_000
     assert said(text).replace("\n", "") == without_thoughts(text) == "b" * 50_000
