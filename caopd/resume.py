@@ -66,7 +66,7 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["current"]["completed"]
     done, logged = num_batches_done(batches, steps, accumulate), fit_loop["epoch_loop.state_dict"]
     validation = fit_loop["epoch_loop.val_loop.batch_progress"]
-    # Where they differ, as behind a validation that a resume began anew, Lightning would take it for an interrupted one.
+    # Where they differ, as behind a validation that a resume began anew, Lightning takes it for an interrupted one.
     validation["total"].update(dict.fromkeys(_COUNTS, validation["total"]["completed"]))
     if current["ready"] > current["processed"]:  # interrupted with a batch in hand
         ends_a_step = (done + 1) % accumulate == 0 or (batches["is_last_batch"] and done + 1 == current["ready"])
