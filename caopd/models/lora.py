@@ -43,13 +43,13 @@ class LoRA:
         Raises:
             ConfigError: If a target is no layer of the model, or one that cannot be adapted here.
         """
-        from peft import LoraConfig
+        from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.lora import Linear, LoraLayer
 
         modules = "all-linear" if self.target_modules is None else self.target_modules
         config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=modules, task_type="CAUSAL_LM")
         try:
-            hf.add_adapter(config)
+            inject_adapter_in_model(config, hf)
         except ValueError as error:  # peft finds no such layer, or cannot adapt one of its kind
             raise ConfigError(f"{self._expected(hf)}. {str(error).partition(chr(10))[0][:200]}") from error
         adapted = {name: layer for name, layer in hf.named_modules() if isinstance(layer, LoraLayer)}

@@ -243,11 +243,10 @@ def test_damaged_weights_are_said(directory, tokenizer):
 
 def test_an_adapter_among_the_files_is_refused(directory, tokenizer, policy):
     """It would freeze the model, and be all that an export holds."""
-    from peft import LoraConfig
+    from peft import LoraConfig, get_peft_model
 
     hf = ModelSource(str(directory)).load_model(tokenizer).hf
-    hf.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]))
-    hf.save_pretrained(directory)
+    get_peft_model(hf, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(directory)
     with pytest.raises(ModelError, match=r"are frozen.*adapter_config\.json.*merge"):
         ModelSource(str(directory)).load_model(tokenizer)
 
