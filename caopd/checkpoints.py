@@ -13,6 +13,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.errors import ConfigError
 
@@ -55,6 +56,7 @@ def check_checkpoint(path: Path, training: bool) -> None:
         missing = [name for name in SHARDED if not (path / name).is_file()]
         if missing:
             raise _error(path, f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
+        _check_shards(path)
         return
     content = _contents(path)
     missing = [key for key in ("state_dict", "pytorch-lightning_version") if key not in content]
@@ -80,6 +82,18 @@ def check_sharding(path: Path, trainer: Trainer) -> None:
             f"{type(trainer.strategy).__name__}: set it, on any number of devices, or write whole checkpoints with its "
             "`save_distributed_checkpoint: false`."
         )
+
+
+def _check_shards(path: Path) -> None:
+    """Raise unless every file of a sharded checkpoint is as long as its metadata says."""
+    try:
+        stored = FileSystemReader(path).read_metadata().storage_data.values()
+    except (EOFError, OSError, UnpicklingError, ValueError) as error:
+        raise _error(path, f"its {SHARDED[0]} is cut or damaged ({str(error)[:300]})") from error
+    for part in stored:
+        shard = path / part.relative_path
+        if not shard.is_file() or shard.stat().st_size < part.offset + part.length:
+            raise _error(path, f"its {shard.name} is missing or cut")
 
 
 def _contents(path: Path) -> dict[str, Any]:

@@ -57,6 +57,22 @@ def test_two_processes_with_the_callbacks_that_users_add_end(fit_as_users_do, tm
     assert re.search(r"Epoch 1", result.stdout + result.stderr)
 
 
+def test_a_sharded_run_goes_on_where_it_was(fit_as_users_do, tmp_path):
+    """By default a sharding strategy writes a folder for a checkpoint; one device alone says that it cannot load it."""
+    settings = SETUPS["fsdp2"]
+    started = fit_as_users_do(tmp_path, **settings, **{"trainer.max_epochs": 1})
+    assert started.returncode == 0, started.stderr[-4000:]
+    resumed = fit_as_users_do(tmp_path, ckpt_path="last", **settings)
+    assert resumed.returncode == 0, resumed.stderr[-4000:]
+    assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
+    metrics = json.loads((tmp_path / "lightning_logs" / "version_1" / "metrics.json").read_text())
+    assert (metrics["initial"]["step"], metrics["final"]["step"]) == (0, 4)
+    alone = fit_as_users_do(tmp_path, ckpt_path="last")
+    assert alone.returncode == 2
+    assert "to be ModelParallelStrategy" in alone.stderr
+    assert "Traceback" not in alone.stderr
+
+
 def test_the_same_command_goes_on_where_it_was(fit_as_users_do, tmp_path):
     """A first start, a start after the run was cut short, and one evaluation, all by `last`."""
     started = fit_as_users_do(tmp_path, ckpt_path="last", **{"trainer.max_epochs": 1})

@@ -3,6 +3,7 @@ import zipfile
 
 import pytest
 import torch
+import torch.distributed.checkpoint
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -85,12 +86,30 @@ def test_weights_alone_can_be_evaluated_but_not_gone_on_with(tmp_path):
     assert "save_weights_only" in refusal(path)
 
 
-def test_a_folder_must_be_a_sharded_checkpoint(tmp_path):
-    assert ".metadata" in refusal(tmp_path)
-    (tmp_path / ".metadata").touch()
-    assert "meta.pt" in refusal(tmp_path)
-    (tmp_path / "meta.pt").touch()
-    check_checkpoint(tmp_path, training=True)
+@pytest.fixture
+def sharded(tmp_path):
+    torch.distributed.checkpoint.save(WHOLE["state_dict"], checkpoint_id=tmp_path / "sharded", no_dist=True)
+    (tmp_path / "sharded" / "meta.pt").touch()
+    return tmp_path / "sharded"
+
+
+def test_a_folder_must_be_a_sharded_checkpoint(tmp_path, sharded):
+    check_checkpoint(sharded, training=True)
+    (sharded / "meta.pt").unlink()
+    assert "without meta.pt" in refusal(sharded)
+    (tmp_path / "folder").mkdir()
+    assert "without .metadata and meta.pt" in refusal(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("pattern", [".metadata", "*.distcp"])
+def test_a_sharded_checkpoint_that_was_cut_is_named(sharded, pattern, share):
+    (file,) = sharded.glob(pattern)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    assert file.name in refusal(sharded)
+    file.unlink()
+    assert file.name in refusal(sharded)
 
 
 def test_a_sharded_checkpoint_needs_a_strategy_that_loads_one(tmp_path, whole):
