@@ -45,6 +45,7 @@ from caopd.class_names import explained
 from caopd.command_line import show_user_error
 from caopd.datamodule import RolloutDataModule
 from caopd.errors import CaopdError, ConfigError, UserCodeError
+from caopd.interrupts import raise_ignored_interrupts
 from caopd.module import DistillationModule
 from caopd.runs import own_run_directory
 from caopd.texts import check_utf8
@@ -181,6 +182,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
         _ignore_idle_warnings()
+        raise_ignored_interrupts()
         CaopdCLI(
             DistillationModule,
             RolloutDataModule,

@@ -15,18 +15,11 @@ from caopd.models import ModelSource
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.tasks import DrawTask
 
-from ..integration.conftest import Run, command, fit_as_users_do  # noqa: F401
+from ..integration.conftest import Run, command, every_step, fit_as_users_do  # noqa: F401
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 GPU = {"trainer.accelerator": "gpu", "trainer.check_val_every_n_epoch": 1}
-WITHIN = """
-trainer:
-  callbacks:
-    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args: {every_n_train_steps: 1, every_n_epochs: null, save_on_train_epoch_end: false, save_top_k: -1,
-                  filename: "step{step}", auto_insert_metric_name: false}
-"""
 
 
 @pytest.fixture
@@ -37,12 +30,6 @@ def gpu_fit(fit_as_users_do, tmp_path):  # noqa: F811
         return Run(tmp_path / name)
 
     return run
-
-
-@pytest.fixture
-def within(tmp_path):
-    (tmp_path / "within.yaml").write_text(WITHIN)
-    return tmp_path / "within.yaml"
 
 
 def test_a_gpu_trains_as_a_cpu_does(gpu_fit):
@@ -59,10 +46,10 @@ def test_a_mixed_precision_trains_to_about_the_same_losses(precision, gpu_fit):
     assert mixed.scalars("train/loss")[0] == pytest.approx(full.scalars("train/loss")[0], rel=0.1)
 
 
-def test_a_resume_within_a_round_is_bit_identical(gpu_fit, within):
+def test_a_resume_within_a_round_is_bit_identical(gpu_fit, every_step):  # noqa: F811
     settings = {"trainer.deterministic": "true", "data.keep_rounds": "null"}
-    whole = gpu_fit("whole", within, **settings)
-    resumed = gpu_fit("resumed", within, ckpt_path=whole.checkpoint_file("step6"), **settings)
+    whole = gpu_fit("whole", every_step, **settings)
+    resumed = gpu_fit("resumed", every_step, ckpt_path=whole.checkpoint_file("step6"), **settings)
     expected = whole.checkpoint("step8")["state_dict"]
     for name, weight in resumed.checkpoint("step8")["state_dict"].items():
         assert torch.equal(weight, expected[name]), name

@@ -33,6 +33,13 @@ trainer:
       init_args: {every_n_epochs: 1, save_on_train_epoch_end: true, save_top_k: -1, filename: "round{epoch}",
                   auto_insert_metric_name: false}
 """
+EVERY_STEP = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {every_n_train_steps: 1, every_n_epochs: null, save_on_train_epoch_end: false, save_top_k: -1,
+                  filename: "step{step}", auto_insert_metric_name: false}
+"""
 
 
 def options(settings):
@@ -70,6 +77,14 @@ def every_round(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def every_step(tmp_path_factory):
+    """A config that keeps a checkpoint of every optimizer step, within a round too."""
+    path = tmp_path_factory.mktemp("config") / "every_step.yaml"
+    path.write_text(EVERY_STEP)
+    return path
+
+
+@pytest.fixture(scope="session")
 def fit(every_round):
     """Fit the quickstart on small settings in this process."""
 
@@ -101,7 +116,8 @@ def fit_as_users_do(command):
     """
 
     def run(directory, *configs, **settings):
-        return command(*fit_arguments(directory, (QUICKSTART, *configs), settings, SIZES))
+        directory.mkdir(exist_ok=True)
+        return command(*fit_arguments(directory, (QUICKSTART, *configs), settings, SIZES), cwd=directory)
 
     return run
 

@@ -26,6 +26,30 @@ trainer:
       init_args: {monitor: val/brier, mode: min, save_last: true}
 """
 
+INTERRUPTED = """
+import signal
+import weakref
+
+from lightning import Callback
+
+
+class Thing:
+    pass
+
+
+class InterruptedWhileFreeing(Callback):
+    def on_train_start(self, trainer, pl_module):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        thing = Thing()
+        self.reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        if batch_idx == 1:
+            del thing  # Python ignores what is raised in the reference's callback
+        else:
+            del self.reference
+"""
+
 
 def assert_finished(result, directory):
     assert result.returncode == 0, result.stderr[-4000:]
@@ -83,3 +107,11 @@ def test_the_same_command_goes_on_where_it_was(fit_as_users_do, tmp_path):
     assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
     metrics = json.loads((tmp_path / "lightning_logs" / "version_1" / "metrics.json").read_text())
     assert (metrics["initial"]["step"], metrics["final"]["step"]) == (0, 8)
+
+
+def test_a_run_ends_by_ctrl_c_whatever_it_does_at_that_moment(fit_as_users_do, tmp_path):
+    (tmp_path / "freeing.py").write_text(INTERRUPTED)
+    (tmp_path / "callbacks.yaml").write_text("trainer: {callbacks: [{class_path: freeing.InterruptedWhileFreeing}]}")
+    result = fit_as_users_do(tmp_path, tmp_path / "callbacks.yaml", **{"trainer.max_epochs": 1000})
+    assert result.returncode == 1
+    assert "Detected KeyboardInterrupt" in result.stderr

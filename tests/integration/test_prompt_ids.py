@@ -6,13 +6,6 @@ from transformers import AutoTokenizer
 from caopd.buffer import load_groups
 from caopd.models import ModelSource
 
-WITHIN = """
-trainer:
-  callbacks:
-    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args: {every_n_train_steps: 1, every_n_epochs: null, save_on_train_epoch_end: false, save_top_k: -1,
-                  filename: "step{step}", auto_insert_metric_name: false}
-"""
 GRPO = {
     "model.method": "GRPO",
     "model.loss": "PolicyGradientLoss",
@@ -33,14 +26,13 @@ def dated(tmp_path_factory):
     return directory
 
 
-def test_the_sampled_tokens_have_the_same_probability_in_training(dated, fit, tmp_path):
+def test_the_sampled_tokens_have_the_same_probability_in_training(dated, fit, every_step, tmp_path):
     """The first step of a round trains on rollouts of the very weights: a difference would be of the prompt."""
-    (tmp_path / "within.yaml").write_text(WITHIN)
     settings = {**GRPO, "model.source.name_or_path": dated, "data.keep_rounds": "null"}
-    run = fit(tmp_path / "run", tmp_path / "within.yaml", **settings, **{"trainer.accumulate_grad_batches": 2})
+    run = fit(tmp_path / "run", every_step, **settings, **{"trainer.accumulate_grad_batches": 2})
     assert run.scalars("train/kl_sampler") == pytest.approx([0, 0], abs=1e-6)
     prompts = [group.prompt_ids for group in load_groups(run.directory / "rollouts" / "round_00000.jsonl")]
     assert len({ids[:6] for ids in prompts}) > 1
-    whole = fit(tmp_path / "whole", tmp_path / "within.yaml", **settings)
-    resumed = fit(tmp_path / "resumed", tmp_path / "within.yaml", ckpt_path=whole.checkpoint_file("step1"), **settings)
+    whole = fit(tmp_path / "whole", every_step, **settings)
+    resumed = fit(tmp_path / "resumed", every_step, ckpt_path=whole.checkpoint_file("step1"), **settings)
     assert resumed.scalars("train/loss")[0] == whole.scalars("train/loss")[1]

@@ -11,13 +11,6 @@ from caopd.cli import main
 
 from .conftest import EVERY_ROUND, QUICKSTART, Run, fit_arguments, options
 
-WITHIN = """
-trainer:
-  callbacks:
-    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args: {every_n_train_steps: 1, every_n_epochs: null, save_on_train_epoch_end: false, save_top_k: -1,
-                  filename: "step{step}", auto_insert_metric_name: false}
-"""
 SETTINGS = {
     "trainer.max_epochs": 3,
     "trainer.accumulate_grad_batches": 2,
@@ -41,36 +34,29 @@ def assert_same_state(expected, found):
 
 
 @pytest.fixture(scope="module")
-def within(tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "within.yaml"
-    path.write_text(WITHIN)
-    return path
+def uninterrupted(fit, every_step, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("uninterrupted"), every_step, **SETTINGS)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(fit, within, tmp_path_factory):
-    return fit(tmp_path_factory.mktemp("uninterrupted"), within, **SETTINGS)
-
-
-def assert_resumes(step, settings, uninterrupted, fit, within, directory):
+def assert_resumes(step, settings, uninterrupted, fit, every_step, directory):
     checkpoint = uninterrupted.checkpoint_file(f"step{step}")
-    resumed = fit(directory, within, ckpt_path=checkpoint, **settings)
+    resumed = fit(directory, every_step, ckpt_path=checkpoint, **settings)
     assert_same_state(uninterrupted.checkpoint("step6"), resumed.checkpoint("step6"))
     left = 6 - step
     assert resumed.scalars("train/loss")[-left:] == uninterrupted.scalars("train/loss")[-2 * left :][-left:]
 
 
 @pytest.mark.parametrize("step", [2, 3])
-def test_resumed_equals_uninterrupted(step, uninterrupted, fit, within, tmp_path):
+def test_resumed_equals_uninterrupted(step, uninterrupted, fit, every_step, tmp_path):
     """Two steps make a round: step 2 ends a round, step 3 stands in the middle of one."""
-    assert_resumes(step, SETTINGS, uninterrupted, fit, within, tmp_path)
+    assert_resumes(step, SETTINGS, uninterrupted, fit, every_step, tmp_path)
 
 
 @pytest.mark.parametrize("method", ["GRPO", "SFT"])
-def test_other_methods_resume_within_a_round_too(method, fit, within, tmp_path):
+def test_other_methods_resume_within_a_round_too(method, fit, every_step, tmp_path):
     """Advantages are made again of the rollouts on disk; a round without rollouts is on disk as well."""
     settings = {**SETTINGS, "model.method": method}
-    assert_resumes(3, settings, fit(tmp_path / "whole", within, **settings), fit, within, tmp_path / "resumed")
+    assert_resumes(3, settings, fit(tmp_path / "whole", every_step, **settings), fit, every_step, tmp_path / "resumed")
 
 
 ESTIMATORS = {
@@ -84,9 +70,9 @@ ESTIMATORS = {
 
 
 @pytest.mark.parametrize("estimator", list(ESTIMATORS))
-def test_estimates_per_rollout_and_unequal_groups_resume_within_a_round(estimator, fit, within, tmp_path):
+def test_estimates_per_rollout_and_unequal_groups_resume_within_a_round(estimator, fit, every_step, tmp_path):
     settings = {**SETTINGS, "data.estimator": estimator, **ESTIMATORS[estimator]}
-    assert_resumes(3, settings, fit(tmp_path / "whole", within, **settings), fit, within, tmp_path / "resumed")
+    assert_resumes(3, settings, fit(tmp_path / "whole", every_step, **settings), fit, every_step, tmp_path / "resumed")
 
 
 STAGES = """
@@ -103,16 +89,16 @@ data:
 NO_SIZES = dict.fromkeys(("data.task.num_train", "data.task.num_validation", "data.task.num_test"))
 
 
-def test_a_sequence_of_tasks_resumes_in_its_stage(fit, within, tmp_path):
+def test_a_sequence_of_tasks_resumes_in_its_stage(fit, every_step, tmp_path):
     """With an adaptive budget and an estimator that remembers; 24 rows are less than the two rounds of a stage take."""
     (tmp_path / "stages.yaml").write_text(STAGES)
     config = tmp_path / "stages.yaml"
     settings = {**SETTINGS, **NO_SIZES, **ESTIMATORS["EmpiricalBayes"], "data.estimator": "EmpiricalBayes"}
     settings |= {"trainer.check_val_every_n_epoch": 1, "data.keep_rounds": "null"}
-    whole = fit(tmp_path / "whole", within, config, **settings)
+    whole = fit(tmp_path / "whole", every_step, config, **settings)
     for step in (1, 2, 3):  # within the first stage, between the two, within the second
         resumed = fit(
-            tmp_path / f"resumed{step}", within, config, ckpt_path=whole.checkpoint_file(f"step{step}"), **settings
+            tmp_path / f"resumed{step}", every_step, config, ckpt_path=whole.checkpoint_file(f"step{step}"), **settings
         )
         assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
     kinds = [
@@ -136,15 +122,15 @@ def logged(run, after):
 
 
 @pytest.fixture(scope="module")
-def validated(fit, within, tmp_path_factory):
+def validated(fit, every_step, tmp_path_factory):
     """Round 0 has steps 0 and 1, its validation is logged at step 1, and so on."""
-    return fit(tmp_path_factory.mktemp("validated"), within, **EVERY_VALIDATION)
+    return fit(tmp_path_factory.mktemp("validated"), every_step, **EVERY_VALIDATION)
 
 
 @pytest.mark.parametrize("step", [1, 2, 4, 6])
-def test_a_resume_logs_and_validates_what_the_uninterrupted_run_did(step, validated, fit, within, tmp_path):
+def test_a_resume_logs_and_validates_what_the_uninterrupted_run_did(step, validated, fit, every_step, tmp_path):
     """Steps 2, 4 and 6 end a round: their checkpoints come before its validation and before all that ends a round."""
-    resumed = fit(tmp_path, within, ckpt_path=validated.checkpoint_file(f"step{step}"), **EVERY_VALIDATION)
+    resumed = fit(tmp_path, every_step, ckpt_path=validated.checkpoint_file(f"step{step}"), **EVERY_VALIDATION)
     expected, found = logged(validated, after=(step - 1) // 2 * 2 + 1), logged(resumed, after=0)
     assert expected.pop("train/loss")[step % 2 == 0 :] == found.pop("train/loss", [])
     assert found == expected
@@ -153,13 +139,13 @@ def test_a_resume_logs_and_validates_what_the_uninterrupted_run_did(step, valida
         assert_same_state(validated.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
-def test_a_resumed_run_can_be_resumed(validated, fit, within, tmp_path):
+def test_a_resumed_run_can_be_resumed(validated, fit, every_step, tmp_path):
     """The second run ends the first one's round, and its own checkpoints must know where that round's rollouts are."""
     first = validated.checkpoint_file("step4")
     at_ends = tmp_path / "at_ends.yaml"
     at_ends.write_text(EVERY_ROUND.replace("save_on_train_epoch_end: true", "save_on_train_epoch_end: false"))
     second = fit(tmp_path / "second", at_ends, ckpt_path=first, **EVERY_VALIDATION)
-    third = fit(tmp_path / "third", within, ckpt_path=second.checkpoint_file("round1"), **EVERY_VALIDATION)
+    third = fit(tmp_path / "third", every_step, ckpt_path=second.checkpoint_file("round1"), **EVERY_VALIDATION)
     assert_same_state(validated.checkpoint("step6"), third.checkpoint("step6"))
     assert logged(third, 0) == {
         tag: [pair for pair in pairs if pair[0] >= (3 if tag.startswith(("rollout", "train/kl")) else 4)]
@@ -171,19 +157,19 @@ TWICE_A_ROUND = {**EVERY_VALIDATION, "trainer.val_check_interval": 0.5}
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
-def test_validations_within_a_round_are_not_left_out_either(step, fit, within, tmp_path):
-    whole = fit(tmp_path / "whole", within, **TWICE_A_ROUND)
+def test_validations_within_a_round_are_not_left_out_either(step, fit, every_step, tmp_path):
+    whole = fit(tmp_path / "whole", every_step, **TWICE_A_ROUND)
     assert [at for at, _ in logged(whole, 0)["val/brier"]] == [0, 0, 1, 2, 3, 4, 5]
-    resumed = fit(tmp_path / "resumed", within, ckpt_path=whole.checkpoint_file(f"step{step}"), **TWICE_A_ROUND)
+    resumed = fit(tmp_path / "resumed", every_step, ckpt_path=whole.checkpoint_file(f"step{step}"), **TWICE_A_ROUND)
     assert logged(resumed, 0)["val/brier"] == logged(whole, 0)["val/brier"][step:]
     assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
-def test_a_run_that_is_counted_in_steps_resumes_at_a_rounds_end(validated, fit, within, tmp_path):
+def test_a_run_that_is_counted_in_steps_resumes_at_a_rounds_end(validated, fit, every_step, tmp_path):
     settings = {**EVERY_VALIDATION, "trainer.max_steps": 6, "trainer.max_epochs": -1}
-    whole = fit(tmp_path / "whole", within, **settings)
+    whole = fit(tmp_path / "whole", every_step, **settings)
     for name in ("step2", "step3"):
-        resumed = fit(tmp_path / name, within, ckpt_path=whole.checkpoint_file(name), **settings)
+        resumed = fit(tmp_path / name, every_step, ckpt_path=whole.checkpoint_file(name), **settings)
         assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
@@ -236,8 +222,8 @@ def assert_goes_on(whole, fit, directory, done):
     assert logged(resumed, 0) == logged(whole, done)
 
 
-def test_initial_metrics_survive_a_resume(uninterrupted, fit, within, tmp_path):
-    resumed = fit(tmp_path, within, ckpt_path=uninterrupted.checkpoint_file("step4"), **SETTINGS)
+def test_initial_metrics_survive_a_resume(uninterrupted, fit, every_step, tmp_path):
+    resumed = fit(tmp_path, every_step, ckpt_path=uninterrupted.checkpoint_file("step4"), **SETTINGS)
     assert (resumed.directory / "metrics.json").read_text() == (uninterrupted.directory / "metrics.json").read_text()
 
 
@@ -246,13 +232,13 @@ def resume_arguments(run, step, directory, **settings):
     return ["fit", f"--config={run.directory / 'config.yaml'}", *options(arguments)]
 
 
-def test_a_run_directory_can_be_moved(uninterrupted, fit, within, tmp_path):
+def test_a_run_directory_can_be_moved(uninterrupted, fit, every_step, tmp_path):
     shutil.copytree(uninterrupted.directory, tmp_path / "moved")
     hidden = uninterrupted.directory / "rollouts"
     try:
         hidden.rename(tmp_path / "aside")
         checkpoint = tmp_path / "moved" / "checkpoints" / "step3.ckpt"
-        resumed = fit(tmp_path / "resumed", within, ckpt_path=checkpoint, **SETTINGS)
+        resumed = fit(tmp_path / "resumed", every_step, ckpt_path=checkpoint, **SETTINGS)
     finally:
         (tmp_path / "aside").rename(hidden)
     assert_same_state(uninterrupted.checkpoint("step6"), resumed.checkpoint("step6"))
@@ -316,8 +302,8 @@ def test_another_optimizer_cannot_go_on_from_a_checkpoint(uninterrupted, tmp_pat
     assert "another optimizer" in capsys.readouterr().err
 
 
-def test_lost_rollouts_of_an_interrupted_round_are_an_error(fit, within, tmp_path, capsys):
-    run = fit(tmp_path / "run", within, **SETTINGS)
+def test_lost_rollouts_of_an_interrupted_round_are_an_error(fit, every_step, tmp_path, capsys):
+    run = fit(tmp_path / "run", every_step, **SETTINGS)
     for file in (run.directory / "rollouts").glob("*.jsonl"):
         file.unlink()
     arguments = ["fit", f"--config={run.directory / 'config.yaml'}", f"--ckpt_path={run.checkpoint_file('step3')}"]
