@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from caopd.scoring.bootstrap import score
-from caopd.scoring.predictions import Predictions
+from caopd.commands.score.bootstrap import score
+from caopd.commands.score.predictions import Predictions
 
 RESULTS = Path(__file__).parent / "results"
 PER_PROMPT = 4

@@ -25,9 +25,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from caopd.confidence import InlineConfidence
-from caopd.encoding import SampleEncoder
 from caopd.models import LanguageModel, ModelSource
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine, VLLMEngine, VLLMOptions
+from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask, ScienceQA
 from caopd.tasks.loading import DataSource
 from caopd.vllm_host.host import VLLMHost

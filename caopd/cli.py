@@ -53,22 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.path.append(os.getcwd())  # a class_path in a config may name a file beside it, as with `python -m`
     if given[0] == "score":
-        from caopd.scoring.command import run as run_score
+        from caopd.commands.score.command import run as run_score
 
         return run_score(given[1:])
     if given[0] == "report":
-        from caopd.reporting.command import run as run_report
+        from caopd.commands.report.command import run as run_report
 
         return run_report(given[1:])
     if given[0] == "route":
-        from caopd.routing.command import run as run_route
+        from caopd.commands.route.command import run as run_route
 
         return run_route(given[1:])
     if given[0] == "export":
-        from caopd.export.command import run as run_export
+        from caopd.commands.export.command import run as run_export
 
         return run_export(given[1:])
-    from caopd.lightning_cli import run
+    from caopd.training.lightning_cli import run
 
     return run(arguments)
 

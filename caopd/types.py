@@ -1,7 +1,7 @@
 """The frozen carriers that travel between the rooms of caopd. No torch here.
 
 Order of travel: ``Example`` -> ``Rollout`` -> ``VerifiedRollout`` -> ``VerifiedGroup`` -> ``TrainSample``
-(the tensors that follow live in :mod:`caopd.tokens`).
+(the tensors that follow live in :mod:`caopd.rounds.tokens`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caopd.reporting.collect import collect
+from caopd.commands.report.collect import collect
 from comparing.settings import CAOPD, DIVERGENCES, METHODS, NUM_ROLLOUTS, SHIPPED_WIDTH
 from fits import fit_metrics
 

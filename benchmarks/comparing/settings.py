@@ -139,7 +139,7 @@ def divergence_entries(seeds: tuple[int, ...], budget: Budget) -> list[Entry]:
 
 def warm_start(width: int, budget: Budget) -> Run:
     """Return the run that makes the embedded architecture of another width, warm-started."""
-    arguments = ("-m", "caopd.warm_start", f"--width={width}", f"--num_steps={budget.warm_start_steps}")
+    arguments = ("-m", "caopd.training.warm_start", f"--width={width}", f"--num_steps={budget.warm_start_steps}")
     return Run(f"width-{width}", (*arguments, "--output={run}"))
 
 

@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from caopd.confidence import InlineConfidence
 from caopd.models import LanguageModel, ModelSource
 from caopd.prompts import student_messages, teacher_messages
+from caopd.rounds.tokens import encode_prompts
 from caopd.tasks import DrawTask
 from caopd.tasks.draw import KINDS
-from caopd.tokens import encode_prompts
+from caopd.training.warm_start import KNOWN_KINDS
 from caopd.types import Example, Message, TeacherContext
-from caopd.warm_start import KNOWN_KINDS
 
 NUM_QUESTIONS = 500
 CONTEXT_CONFIDENCE = 0.37

@@ -8,8 +8,8 @@ from math import comb, sqrt
 
 import numpy as np
 
-from caopd.estimators import EmpiricalBayes, Estimator, LeaveOneOut, MonteCarlo, Shrinkage
 from caopd.methods import CaOPD
+from caopd.methods.estimators import EmpiricalBayes, Estimator, LeaveOneOut, MonteCarlo, Shrinkage
 from caopd.types import AnswerOutcome, Verdict
 
 RIGHT, WRONG = Verdict(True, "A", AnswerOutcome.PARSED), Verdict(False, "B", AnswerOutcome.PARSED)

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from caopd.buffer import load_groups
+from caopd.rounds.buffer import load_groups
 from estimating.enumeration import REFERENCE, Distribution
 from fits import Run, RunFailedError, fit, fit_metrics, run_all, run_once
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from caopd.estimators import majority_answer
+from caopd.methods.estimators import majority_answer
 from caopd.types import VerifiedRollout
 
 

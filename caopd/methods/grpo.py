@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from caopd.errors import ConfigError, DataError, user_code
 from caopd.methods.base import Method
-from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
+from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated, Reward
 from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
 SMALLEST_STD = 1e-6
@@ -43,7 +43,7 @@ class GRPO(Method):
         if not self.terms:
             raise ConfigError(
                 f"Expected `rewards` of {type(self).__name__} to name at least one reward, but got none: with nothing "
-                "to maximise every advantage is 0. Add one of caopd.rewards."
+                "to maximise every advantage is 0. Add one of caopd.methods.rewards."
             )
 
     @property
@@ -95,7 +95,7 @@ class GRPO(Method):
 
 @dataclass(frozen=True)
 class RLCR(GRPO):
-    """Reinforcement learning with calibration rewards (arXiv 2507.16806): :class:`~caopd.rewards.Brier`, and format.
+    """Reinforcement learning with calibration rewards (arXiv 2507.16806): correctness, Brier score and format.
 
     Args:
         rewards: What is maximised; None takes ``default_rewards``.
@@ -108,7 +108,7 @@ class RLCR(GRPO):
 
 @dataclass(frozen=True)
 class CAR(GRPO):
-    """Calibration agentic RL (arXiv 2601.07264): GRPO with :class:`~caopd.rewards.MarginSeparated`.
+    """Calibration agentic RL (arXiv 2601.07264): GRPO with :class:`~caopd.methods.rewards.MarginSeparated`.
 
     Scaled advantages are highest for a confidence that is more extreme than the success rate (docs/methods.md); without
     scaling, the reward is proper.

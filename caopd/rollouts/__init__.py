@@ -3,8 +3,8 @@
 from caopd.rollouts.auto import AutoEngine
 from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling
 from caopd.rollouts.transformers_engine import TransformersEngine
-from caopd.rollouts.vllm_engine import VLLMEngine
-from caopd.rollouts.vllm_options import ServerOptions, VLLMOptions
+from caopd.rollouts.vllm.engine import VLLMEngine
+from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
 
 __all__ = [
     "AutoEngine",

@@ -12,8 +12,8 @@ from caopd.errors import RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling
 from caopd.rollouts.transformers_engine import TransformersEngine
-from caopd.rollouts.vllm_engine import VLLMEngine
-from caopd.rollouts.vllm_options import VLLMOptions
+from caopd.rollouts.vllm.engine import VLLMEngine
+from caopd.rollouts.vllm.options import VLLMOptions
 from caopd.types import Rollout
 
 SMALL = 1_000_000

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from caopd.decoding import decode_ids
 from caopd.errors import ConfigError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling, rounding_of
+from caopd.rollouts.decoding import decode_ids
 from caopd.rollouts.sampler import SeededSampler
 from caopd.types import Rollout, StopReason
 

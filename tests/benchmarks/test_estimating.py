@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from caopd.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo
+from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo
 from estimating.enumeration import REFERENCE, SYNTHETIC, adaptive, endings, fixed, judge, learn, oracle_share
 from estimating.page import SHOWN, page
 from estimating.training import BUDGETS

@@ -23,7 +23,6 @@ import requests
 import torch
 
 from caopd.confidence import InlineConfidence
-from caopd.encoding import SampleEncoder
 from caopd.errors import RolloutError
 from caopd.models import LanguageModel, ModelSource
 from caopd.rollouts import (
@@ -36,6 +35,7 @@ from caopd.rollouts import (
     VLLMEngine,
     VLLMOptions,
 )
+from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask
 from caopd.types import StopReason
 from tests.needs import needs_vllm

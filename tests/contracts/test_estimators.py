@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from caopd.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
+from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
 from caopd.types import AnswerOutcome, Verdict
 
 

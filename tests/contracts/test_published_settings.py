@@ -76,7 +76,7 @@ def test_a_config_has_what_its_paper_published(name, key):
 def test_rewards_are_the_papers(name, rewards):
     config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     found = [reward["class_path"] for reward in config["model"]["method"]["init_args"]["rewards"]]
-    assert found == [f"caopd.rewards.{reward}" for reward in rewards]
+    assert found == [f"caopd.methods.rewards.{reward}" for reward in rewards]
 
 
 @pytest.mark.parametrize(("name", "backbone"), [("sdft_caopd", "SDFT"), ("sdpo_caopd", "SDPO")])

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from caopd.confidence import InlineConfidence
-from caopd.encoding import SampleEncoder
 from caopd.losses import Divergence, chunked_divergence, token_divergence
 from caopd.models import ModelSource
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
+from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask
 
 from ..integration.conftest import Run, command, every_step, fit_as_users_do  # noqa: F401

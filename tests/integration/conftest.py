@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 # Lightning's log handlers keep the stream of their first import: it must outlive the tests that capture output.
-import caopd.lightning_cli  # noqa: F401
+import caopd.training.lightning_cli  # noqa: F401
 from caopd.cli import main
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from caopd.buffer import load_groups
+from caopd.rounds.buffer import load_groups
 
 
 def test_a_probe_measures_the_teacher_and_leaves_the_rollouts_alone(fit, tmp_path):

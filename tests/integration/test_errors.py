@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from caopd.cli import main
-from caopd.datamodule import RolloutDataModule
 from caopd.methods import SDFT
 from caopd.models.tiny import build_model, build_tokenizer
 from caopd.tasks import DrawTask
+from caopd.training.datamodule import RolloutDataModule
 
 
 @pytest.fixture

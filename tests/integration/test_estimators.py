@@ -2,14 +2,14 @@
 
 import pytest
 
-from caopd.buffer import load_groups
+from caopd.rounds.buffer import load_groups
 
 from .test_strategies import STRATEGIES
 
 
 def test_self_consistency_asks_the_teacher_with_its_context(fit, tmp_path):
     """The embedded teacher copies the digit of its context, so agreeing with it is being right: no verifier needed."""
-    run = fit(tmp_path, **{"trainer.max_epochs": 1, "data.estimator": "caopd.estimators.SelfConsistency"})
+    run = fit(tmp_path, **{"trainer.max_epochs": 1, "data.estimator": "caopd.methods.estimators.SelfConsistency"})
     groups = load_groups(run.directory / "rollouts" / "round_00000.jsonl")
     agreeing = [sum(v.verdict.answer == group.example.target for v in group.rollouts) / 4 for group in groups]
     assert [group.mu_hat for group in groups] == agreeing
@@ -17,7 +17,7 @@ def test_self_consistency_asks_the_teacher_with_its_context(fit, tmp_path):
 
 
 def test_shrinkage_moves_every_estimate_towards_the_running_mean(fit, tmp_path):
-    run = fit(tmp_path, **{"data.estimator": "caopd.estimators.Shrinkage", "data.estimator.strength": 4})
+    run = fit(tmp_path, **{"data.estimator": "caopd.methods.estimators.Shrinkage", "data.estimator.strength": 4})
     groups = [load_groups(run.directory / "rollouts" / f"round_0000{number}.jsonl") for number in (0, 1)]
     shares = [[sum(v.verdict.correct for v in group.rollouts) for group in round_] for round_ in groups]
     first_mean = sum(shares[0]) / (4 * len(shares[0]))
@@ -28,7 +28,7 @@ def test_shrinkage_moves_every_estimate_towards_the_running_mean(fit, tmp_path):
 
 def test_leave_one_out_trains_each_rollout_on_the_others(fit, tmp_path):
     settings = {"trainer.max_epochs": 1, "data.round.num_trained_rollouts": "null"}
-    run = fit(tmp_path, **settings, **{"data.estimator": "caopd.estimators.LeaveOneOut"})
+    run = fit(tmp_path, **settings, **{"data.estimator": "caopd.methods.estimators.LeaveOneOut"})
     for group in load_groups(run.directory / "rollouts" / "round_00000.jsonl"):
         correct = [verified.verdict.correct for verified in group.rollouts]
         expected = [sum(correct[:index] + correct[index + 1 :]) / 3 for index in range(4)]
@@ -40,7 +40,7 @@ ADAPTIVE = {
     "trainer.max_epochs": 1,
     "data.round.num_rollouts": 8,
     "data.round.num_trained_rollouts": 2,
-    "data.round.adaptive": "caopd.rounds.AdaptiveBudget",
+    "data.round.adaptive": "caopd.rounds.config.AdaptiveBudget",
     "data.round.adaptive.num_rollouts_per_batch": 2,
     "data.round.adaptive.max_deviation": 0.19,
 }

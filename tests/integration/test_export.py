@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from caopd.cli import main
 from caopd.confidence import InlineConfidence
-from caopd.encoding import SampleEncoder
 from caopd.models import SMOLLM2, LoRA, ModelSource
+from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask
 from tests.needs import needs_smollm2, needs_vllm
 

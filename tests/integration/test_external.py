@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from caopd.buffer import load_groups
 from caopd.confidence import InlineConfidence
 from caopd.models import ModelSource
 from caopd.models.tiny import build_model, build_tokenizer
 from caopd.prompts import student_messages
-from caopd.tokens import encode_prompts
+from caopd.rounds.buffer import load_groups
+from caopd.rounds.tokens import encode_prompts
 
 BOTH = {
     "model.ema_rate": "null",

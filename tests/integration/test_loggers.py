@@ -8,7 +8,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from caopd.cli import main
-from caopd.runs import run_of_checkpoint
+from caopd.run_directory import run_of_checkpoint
 
 from .conftest import QUICKSTART, SIZES, fit_arguments
 

@@ -10,9 +10,9 @@ import sys
 import pytest
 import yaml
 
-from caopd.buffer import load_groups
 from caopd.cli import main
 from caopd.confidence import InlineConfidence
+from caopd.rounds.buffer import load_groups
 
 from .conftest import QUICKSTART, Run, fit_arguments
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from caopd.buffer import load_groups
 from caopd.cli import main
 from caopd.confidence import InlineConfidence
-from caopd.encoding import SampleEncoder
 from caopd.methods import RLCR
-from caopd.module import DistillationModule
+from caopd.rounds.buffer import load_groups
+from caopd.rounds.encoding import SampleEncoder
+from caopd.training.module import DistillationModule
 
 ALL_TRAINED = {"data.round.num_trained_rollouts": "null", "data.batch_size": "32"}
 ONE_STEP = {**ALL_TRAINED, "trainer.accumulate_grad_batches": "2"}
@@ -87,7 +87,7 @@ def test_several_steps_a_round_leave_the_sampler(fit, tmp_path):
 
 
 OWN = """
-from caopd.rewards import Reward
+from caopd.methods.rewards import Reward
 
 
 class SayLittle(Reward):

@@ -3,8 +3,8 @@
 import pytest
 from transformers import AutoTokenizer
 
-from caopd.buffer import load_groups
 from caopd.models import ModelSource
+from caopd.rounds.buffer import load_groups
 
 GRPO = {
     "model.method": "GRPO",

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from caopd.buffer import load_groups
 from caopd.cli import main
+from caopd.rounds.buffer import load_groups
 from tests.needs import needs_smollm2
 
 TASKS = {

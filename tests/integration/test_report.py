@@ -10,8 +10,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from caopd.cli import main
-from caopd.scoring.bootstrap import score
-from caopd.scoring.predictions import read_predictions
+from caopd.commands.score.bootstrap import score
+from caopd.commands.score.predictions import read_predictions
 
 FIGURES = ["reliability-1", "reliability-2", "confidence", "risk-coverage", "pareto", "training"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -4,12 +4,12 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from caopd.datamodule import RolloutDataModule
 from caopd.evaluation import EvaluationConfig
-from caopd.module import DistillationModule
 from caopd.rollouts import Sampling, TransformersEngine
-from caopd.rounds import RoundConfig
+from caopd.rounds.config import RoundConfig
 from caopd.tasks import DrawTask
+from caopd.training.datamodule import RolloutDataModule
+from caopd.training.module import DistillationModule
 
 
 class Watched(TransformersEngine):

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from caopd.buffer import load_groups
 from caopd.cli import main
+from caopd.rounds.buffer import load_groups
 
 from .conftest import EVERY_ROUND, QUICKSTART, Run, fit_arguments, options
 
@@ -15,7 +15,7 @@ SETTINGS = {
     "trainer.max_epochs": 3,
     "trainer.accumulate_grad_batches": 2,
     # A stateful estimator: its running mean must come back too.
-    "data.estimator": "caopd.estimators.Shrinkage",
+    "data.estimator": "caopd.methods.estimators.Shrinkage",
 }
 
 

@@ -6,8 +6,8 @@ import math
 import pytest
 import yaml
 
-from caopd.buffer import load_groups
 from caopd.cli import main
+from caopd.rounds.buffer import load_groups
 
 from .conftest import QUICKSTART, Run, fit_arguments
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
-from caopd.datamodule import RolloutDataModule
 from caopd.evaluation import EvaluationConfig
 from caopd.models import ModelSource
-from caopd.module import DistillationModule
 from caopd.rollouts import Sampling
-from caopd.rounds import RoundConfig
+from caopd.rounds.config import RoundConfig
 from caopd.tasks import DrawTask
+from caopd.training.datamodule import RolloutDataModule
+from caopd.training.module import DistillationModule
 
 NAME = "hf.model.layers.1.self_attn.q_proj.weight"
 

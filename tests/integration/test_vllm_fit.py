@@ -22,7 +22,7 @@ ENGINE = {
 }
 STALE = """
 from caopd.rollouts import VLLMEngine, VLLMOptions
-from caopd.rollouts.vllm_local import LocalVLLM
+from caopd.rollouts.vllm.local import LocalVLLM
 
 
 class HeadStaysBehind(LocalVLLM):

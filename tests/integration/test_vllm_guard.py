@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from caopd.confidence import InlineConfidence
-from caopd.encoding import SampleEncoder
 from caopd.errors import RolloutError
 from caopd.models import LanguageModel, LoRA, ModelSource, make_teacher
 from caopd.models.tiny import build_model
-from caopd.parity import ParityConfig, check_parity
 from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
-from caopd.rollouts.vllm_local import LocalVLLM
+from caopd.rollouts.vllm.local import LocalVLLM
+from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.parity import ParityConfig, check_parity
 from caopd.tasks import DrawTask
 from caopd.vllm_host.host import VLLMHost, Weights
 from tests.needs import needs_vllm

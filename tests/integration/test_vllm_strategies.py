@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from caopd.buffer import load_groups
+from caopd.rounds.buffer import load_groups
 from tests.integration.test_strategies import COMMON, FSDP2
 from tests.needs import needs_vllm
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 """Largest difference of a weight or a loss: other batches and halved sums round differently in float32."""
 DYING = """
 from caopd.rollouts import VLLMEngine, VLLMOptions
-from caopd.rollouts.vllm_local import LocalVLLM
+from caopd.rollouts.vllm.local import LocalVLLM
 
 NUMBERS = iter(range(100))
 

@@ -10,7 +10,7 @@ from caopd.losses.base import TokenStreams
 from caopd.losses.divergence import token_divergence
 from caopd.losses.logprobs import target_logprobs
 from caopd.methods import SDFT, SDPO, CaOPD
-from caopd.module import DistillationModule
+from caopd.training.module import DistillationModule
 
 ENGINE, STUDENT = (0.7, 0.2, 0.1), (0.5, 0.1, 0.4)
 """Distributions over three tokens, the same at both positions of a completion."""

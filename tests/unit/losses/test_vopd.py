@@ -11,7 +11,7 @@ from torch.distributions import Categorical, kl_divergence
 from caopd.errors import ConfigError
 from caopd.losses import DistillationLoss, ImportanceSampling, ModelOutput, TokenStreams, VOPDLoss
 from caopd.methods import SDFT, SDPO, CaOPD
-from caopd.module import DistillationModule
+from caopd.training.module import DistillationModule
 
 VOCABULARY, CLOSE = 19, {"rtol": 1e-10, "atol": 1e-12}
 

@@ -8,7 +8,7 @@ from scipy.stats import binom
 from caopd.errors import ConfigError, DataError, UserCodeError
 from caopd.methods import CAR, GRPO, RLCR
 from caopd.methods.grpo import group_advantages
-from caopd.rewards import Brier, Correctness, Format, MarginSeparated, Reward
+from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated, Reward
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,

@@ -11,9 +11,9 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from caopd.errors import ModelError, RolloutError
 from caopd.models import External, LanguageModel, ModelSource
 from caopd.models.stored import settle_config
-from caopd.parity import ParityConfig, check_parity
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
-from caopd.tokens import encode_prompts
+from caopd.rounds.parity import ParityConfig, check_parity
+from caopd.rounds.tokens import encode_prompts
 
 EMBEDDED = Path(ModelSource().location)
 PROMPTS = [(4, 120, 125), (4, 130, 15, 57, 126, 3, 9)]

@@ -66,7 +66,7 @@ def test_without_vllm_transformers_draws(large, tokenizer, caplog, monkeypatch):
 
 def test_asking_for_vllm_without_it_says_how_to_get_it(monkeypatch):
     real = importlib.util.find_spec
-    monkeypatch.setattr("caopd.rollouts.vllm_local.find_spec", lambda name: None if name == "vllm" else real(name))
+    monkeypatch.setattr("caopd.rollouts.vllm.local.find_spec", lambda name: None if name == "vllm" else real(name))
     with pytest.raises(ConfigError, match=r"not installed.*pip install 'caopd\[vllm\]'"):
         VLLMEngine()
 

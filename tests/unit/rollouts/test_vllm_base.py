@@ -5,8 +5,8 @@ import pytest
 from caopd.errors import ConfigError
 from caopd.models import LanguageModel
 from caopd.rollouts import RolloutRequest, Sampling, VLLMOptions
-from caopd.rollouts.vllm_base import sampling_arguments
-from caopd.rollouts.vllm_local import LocalVLLM
+from caopd.rollouts.vllm.base import sampling_arguments
+from caopd.rollouts.vllm.local import LocalVLLM
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM")
 STORED = {

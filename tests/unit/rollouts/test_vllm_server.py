@@ -9,7 +9,7 @@ import torch
 
 from caopd.errors import EngineDiedError, RolloutError
 from caopd.rollouts import RolloutRequest, Sampling, ServerOptions, VLLMEngine, VLLMOptions
-from caopd.rollouts.vllm_server import VLLMServers
+from caopd.rollouts.vllm.server import VLLMServers
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -1,0 +1,46 @@
+"""The command line of ``caopd export``. Nothing heavy is imported before the arguments are parsed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from caopd.commands.command_line import run_command
+
+DESCRIPTION = """Write a checkpoint as a Hugging Face directory: weights, tokenizer, generation config and a model card
+with the calibration that the run measured. transformers and vLLM load it. LoRA adapters are merged; a GGUF model
+becomes plain safetensors."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Export a checkpoint and return the exit status.
+
+    Args:
+        arguments: Command line behind ``caopd export``.
+    """
+    return run_command(_parser(), _export, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="caopd export", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint file of a run")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="where the model is written")
+    parser.add_argument(
+        "--config", type=Path, help="config that the checkpoint was trained with (default: config.yaml of its run)"
+    )
+    parser.add_argument("--weights", choices=("student", "teacher"), default="student", help="(default: student)")
+    parser.add_argument("--overwrite", action="store_true", help="write into a directory that is not empty")
+    return parser
+
+
+def _export(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from transformers.utils import logging as transformers_logging
+
+    from caopd.commands.export.checkpoint import export
+    from caopd.texts import in_terminal
+
+    transformers_logging.disable_progress_bar()
+    export(options.checkpoint, options.directory, options.config, options.weights, options.overwrite)
+    Console().print(in_terminal(f"model: {options.directory}"), soft_wrap=True)

@@ -1,0 +1,221 @@
+"""What a report shows: tables and figures made of the records of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from caopd.commands.report.collect import CURVES, RunRecord
+from caopd.commands.report.tables import Cell, Column, ReportTable
+from caopd.commands.score.bootstrap import score
+from caopd.commands.score.predictions import Predictions
+from caopd.metrics.bins import reliability_bins
+from caopd.metrics.functional.ranking import strict_pairwise_ranking
+from caopd.metrics.functional.selective import risk_coverage_curve
+from caopd.plots import reliability_diagram
+from caopd.plots.comparison import Track, confidence_figure, curves_figure, pareto_figure, risk_coverage_figure
+from caopd.run_directory import Metrics, setting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_METRICS = (
+    Column("accuracy", "Accuracy ↑", "largest"),
+    Column("mean_confidence", "Confidence"),
+    Column("ece", "ECE ↓", "smallest"),
+    Column("brier", "Brier ↓", "smallest"),
+    Column("ocg", "Overconf. gap", "nearest zero"),
+    Column("spr", "SPR ↑", "largest"),
+    Column("auroc", "AUROC ↑", "largest"),
+    Column("format_adherence", "Format ↑"),
+)
+_OF_PREDICTIONS = (
+    *_METRICS[:5],
+    Column("smooth_ece", "Smooth ECE ↓", "smallest"),
+    *_METRICS[5:7],
+    Column("aurc", "AURC ↓", "smallest"),
+)
+_MAX_POINTS = 400
+"""Of a risk-coverage curve: more are not seen."""
+_NO_PREDICTIONS = "No run directory holds a `predictions.jsonl` with confidences, which `caopd predict` writes."
+
+
+@dataclass(frozen=True)
+class ReportFigures:
+    """A section with figures.
+
+    Attributes:
+        title: Its heading.
+        text: How to read them.
+        figures: Name of the files -> figure; several stand side by side.
+        wide: Whether the section needs the whole width of a page.
+    """
+
+    title: str
+    text: str
+    figures: Mapping[str, Figure]
+    wide: bool = False
+
+
+def tables(records: Sequence[RunRecord]) -> list[ReportTable]:
+    """Return the tables: the runs, their metrics before and after training, and those of their predictions.
+
+    Args:
+        records: The runs.
+    """
+    found = [_runs(records), _before_and_after(records)]
+    predicted = [(record.name, record.predictions) for record in records if record.predictions is not None]
+    return [*found, _of_predictions(predicted)] if predicted else found
+
+
+def figures(records: Sequence[RunRecord]) -> list[ReportFigures]:
+    """Return the sections with figures, also those that say why there is no figure.
+
+    Args:
+        records: The runs.
+    """
+    return [_reliability(records), _confidence(records), _risk_coverage(records), _pareto(records), _curves(records)]
+
+
+def _runs(records: Sequence[RunRecord]) -> ReportTable:
+    columns = [Column(key.lower(), key) for key in ("Run", "Method", "Model", "Task", "Steps", "Directory")]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            record.name,
+            record.method,
+            str(setting(record.config, "model", "source", "name_or_path") or "unnamed"),
+            record.task,
+            record.final["step"] if record.final else None,
+            str(record.directory),
+        )
+        for record in records
+    ]
+    return ReportTable("runs", "Runs", "Steps are optimizer steps.", columns, rows)
+
+
+def _before_and_after(records: Sequence[RunRecord]) -> ReportTable:
+    rows: list[tuple[Cell, ...]] = []
+    compared = []
+    for record in records:
+        for moment, metrics in (("before", record.initial), ("after", record.final)):
+            if metrics is not None:
+                if moment == "after":
+                    compared.append(len(rows))
+                values = [metrics.get(column.key) for column in _METRICS]
+                rows.append((record.name, moment, metrics["n"], *values))
+    columns = [Column("run", "Run"), Column("moment", "Training"), Column("n", "n"), *_METRICS]
+    note = (
+        "Held-out prompts of the validation split. Calibration is that of completions that state a confidence; `-` is "
+        "undefined. Bold: best of the runs after training."
+    )
+    if len({(str(setting(record.config, "data", "task")), (record.final or {}).get("n")) for record in records}) > 1:
+        note += " The runs were not all measured on the same prompts: compare with care."
+    return ReportTable("metrics", "Before and after training", note, columns, rows, compared)
+
+
+def _of_predictions(predicted: Sequence[tuple[str, Predictions]]) -> ReportTable:
+    rows: list[tuple[Cell, ...]] = []
+    for name, predictions in predicted:
+        scores, _ = score(predictions)
+        rows.append((name, scores.n, *(scores.estimates[column.key] for column in _OF_PREDICTIONS)))
+    columns = [Column("run", "Run"), Column("n", "n"), *_OF_PREDICTIONS]
+    note = "Files of `caopd predict`; 95 % intervals by bootstrap over prompts. Bold: best value."
+    return ReportTable("predictions", "Predictions", note, columns, rows, range(len(rows)))
+
+
+def _reliability(records: Sequence[RunRecord]) -> ReportFigures:
+    shown = {}
+    for number, record in enumerate(records, start=1):
+        source = "predictions"
+        if record.predictions is not None:
+            confidence, correct = record.predictions.confidence, record.predictions.correct
+        elif record.rollouts is not None:
+            source = "rollouts of the last round"
+            confidence, correct = record.rollouts
+        else:
+            continue
+        stated = ~np.isnan(confidence)
+        if stated.any():
+            pair = torch.from_numpy(confidence[stated]), torch.from_numpy(correct[stated])
+            spr = float(strict_pairwise_ranking(*pair))
+            shown[f"reliability-{number}"] = reliability_diagram(
+                reliability_bins(*pair), title=f"{record.name}: {source}", spr=spr
+            )
+    text = (
+        "Bars reach the accuracy of the completions that state a confidence in their bin; the hatched part is the gap "
+        "to what they state. Runs without predictions show the sampled rollouts of their last training round."
+    )
+    return ReportFigures("Reliability", text, shown, wide=True)
+
+
+def _confidence(records: Sequence[RunRecord]) -> ReportFigures:
+    text = (
+        "Circles before training, marks after it. On the dashed line a model is right as often as it claims; in the "
+        "hatched zone above it claims too much."
+    )
+    tracks = {record.name: _track(record, "accuracy", "mean_confidence") for record in records}
+    return ReportFigures("Confidence against accuracy", text, {"confidence": confidence_figure(tracks)})
+
+
+def _risk_coverage(records: Sequence[RunRecord]) -> ReportFigures:
+    curves = {record.name: _risks(record.predictions) for record in records}
+    text = (
+        "Error rate when only the most confident share of the completions is answered: the lower, the better the "
+        "confidence tells right from wrong. A flat line tells nothing. Within a tie, the mean over all orders."
+    )
+    if not any(curves.values()):
+        return ReportFigures("Risk and coverage", _NO_PREDICTIONS, {})
+    return ReportFigures("Risk and coverage", text, {"risk-coverage": risk_coverage_figure(curves)})
+
+
+def _risks(predictions: Predictions | None) -> list[tuple[float, float]]:
+    """Coverage and risk, at most about ``_MAX_POINTS`` of them; none without predictions."""
+    if predictions is None:
+        return []
+    stated = ~np.isnan(predictions.confidence)
+    curve = risk_coverage_curve(
+        torch.from_numpy(predictions.confidence[stated]), torch.from_numpy(predictions.correct[stated])
+    )
+    points = list(zip(curve.coverage.tolist(), curve.risk.tolist(), strict=True))
+    return [*points[:: len(points) // _MAX_POINTS + 1], *points[-1:]]
+
+
+def _pareto(records: Sequence[RunRecord]) -> ReportFigures:
+    tracks = {record.name: _track(record, "spr", "brier") for record in records}
+    turned = {name: Track(_turned(track.before), _turned(track.after)) for name, track in tracks.items()}
+    text = (
+        "Up and to the right is better: right confidences, and higher ones on right completions than on wrong ones. "
+        "Circles before training, marks after it."
+    )
+    return ReportFigures("Calibration and ranking", text, {"pareto": pareto_figure(turned)})
+
+
+def _curves(records: Sequence[RunRecord]) -> ReportFigures:
+    panels = {
+        title: {record.name: record.curves.get(tag, ()) for record in records}
+        for tag, title in CURVES.items()
+        if any(tag in record.curves for record in records)
+    }
+    if not panels:
+        return ReportFigures("Training", "No run directory holds TensorBoard events or a `metrics.csv`.", {}, wide=True)
+    text = "Validation before training and after rounds; losses of different methods are not comparable."
+    return ReportFigures("Training", text, {"training": curves_figure(panels)}, wide=True)
+
+
+def _track(record: RunRecord, x: str, y: str) -> Track:
+    return Track(_point(record.initial, x, y), _point(record.final, x, y))
+
+
+def _point(metrics: Metrics | None, x: str, y: str) -> tuple[float, float] | None:
+    if metrics is None:
+        return None
+    first, second = metrics.get(x), metrics.get(y)
+    return None if first is None or second is None else (first, second)
+
+
+def _turned(point: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if point is None else (point[0], 1 - point[1])

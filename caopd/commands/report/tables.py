@@ -1,0 +1,175 @@
+"""Tables of a report, each as Markdown, HTML, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+from caopd.commands.score.bootstrap import Estimate
+from caopd.texts import escaped, in_markdown
+
+Cell = str | int | float | Estimate | None
+"""What a cell holds; None is undefined or not known."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # At the start of a row these would belong to the command that ends the row before.
+    "[": "{[}",
+    "*": "{*}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.
+
+    Attributes:
+        key: Names it in the CSV file.
+        title: Heads it elsewhere.
+        best: Which of its values are set in bold.
+    """
+
+    key: str
+    title: str
+    best: Literal["largest", "smallest", "nearest zero"] | None = None
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table.
+
+    Attributes:
+        name: Of its files.
+        title: Its heading.
+        note: A sentence below it.
+        columns: K columns.
+        rows: K cells each.
+        compared: Numbers of the rows among which the best values are looked for.
+    """
+
+    name: str
+    title: str
+    note: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    compared: Sequence[int] = ()
+
+    def markdown(self) -> str:
+        """The table in Markdown, best values in bold."""
+        lines = ["| " + " | ".join(in_markdown(column.title) for column in self.columns) + " |"]
+        lines.append("|" + "".join("---:|" if numeric else "---|" for numeric in self._numeric))
+        for number, row in enumerate(self.rows):
+            cells = [(_marked(cell, in_markdown), self._is_best(number, k)) for k, cell in enumerate(row)]
+            lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in cells) + " |")
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """The table in HTML, best values in bold."""
+        kinds = [' class="number"' if numeric else "" for numeric in self._numeric]
+        heads = "".join(
+            f'<th scope="col"{kind}>{html.escape(column.title)}</th>'
+            for column, kind in zip(self.columns, kinds, strict=True)
+        )
+        lines = [f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>"]
+        for number, row in enumerate(self.rows):
+            cells = []
+            for k, cell in enumerate(row):
+                text = html.escape(shown(cell.value if isinstance(cell, Estimate) else cell))
+                text = f"<strong>{text}</strong>" if self._is_best(number, k) else text
+                if isinstance(cell, Estimate):
+                    text += f'<span class="interval">{shown(cell).removeprefix(shown(cell.value))}</span>'
+                cells.append(f"<td{kinds[k]}>{text}</td>")
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        return "\n".join([*lines, "</tbody>\n</table>"])
+
+    def csv(self) -> str:
+        """The table with all digits; an interval takes two further columns."""
+        intervals = [any(isinstance(row[k], Estimate) for row in self.rows) for k in range(len(self.columns))]
+        output = io.StringIO()
+        writer = csv.writer(output, lineterminator="\n")
+        names = [
+            [column.key, f"{column.key}_low", f"{column.key}_high"] if interval else [column.key]
+            for column, interval in zip(self.columns, intervals, strict=True)
+        ]
+        writer.writerow(chain.from_iterable(names))
+        for row in self.rows:
+            values = [_raw(cell, interval) for cell, interval in zip(row, intervals, strict=True)]
+            writer.writerow(chain.from_iterable(values))
+        return output.getvalue()
+
+    def latex(self) -> str:
+        """A ``tabular`` of the package booktabs, best values in bold."""
+        lines = ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{{''.join('lr'[each] for each in self._numeric)}}}"]
+        lines += ["\\toprule", " & ".join(_in_latex(column.title) for column in self.columns) + r" \\", "\\midrule"]
+        for number, row in enumerate(self.rows):
+            cells = [(_marked(cell, _in_latex), self._is_best(number, k)) for k, cell in enumerate(row)]
+            lines.append(" & ".join(rf"\textbf{{{text}}}" if best else text for text, best in cells) + r" \\")
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+    @property
+    def _numeric(self) -> list[bool]:
+        return [not any(isinstance(row[k], str) for row in self.rows) for k in range(len(self.columns))]
+
+    def _is_best(self, number: int, k: int) -> bool:
+        """Whether a cell is the best of its column, as far as the printed digits tell."""
+        rule = self.columns[k].best
+        values = {row: _printed(self.rows[row][k]) for row in self.compared}
+        known = [value for value in values.values() if value is not None]
+        own = values.get(number)
+        if rule is None or own is None or len(known) < 2:
+            return False
+        if rule == "nearest zero":
+            return abs(own) == min(map(abs, known))
+        return own == (max(known) if rule == "largest" else min(known))
+
+
+def shown(cell: Cell) -> str:
+    """Return a cell as text: numbers with three decimals, an interval in brackets, ``-`` for None; texts escaped.
+
+    Args:
+        cell: What it holds.
+
+    Example:
+        >>> shown(0.12345), shown(2000), shown(None), shown(Estimate(0.5, 0.25, 0.75, 10))
+        ('0.123', '2,000', '-', '0.500 [0.250, 0.750]')
+    """
+    if isinstance(cell, Estimate):
+        interval = "" if cell.low is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
+        return shown(cell.value) + interval
+    if cell is None:
+        return "-"
+    if isinstance(cell, str):
+        return escaped(cell)
+    return f"{cell:,}" if isinstance(cell, int) else f"{round(cell, 9):.3f}"  # 0.3835 whatever sum it comes from
+
+
+def _printed(cell: Cell) -> float | None:
+    value = cell.value if isinstance(cell, Estimate) else cell
+    return round(value, 3) if isinstance(value, float) else None
+
+
+def _raw(cell: Cell, interval: bool) -> list[str | int | float | None]:
+    if isinstance(cell, Estimate):
+        return [cell.value, cell.low, cell.high]
+    return [cell, None, None] if interval else [cell]
+
+
+def _marked(cell: Cell, markup: Callable[[str], str]) -> str:
+    return markup(cell) if isinstance(cell, str) else shown(cell)
+
+
+def _in_latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in escaped(text))

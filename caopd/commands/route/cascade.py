@@ -1,0 +1,116 @@
+"""Predictions of two models, joined on their prompts, and what is asked of their cascade."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from caopd.commands.score.predictions import Predictions, read_predictions
+from caopd.errors import ConfigError, DataError
+from caopd.metrics.cascade import CascadeCurve, OperatingPoint, cascade_curve
+
+MAX_SHOWN = 5
+"""Prompts that an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a user asked for, and the operating points found.
+
+    Attributes:
+        target_accuracy: Asked for, or None.
+        budget: Asked for, mean cost per prompt, or None.
+        for_target: Cheapest point that is as accurate; None where none is.
+        for_budget: Most accurate point that is as cheap; None where none is.
+    """
+
+    target_accuracy: float | None
+    budget: float | None
+    for_target: OperatingPoint | None
+    for_budget: OperatingPoint | None
+
+    @classmethod
+    def of(cls, curve: CascadeCurve, target_accuracy: float | None = None, budget: float | None = None) -> Choices:
+        """Find the points.
+
+        Args:
+            curve: Where to look.
+            target_accuracy: In [0, 1].
+            budget: Mean cost per prompt.
+
+        Raises:
+            ConfigError: A value that no curve could have.
+        """
+        if target_accuracy is not None and not 0 <= target_accuracy <= 1:
+            raise ConfigError(f"Expected `--target_accuracy` to be from 0 to 1, but got {target_accuracy}.")
+        if budget is not None and not budget >= 0:
+            raise ConfigError(f"Expected `--budget` to be at least 0, but got {budget}.")
+        return cls(
+            target_accuracy,
+            budget,
+            None if target_accuracy is None else curve.cheapest(target_accuracy),
+            None if budget is None else curve.best(budget),
+        )
+
+
+def read_cascade(small: Path, large: Path, small_cost: float = 1.0, large_cost: float = 10.0) -> CascadeCurve:
+    """Read two files of predictions and try every threshold.
+
+    Args:
+        small: Predictions of the small model, JSON lines.
+        large: Predictions of the large model for the same prompts.
+        small_cost: Of a call of the small model.
+        large_cost: Of a call of the large model.
+
+    Raises:
+        DataError: Lines that cannot be read, or files that do not hold one line for each of the same prompts.
+        ConfigError: A cost that is none.
+        OSError: A file cannot be read.
+    """
+    mine, theirs = (_one_a_prompt(path) for path in (small, large))
+    _check_same_prompts(mine, theirs, small, large)
+    # With one line per prompt, the number of a prompt is that of its line.
+    same_N = np.fromiter((theirs.prompt_ids[name] for name in mine.prompt_ids), np.int64, len(mine.prompt_ids))
+    return cascade_curve(
+        torch.from_numpy(mine.confidence.copy()),
+        torch.from_numpy(mine.correct.copy()),
+        torch.from_numpy(theirs.correct[same_N]),
+        small_cost,
+        large_cost,
+    )
+
+
+def _one_a_prompt(path: Path) -> Predictions:
+    predictions = read_predictions(path)
+    lines_P = np.bincount(predictions.prompt)
+    if len(predictions.prompt_ids) < len(lines_P):
+        raise DataError(
+            f"Expected every line of {path} to have a `prompt_id`, which joins the two models, but "
+            f"{len(lines_P) - len(predictions.prompt_ids):,} have none."
+        )
+    repeated = [name for name, number in predictions.prompt_ids.items() if lines_P[number] > 1]
+    if repeated:
+        raise DataError(
+            f"Expected one line per prompt in {path}, but {len(repeated):,} prompts have several: {_some(repeated)}. "
+            "Keep one completion of each, for example the greedy one."
+        )
+    return predictions
+
+
+def _check_same_prompts(mine: Predictions, theirs: Predictions, small: Path, large: Path) -> None:
+    for path, other, missing in (
+        (small, large, theirs.prompt_ids.keys() - mine.prompt_ids.keys()),
+        (large, small, mine.prompt_ids.keys() - theirs.prompt_ids.keys()),
+    ):
+        if missing:
+            raise DataError(
+                f"Expected {small} and {large} to hold the same prompts, but {len(missing):,} of {other} are not in "
+                f"{path}: {_some(sorted(missing, key=str))}. Predict the same split with both models."
+            )
+
+
+def _some(names: list[int | str]) -> str:
+    return ", ".join(map(repr, names[:MAX_SHOWN])) + (", ..." if len(names) > MAX_SHOWN else "")

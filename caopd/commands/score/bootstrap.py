@@ -1,0 +1,207 @@
+"""Measures with percentile bootstrap intervals, clustered by prompt.
+
+Completions of one prompt depend on each other, so prompts are drawn with replacement, not completions. Two
+completions of one group that state the same, are equally right and equally answered are one *cell*: a resample is
+the number of completions in each cell, and every measure is computed from these, for many resamples at once.
+
+Shapes: N completions, P prompts, C cells, R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from caopd.commands.score.measures import Counts, completions_behind, measures
+from caopd.commands.score.predictions import Predictions
+from caopd.errors import ConfigError
+from caopd.metrics.functional.binning import equal_width_bins
+from caopd.metrics.functional.counts import ValueCounts
+
+LEVEL = 0.95
+"""Of the intervals."""
+MAX_VALUES = 2000
+"""Distinct confidences up to which resamples are of the values themselves."""
+_CHUNK_NUMBERS = 1_000_000
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measure and its interval.
+
+    Attributes:
+        value: Of the completions as they are; None where it is undefined.
+        low: Lower end of the interval; None where the value is undefined, or with fewer than two prompts.
+        high: Upper end.
+        n: Completions that the measure runs over.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The measures of one set of completions.
+
+    Attributes:
+        n: Completions.
+        n_parsed: Those that state a confidence.
+        n_prompts: Prompts.
+        estimates: Measure -> estimate.
+    """
+
+    n: int
+    n_parsed: int
+    n_prompts: int
+    estimates: dict[str, Estimate]
+
+
+def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tuple[Scores, dict[str, Scores]]:
+    """Measure all completions, and those of each group.
+
+    Beyond :data:`MAX_VALUES` distinct confidences, neighbours are merged for the resamples (not for the values):
+    into at most that many parts of about equal mass, none of which crosses the edge of an ECE bin. The interval is
+    then moved by the difference that merging makes to the value.
+
+    Args:
+        predictions: What to measure.
+        resamples: R; 0 leaves out the intervals.
+        seed: Of the resamples.
+
+    Returns:
+        Overall, and group -> its own. A group's resamples are its part of the resamples of all prompts.
+
+    Raises:
+        ConfigError: ``resamples`` is negative.
+    """
+    if resamples < 0 or seed < 0:
+        raise ConfigError(f"Expected `resamples` and `seed` to be at least 0, but got {resamples} and {seed}.")
+    scopes = range(-1, len(predictions.groups))
+    cells = _Cells(predictions)
+    scores = [
+        _without_intervals(cells.counts(cells.sizes_C, scope), _num_prompts(predictions, scope)) for scope in scopes
+    ]
+    if len(cells.values) > MAX_VALUES:
+        cells = _Cells(_merged(predictions, cells.values))
+    draws: list[list[dict[str, Floats]]] = [[] for _ in scopes]
+    for weights_RC in _resamples(cells, predictions.prompt, resamples, np.random.default_rng(seed)):
+        for scope, found in zip(scopes, draws, strict=True):
+            found.append(_measured(cells.counts(weights_RC, scope)))
+    for index, scope in enumerate(scopes):
+        centre = _measured(cells.counts(cells.sizes_C, scope))
+        scores[index] = _with_intervals(scores[index], centre, draws[index])
+    return scores[0], dict(zip(predictions.groups, scores[1:], strict=True))
+
+
+class _Cells:
+    """The cells of a set of predictions.
+
+    Attributes:
+        values: Distinct confidences, ascending.
+        cell_N: Cell of each completion.
+        sizes_C: Completions of each cell.
+    """
+
+    def __init__(self, predictions: Predictions) -> None:
+        stated_N = ~np.isnan(predictions.confidence)
+        self.values, value = np.unique(predictions.confidence[stated_N], return_inverse=True)
+        value_N = np.full(len(stated_N), -1)
+        value_N[stated_N] = value
+        sizes = (len(self.values) + 1, 2, 3, len(predictions.groups) + 1)
+        columns = (value_N + 1, predictions.correct.astype(np.int64), predictions.answered + 1, predictions.group + 1)
+        codes_C, self.cell_N = np.unique(np.ravel_multi_index(columns, sizes), return_inverse=True)
+        value_C, correct_C, answered_C, group_C = np.unravel_index(codes_C, sizes)
+        self._value_C, self._group_C = value_C - 1, group_C - 1
+        self._correct_C, self._answered_C = correct_C.astype(np.float64), answered_C - 1
+        self.sizes_C = np.bincount(self.cell_N).astype(np.float64)
+
+    def counts(self, weights: Floats, group: int) -> Counts:
+        """Counts of a group (-1 for all completions) where each cell holds ``weights`` ``[..., C]`` completions."""
+        in_group = self._group_C == group if group >= 0 else np.ones(len(self._group_C), dtype=bool)
+        stated, missing = in_group & (self._value_C >= 0), in_group & (self._value_C < 0)
+        index, value = np.unique(self._value_C[stated], return_inverse=True)
+        stated_C, target = torch.from_numpy(weights[..., stated]), torch.from_numpy(value)
+        correct_C = stated_C * torch.from_numpy(self._correct_C[stated])
+        zeros = stated_C.new_zeros((*weights.shape[:-1], len(index)))
+        return Counts(
+            stated=ValueCounts(
+                torch.from_numpy(self.values[index]),
+                zeros.scatter_add(-1, target.expand_as(stated_C), stated_C),
+                zeros.scatter_add(-1, target.expand_as(stated_C), correct_C),
+            ),
+            missing=torch.as_tensor(weights[..., missing].sum(-1)),
+            missing_correct=torch.as_tensor((weights[..., missing] * self._correct_C[missing]).sum(-1)),
+            answer_known=torch.as_tensor(weights[..., in_group & (self._answered_C >= 0)].sum(-1)),
+            answered=torch.as_tensor(weights[..., in_group & (self._answered_C == 1)].sum(-1)),
+        )
+
+
+def _merged(predictions: Predictions, values: Floats) -> Predictions:
+    """The predictions with neighbouring confidences replaced by their mean."""
+    stated = ~np.isnan(predictions.confidence)
+    _, value, sizes = np.unique(predictions.confidence[stated], return_inverse=True, return_counts=True)
+    part = ((sizes.cumsum() - 0.5 * sizes) * MAX_VALUES / sizes.sum()).astype(np.int64)
+    _, part = np.unique(part * 10 + equal_width_bins(torch.from_numpy(values)).numpy(), return_inverse=True)
+    means = np.bincount(part, sizes * values) / np.bincount(part, sizes)
+    confidence = predictions.confidence.copy()
+    confidence[stated] = means[part][value]
+    return replace(predictions, confidence=confidence)
+
+
+def _resamples(cells: _Cells, prompt_N: Integers, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield the number of completions in each cell, ``[R, C]``, in chunks of resamples."""
+    num_prompts, num_cells = int(prompt_N.max()) + 1, len(cells.sizes_C)
+    chunk = max(1, _CHUNK_NUMBERS // num_cells)
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        if num_prompts == len(prompt_N):  # drawing prompts is then drawing cells, by their sizes
+            yield rng.multinomial(num_prompts, cells.sizes_C / num_prompts, size).astype(np.float64)
+            continue
+        weights_RC = np.empty((size, num_cells))
+        for row in weights_RC:
+            drawn_P = rng.integers(num_prompts, size=num_prompts, dtype=np.uint32)
+            times_P = np.bincount(drawn_P, minlength=num_prompts).astype(np.float64)
+            row[:] = np.bincount(cells.cell_N, times_P.take(prompt_N), num_cells)
+        yield weights_RC
+
+
+def _measured(counts: Counts) -> dict[str, Floats]:
+    return {name: value.numpy() for name, value in measures(counts).items()}
+
+
+def _num_prompts(predictions: Predictions, scope: int) -> int:
+    return len(np.unique(predictions.prompt if scope < 0 else predictions.prompt[predictions.group == scope]))
+
+
+def _without_intervals(counts: Counts, n_prompts: int) -> Scores:
+    estimates = {
+        name: Estimate(None if math.isnan(value) else float(value), None, None, completions_behind(name, counts))
+        for name, value in _measured(counts).items()
+    }
+    return Scores(int(counts.n), int(counts.stated.total), n_prompts, estimates)
+
+
+def _with_intervals(scores: Scores, centre: dict[str, Floats], draws: list[dict[str, Floats]]) -> Scores:
+    """Add the quantiles of the resamples that have a value, moved by what merging did to the value."""
+    if not draws or scores.n_prompts < 2:
+        return scores
+    estimates = {}
+    for name, estimate in scores.estimates.items():
+        drawn = np.concatenate([found[name] for found in draws])
+        drawn = drawn[~np.isnan(drawn)]
+        if estimate.value is not None and len(drawn):
+            ends = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (estimate.value - centre[name])
+            low, high = np.clip(ends, -1 if name.startswith("ocg") else 0, 1).tolist()
+            estimate = replace(estimate, low=low, high=high)
+        estimates[name] = estimate
+    return replace(scores, estimates=estimates)

@@ -1,0 +1,75 @@
+"""The command line of ``caopd score``. Nothing heavy is imported before a file is read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from caopd.commands.command_line import run_command
+from caopd.errors import ConfigError
+
+DESCRIPTION = """Every metric of saved predictions, overall and per group, with 95 % bootstrap intervals clustered by
+prompt. A line of FILE is a JSON object with `confidence` (number from 0 to 1, or null) and `correct` (0 or 1), or with
+`response` and `target`, which --task reads and verifies; `prompt_id` and `group` may stand beside them. `caopd predict`
+writes such files."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Score a file and return the exit status.
+
+    Args:
+        arguments: Command line behind ``caopd score``.
+    """
+    return run_command(_parser(), _score, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="caopd score", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("file", type=Path, metavar="FILE", help="predictions as JSON lines")
+    parser.add_argument("--output", type=Path, metavar="metrics.json", help="write the metrics here")
+    parser.add_argument(
+        "--task",
+        metavar="CLASS_OR_NAME",
+        help="read and verify `response`: science_qa, tool_use, draw, or the path of a task or verifier class",
+    )
+    parser.add_argument(
+        "--confidence_format",
+        metavar="CLASS_OR_NAME",
+        help="with --task: how `response` states its confidence: inline (default), tag, or the path of a class",
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap, 0 for none (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    return parser
+
+
+def _score(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from caopd.commands.score.bootstrap import LEVEL, score
+    from caopd.commands.score.judge import Judge
+    from caopd.commands.score.predictions import read_predictions
+    from caopd.commands.score.report import as_json, tables
+    from caopd.texts import in_terminal, write_text
+
+    if options.task is None and options.confidence_format is not None:
+        raise ConfigError("Expected `--confidence_format` beside `--task`, which reads responses, but got no `--task`.")
+    judge = None if options.task is None else Judge.named(options.task, options.confidence_format or "inline")
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+    overall, groups = score(read_predictions(options.file, judge), options.resamples, options.seed)
+    console = Console()
+    for table in tables(overall, groups, console.width):
+        console.print(table)
+    if options.output is not None:
+        settings = {
+            "file": str(options.file),
+            "task": options.task,
+            "level": LEVEL,
+            "resamples": options.resamples,
+            "seed": options.seed,
+        }
+        text = json.dumps({**settings, **as_json(overall, groups)}, indent=2, allow_nan=False, ensure_ascii=False)
+        write_text(options.output, text + "\n")
+        console.print(in_terminal(f"metrics: {options.output}"), soft_wrap=True)

@@ -1,0 +1,117 @@
+"""Reads and verifies saved responses as training and evaluation do; only a verifier and a format are needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from caopd.confidence import ConfidenceFormat
+from caopd.errors import ConfigError
+from caopd.types import AnswerOutcome
+from caopd.verifiers import Verifier
+from caopd.verifiers.verification import Verification
+
+TASKS = {
+    "science_qa": "caopd.tasks.ScienceQA",
+    "tool_use": "caopd.tasks.ToolUse",
+    "draw": "caopd.tasks.DrawTask",
+}
+"""Names of the shipped tasks."""
+FORMATS = {"inline": "caopd.confidence.InlineConfidence", "tag": "caopd.confidence.TagConfidence"}
+"""Names of the shipped confidence formats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    r"""A verifier and a confidence format.
+
+    Examples:
+        >>> judge = Judge.named("science_qa", "inline")
+        >>> judge("<answer>\nB\n</answer>\nConfidence: 0.85", target="B")
+        (0.85, True, True)
+    """
+
+    verifier: Verifier
+    confidence_format: ConfidenceFormat
+
+    @classmethod
+    def named(cls, task: str, confidence_format: str) -> Judge:
+        """The judge of a task, without the task's data.
+
+        Args:
+            task: A key of :data:`TASKS`, or the path of a class: of a task whose ``verifier`` is a class attribute
+                or that needs no arguments, or of a verifier that needs none.
+            confidence_format: A key of :data:`FORMATS`, or the path of a class.
+
+        Raises:
+            ConfigError: There is no such class, or it is something else.
+        """
+        return cls(_verifier(task), _confidence_format(confidence_format))
+
+    def __call__(self, response: str, target: str, cut: bool = False) -> tuple[float, bool, bool]:
+        """Read and verify one completion.
+
+        Args:
+            response: The completion.
+            target: What the verifier compares with.
+            cut: Whether the length limit is known to have ended it.
+
+        Returns:
+            Confidence (NaN where none can be read), whether the answer is correct, whether one could be read.
+
+        Raises:
+            DataError: The verifier cannot compare with ``target``, or returns no verdict.
+            UserCodeError: The verifier or the format raised.
+        """
+        where = f"the response {response if len(response) <= 80 else response[:80] + '...'!r}"
+        verification = Verification(self.verifier, self.confidence_format)
+        verdict, reading = verification.verify(response, target, where, cut=cut)
+        confidence = math.nan if reading.value is None else reading.value
+        return confidence, verdict.correct, verdict.outcome is AnswerOutcome.PARSED
+
+
+def _verifier(task: str) -> Verifier:
+    found = _class("task", task, TASKS)
+    if hasattr(found, "verifier") and hasattr(found.verifier, "verify"):
+        return cast(Verifier, found.verifier)
+    made = _made("task", found)
+    verifier = made.verifier if hasattr(made, "verifier") else made
+    if not hasattr(verifier, "verify"):
+        raise ConfigError(f"Expected `--task` to name the class of a task or of a verifier, but got {task!r}.")
+    return cast(Verifier, verifier)
+
+
+def _confidence_format(name: str) -> ConfidenceFormat:
+    found = _class("confidence_format", name, FORMATS)
+    if not hasattr(found, "parse"):
+        raise ConfigError(f"Expected `--confidence_format` to name a class with a method `parse`, but got {name!r}.")
+    return cast(ConfidenceFormat, _made("confidence_format", found))
+
+
+def _class(option: str, name: str, names: Mapping[str, str]) -> type:
+    module, _, attribute = names.get(name, name).rpartition(".")
+    try:
+        found = vars(import_module(module))[attribute]
+    except (ImportError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"Expected `--{option}` to be one of {', '.join(names)}, or a class that can be imported, such as "
+            f"{next(iter(names.values()))}, but got {name!r} ({error})."
+        ) from error
+    if not isinstance(found, type):
+        raise ConfigError(f"Expected `--{option}` to name a class, but {name!r} is {found!r}.")
+    return found
+
+
+def _made(option: str, found: type) -> object:
+    try:
+        return found()
+    except TypeError as error:
+        advice = (
+            " Name the class of the task's verifier, such as caopd.verifiers.ExactMatch." if option == "task" else ""
+        )
+        raise ConfigError(
+            f"Expected `--{option}` to name a class that needs no arguments, but {error}.{advice}"
+        ) from error

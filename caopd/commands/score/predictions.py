@@ -1,0 +1,172 @@
+"""Saved predictions: lines of JSON to arrays. Every line is scored, or none is."""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from caopd.commands.score.judge import Judge
+from caopd.errors import DataError
+from caopd.types import StopReason
+
+MAX_SHOWN = 10
+"""Bad lines that an error shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """N completions as arrays.
+
+    Attributes:
+        confidence: Stated confidences in [0, 1], NaN where missing, float64 ``[N]``.
+        correct: Verified correctness, bool ``[N]``.
+        answered: 1 where an answer was parsed, 0 where none was, -1 where it is not known, int8 ``[N]``.
+        prompt: Number of the prompt, from 0, int64 ``[N]``. A line without ``prompt_id`` is a prompt of its own.
+        group: Index into ``groups``, -1 for none, int64 ``[N]``.
+        groups: Names of the groups, in the order of the file.
+        prompt_ids: Number of each prompt that has a ``prompt_id``.
+    """
+
+    confidence: npt.NDArray[np.float64]
+    correct: npt.NDArray[np.bool_]
+    answered: npt.NDArray[np.int8]
+    prompt: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int64]
+    groups: tuple[str, ...]
+    prompt_ids: Mapping[int | str, int] = field(default_factory=dict)
+
+
+def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
+    """Read a file of JSON lines; empty lines are skipped.
+
+    Args:
+        path: The file.
+        judge: Reads and verifies ``response`` against ``target``; None takes ``confidence`` and ``correct`` as they
+            stand. With a judge, lines without ``response`` are taken as they stand, too.
+
+    Raises:
+        DataError: A line that cannot be scored: all are counted, the first ten are shown. Or a file without lines.
+        OSError: The file cannot be read.
+    """
+    columns, bad, shown = _Columns(judge), 0, []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            text = line.strip()
+            if not text:
+                continue
+            try:
+                columns.add(json.loads(text))
+            except (ValueError, RecursionError) as error:
+                bad += 1
+                if bad <= MAX_SHOWN:
+                    shown.append(f"  line {number}: {_reason(error)}")
+    if bad:
+        raise DataError(
+            f"Expected every line of {path} to be a prediction, but {bad:,} cannot be scored, so nothing was scored. "
+            f"The first {len(shown)}:\n" + "\n".join(shown) + "\nCorrect or remove these lines."
+        )
+    if not columns.correct:
+        raise DataError(f"Expected at least one prediction in {path}, but it holds no line.")
+    return columns.predictions()
+
+
+class _Columns:
+    """Grows column by column: a list of rows would take several times the memory."""
+
+    def __init__(self, judge: Judge | None) -> None:
+        self._judge = judge
+        self.confidence, self.correct, self.answered = array("d"), array("b"), array("b")
+        self.prompt, self.group = array("q"), array("q")
+        self._num_prompts = 0
+        self._prompts: dict[int | str, int] = {}
+        self._groups: dict[str, int] = {}
+
+    def add(self, row: object) -> None:
+        """Add one line; raises ``DataError`` if it is no prediction."""
+        if not isinstance(row, dict):
+            raise DataError(f"expected a JSON object, but got {_shortened(row)}")
+        confidence: float
+        correct: bool
+        answered: int
+        if self._judge is not None and "response" in row:
+            cut = row.get("stop_reason") == StopReason.LENGTH
+            confidence, correct, answered = self._judge(_text(row, "response"), _text(row, "target"), cut)
+        else:
+            confidence, correct, answered = _as_stated(row)
+        self.confidence.append(confidence)
+        self.correct.append(correct)
+        self.answered.append(answered)
+        self.prompt.append(self._prompt(row.get("prompt_id")))
+        self.group.append(self._group(row.get("group")))
+
+    def predictions(self) -> Predictions:
+        """The columns as arrays, which share their memory."""
+        return Predictions(
+            confidence=np.frombuffer(self.confidence, np.float64),
+            correct=np.frombuffer(self.correct, np.bool_),
+            answered=np.frombuffer(self.answered, np.int8),
+            prompt=np.frombuffer(self.prompt, np.int64),
+            group=np.frombuffer(self.group, np.int64),
+            groups=tuple(self._groups),
+            prompt_ids=self._prompts,
+        )
+
+    def _prompt(self, name: object) -> int:
+        if name is not None:
+            number = self._prompts.setdefault(_checked_id("prompt_id", name), self._num_prompts)
+            if number < self._num_prompts:
+                return number
+        self._num_prompts += 1
+        return self._num_prompts - 1
+
+    def _group(self, name: object) -> int:
+        if name is None or name == "":
+            return -1
+        return self._groups.setdefault(str(_checked_id("group", name)), len(self._groups))
+
+
+def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
+    """Confidence (NaN for null), correctness, and whether ``response`` had an ``answer``, as `caopd predict` says."""
+    if "confidence" not in row or "correct" not in row:
+        advice = "; give `--task` to read and verify `response`" if "response" in row else ""
+        raise DataError(f"expected `confidence` and `correct`, but got only {_shortened(', '.join(row))}{advice}")
+    confidence, correct = row["confidence"], row["correct"]
+    if confidence is None:
+        confidence = math.nan
+    elif isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise DataError(f"expected `confidence` to be a number from 0 to 1 or null, but got {_shortened(confidence)}")
+    if correct not in (0, 1):
+        raise DataError(f"expected `correct` to be 0, 1, true or false, but got {_shortened(correct)}")
+    answered = int(row["answer"] is not None) if "answer" in row and "response" in row else -1
+    return confidence, correct == 1, answered
+
+
+def _text(row: dict[str, object], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise DataError(f"expected `{name}` to be a text, but got {_shortened(value)}")
+    return value
+
+
+def _checked_id(name: str, value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise DataError(f"expected `{name}` to be a text, an integer or null, but got {_shortened(value)}")
+    return value
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"expected JSON, but it cannot be read at column {error.colno} ({error.msg})"
+    return "expected JSON, but it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:100] + "..."

@@ -1,0 +1,53 @@
+"""Scores as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+from rich.markup import escape
+from rich.table import Table
+
+from caopd.commands.score.bootstrap import LEVEL, Estimate, Scores
+from caopd.texts import in_terminal
+
+_WIDTH_OF_NAMES, _WIDTH_OF_SCORES = 26, 25
+
+
+def as_json(overall: Scores, groups: Mapping[str, Scores]) -> dict[str, object]:
+    """The scores as a JSON object: measures by name, counts beside them, and the same of each group."""
+    return {**_flat(overall), "groups": {name: _flat(scores) for name, scores in groups.items()}}
+
+
+def tables(overall: Scores, groups: Mapping[str, Scores], width: int) -> Iterator[Table]:
+    """Yield tables with a row for each measure and a column for each group, as many as are needed.
+
+    Args:
+        overall: Of all completions.
+        groups: Group -> its scores.
+        width: Characters of a line.
+    """
+    columns = list({"overall": overall}.items()) + list(groups.items())
+    step = max(1, (width - _WIDTH_OF_NAMES) // _WIDTH_OF_SCORES)
+    for start in range(0, len(columns), step):
+        table = Table(title=f"value [{LEVEL:.0%} interval]" if start == 0 else None, title_justify="left")
+        table.add_column("", no_wrap=True)
+        for name, scores in columns[start : start + step]:
+            head = in_terminal(name).append(f"\n{scores.n:,} of {scores.n_prompts:,} prompts")
+            table.add_column(head, justify="right")
+        for measure in overall.estimates:
+            cells = [_cell(scores.estimates[measure]) for _, scores in columns[start : start + step]]
+            table.add_row(measure, *cells)
+        yield table
+
+
+def _flat(scores: Scores) -> dict[str, object]:
+    counts = {"n": scores.n, "n_parsed": scores.n_parsed, "n_prompts": scores.n_prompts}
+    return {**counts, **{name: asdict(estimate) for name, estimate in scores.estimates.items()}}
+
+
+def _cell(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "-"
+    interval = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return escape(f"{estimate.value:.3f}{interval}")

@@ -1,0 +1,96 @@
+"""Held-out prompts of every task that is evaluated, completed with the student: once, and several times each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from caopd.evaluation import EvaluationConfig, EvaluationPass
+from caopd.models import LanguageModel
+from caopd.rollouts import RolloutRequest, Sampling
+from caopd.rounds.completer import Completer
+from caopd.rounds.encoding import SampleEncoder
+from caopd.seeds import derive_seed
+from caopd.tasks import Stage, examples_of
+from caopd.types import Example, VerifiedRollout
+from caopd.verifiers import Verifier
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One task's held-out prompts.
+
+    Attributes:
+        name: Of the task; empty for the only one that is trained on.
+        in_domain: Whether it is trained on.
+        examples: The split.
+        verifier: The task's.
+    """
+
+    name: str
+    in_domain: bool
+    examples: Sequence[Example]
+    verifier: Verifier
+
+
+def load_held_out(stages: Sequence[Stage], config: EvaluationConfig, split: str) -> list[HeldOut]:
+    """Read a split of every task that is evaluated on it: those that are trained on, then the further ones.
+
+    Args:
+        stages: Tasks that are trained on.
+        config: Names the further ones, and how many examples are used.
+        split: ``validation`` or ``test``.
+    """
+    tasks = [(stage.name, True, stage.task) for stage in stages]
+    if split == "test" or config.validate_tasks:
+        tasks += [(name, False, task) for name, task in config.tasks.items()]
+    return [
+        HeldOut(name, in_domain, examples_of(task, split)[: config.num_examples], task.verifier)
+        for name, in_domain, task in tasks
+    ]
+
+
+@dataclass(frozen=True)
+class HeldOutDrawer:
+    """Completes held-out prompts as they are asked for.
+
+    Attributes:
+        completer: Makes what draws, and verifies with the task's verifier.
+        encoder: Makes the prompts' ids.
+        policy: The student.
+        version: Returns the number of optimizer steps behind its weights.
+        seed: What the seeds of completions are derived from, beside the example's id.
+    """
+
+    completer: Callable[[Verifier], Completer]
+    encoder: SampleEncoder
+    policy: LanguageModel
+    version: Callable[[], int]
+    seed: tuple[object, ...]
+
+    def passes(self, held_out: HeldOut, config: EvaluationConfig, several: bool) -> list[EvaluationPass]:
+        """Return the ways through one task's prompts: one completion each, and several where the config asks for it.
+
+        Args:
+            held_out: The task's.
+            config: How they are completed.
+            several: Whether several completions are drawn at all.
+        """
+        passes = [self._pass(held_out, config.sampling, None)]
+        if several and config.sampled is not None:
+            passes.append(self._pass(held_out, config.sampling_of_several, config.sampled.num_samples))
+        return passes
+
+    def _pass(self, held_out: HeldOut, sampling: Sampling, num_samples: int | None) -> EvaluationPass:
+        completer = self.completer(held_out.verifier)
+        seed = self.seed if num_samples is None else (*self.seed, "sampled")
+
+        def complete(examples: Sequence[Example]) -> list[tuple[VerifiedRollout, ...]]:
+            completer.sync(self.policy, self.version())
+            requests = [
+                RolloutRequest(prompt, derive_seed(*seed, example.id))
+                for prompt, example in zip(self.encoder.student_prompts(examples), examples, strict=True)
+            ]
+            return completer.complete(examples, requests, num_samples or 1, sampling)
+
+        return EvaluationPass(held_out.examples, complete, held_out.name, held_out.in_domain, num_samples)

@@ -1,0 +1,1 @@
+"""Rollouts with vLLM: in a child process, in process, or on servers."""

@@ -1,0 +1,223 @@
+"""Rollouts with vLLM: started here as a child process or in this process, or running elsewhere as servers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from caopd.distributed import gather_in_order, is_first_process, on_first_process, process_number
+from caopd.errors import ConfigError, EngineDiedError, PromptTooLongError, RolloutError
+from caopd.models.language_model import LanguageModel
+from caopd.models.weights import Fingerprint, fingerprint, inference_weights
+from caopd.rollouts.base import RolloutRequest, Sampling, rounding_of
+from caopd.rollouts.decoding import decode_ids
+from caopd.rollouts.vllm.base import Backend
+from caopd.rollouts.vllm.local import LocalVLLM
+from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
+from caopd.rollouts.vllm.server import VLLMServers
+from caopd.types import Rollout, StopReason
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Held(NamedTuple):
+    """Which weights: how they look from outside, and the number of optimizer steps behind them."""
+
+    fingerprint: Fingerprint
+    version: int
+
+
+class Facts(NamedTuple):
+    """What every process knows of a vLLM that runs."""
+
+    dtype: torch.dtype
+    max_length: int
+    architecture: str
+
+
+class VLLMEngine:
+    """Draws with vLLM in process 0 and hands every process its groups.
+
+    The vLLM starts with the first :meth:`sync`. Weights that have not changed since the last one are not sent again. If
+    its process ends while it works, it is started again, given the same weights, and draws the same completions.
+
+    Args:
+        mode: ``child``, a process of its own that leaves this one as it is; ``in_process``, which saves a process but
+            binds this one's memory and threads and works in runs of one process only; ``server``, which runs elsewhere.
+        options: How it is started.
+        servers: Where servers are, for ``server`` alone.
+        max_restarts: How often a run's vLLM may end before the run does.
+
+    Raises:
+        ConfigError: If vLLM is not installed, or mode and servers do not fit together.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["child", "in_process", "server"] = "child",
+        options: VLLMOptions = VLLMOptions(),
+        servers: ServerOptions | None = None,
+        max_restarts: int = 2,
+    ) -> None:
+        if (mode == "server") != (servers is not None):
+            raise ConfigError(
+                f"Expected `servers` of VLLMEngine with `mode: server` and only then, but got mode {mode!r} "
+                f"{'without' if servers is None else 'with'} servers."
+            )
+        if max_restarts < 0:
+            raise ConfigError(f"Expected `max_restarts` of VLLMEngine to be at least 0, but got {max_restarts}.")
+        self._backend: Backend = (
+            LocalVLLM(options, mode == "in_process") if servers is None else VLLMServers(servers, options)
+        )
+        self.max_restarts = max_restarts
+        self._separate_adapters = options.lora == "adapter" and servers is None
+        self._restarts_left = max_restarts
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._policy: LanguageModel | None = None
+        self._wanted: Held | None = None
+        self._held: Held | None = None
+        self._facts: Facts | None = None
+
+    def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Keep the tokenizer that decodes completions; vLLM itself starts with the first weights."""
+        self._tokenizer = tokenizer
+        self._restarts_left = self.max_restarts
+
+    @property
+    def rounding(self) -> float | None:
+        """Mean difference of log-probabilities (nats) that rounding may explain; None before the first ``sync``."""
+        return None if self._facts is None else rounding_of(self._facts.dtype)
+
+    def sync(self, policy: LanguageModel, version: int) -> None:
+        """Send the policy's weights, unless vLLM has them; a collective operation."""
+        self._policy = policy
+        self._wanted = Held(fingerprint(policy), version)
+        if any(gather_in_order([self._held != self._wanted])):
+            self._held = None
+        self._surely(lambda: None)
+
+    def generate(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        """Draw ``num_rollouts`` completions for every request; a collective operation."""
+        if self._policy is None:
+            raise RolloutError("Expected `start` and `sync` before `generate`, but the engine has no policy yet.")
+        shares = gather_in_order([list(requests)])
+        every = [request for share in shares for request in share]
+        groups = self._surely(lambda: on_first_process(lambda: self._draw(every, num_rollouts, sampling)))
+        first = sum(len(share) for share in shares[: process_number()])
+        return groups[first : first + len(requests)]
+
+    def rest(self) -> None:
+        """Let vLLM give back its memory; the next :meth:`sync` sends all weights."""
+        self._held = None
+        try:
+            on_first_process(self._backend.rest)
+        except EngineDiedError:  # the next sync starts another one
+            self._stop()
+
+    def close(self) -> None:
+        """End vLLM and forget the policy."""
+        self._policy = self._wanted = None
+        self._stop()
+
+    def _surely(self, work: Callable[[], T]) -> T:
+        """Do collective work with the wanted weights; where vLLM ends meanwhile, start it again and do all anew.
+
+        Raises:
+            RolloutError: In every process, if it has ended too often.
+        """
+        while True:
+            try:
+                if self._held is None:
+                    self._load()
+                return work()
+            except EngineDiedError as error:
+                if self._restarts_left == 0:
+                    raise RolloutError(
+                        f"vLLM ended {self.max_restarts + 1} times in this run, the last time with: {error} The last "
+                        "checkpoint is intact: mend the reason (memory?), then resume with "
+                        "`--ckpt_path`."
+                    ) from error
+                self._restarts_left -= 1
+                logger.warning("%s It is started again; %d restarts are left.", error, self._restarts_left)
+                self._stop()
+
+    def _load(self) -> None:
+        """Start vLLM where it does not run, and send the wanted weights; a collective operation."""
+        policy, wanted = self._policy, self._wanted
+        assert policy is not None
+        assert wanted is not None
+        architecture = f"{policy.hf.config.to_json_string()} LoRA rank: {policy.lora_rank}"
+        if self._facts is not None and self._facts.architecture != architecture:  # an external teacher's
+            self._stop()
+        if self._facts is None:
+            self._facts = on_first_process(lambda: self._start_backend(policy, architecture))
+        weights = inference_weights(policy, self._facts.dtype, self._separate_adapters)
+        failure: Exception | None = None
+        if is_first_process():
+            try:
+                self._backend.load(policy, weights, wanted.version)
+            except Exception as error:  # every process learns of it below
+                failure = error
+        for _ in weights:  # gathering shards takes every process, to the end
+            pass
+        on_first_process(lambda: _raise(failure))
+        self._held = wanted
+
+    def _start_backend(self, policy: LanguageModel, architecture: str) -> Facts:
+        self._backend.start(policy)
+        return Facts(self._backend.dtype, self._backend.max_length, architecture)
+
+    def _stop(self) -> None:
+        self._held = self._facts = None
+        if is_first_process():
+            self._backend.close()
+
+    def _draw(self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling) -> list[list[Rollout]]:
+        """Draw in process 0 and stamp every completion with the version that vLLM itself names."""
+        assert self._policy is not None
+        assert self._tokenizer is not None
+        assert self._wanted is not None
+        self._check_lengths(requests, sampling)
+        stops = self._policy.stop_token_ids
+        drawn = self._backend.draw(requests, num_rollouts, sampling, stops) if requests else []
+        version = self._backend.version()
+        if version != self._wanted.version:
+            raise EngineDiedError(
+                f"vLLM holds policy version {version} in place of {self._wanted.version}: it lost the weights."
+            )
+        groups = []
+        for completions in drawn:
+            texts = [decode_ids(self._tokenizer, completion.token_ids) for completion in completions]
+            group = [
+                Rollout(tuple(ids), text, _stop_reason(ids, stops), tuple(logprobs), version)
+                for (ids, logprobs), text in zip(completions, texts, strict=True)
+            ]
+            groups.append(group * num_rollouts if len(group) < num_rollouts else group)
+        return groups
+
+    def _check_lengths(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
+        assert self._facts is not None
+        longest = max((len(request.prompt_ids) for request in requests), default=0)
+        if longest + sampling.max_new_tokens > self._facts.max_length:
+            raise PromptTooLongError(
+                f"A prompt of {longest} tokens with a completion of {sampling.max_new_tokens} is longer than the "
+                f"{self._facts.max_length} tokens that vLLM takes. Nothing is cut. Raise `max_model_len` of the "
+                "engine's options, or lower `max_new_tokens`."
+            )
+
+
+def _stop_reason(ids: Sequence[int], stops: Sequence[int]) -> StopReason:
+    return StopReason.EOS if ids and ids[-1] in stops else StopReason.LENGTH
+
+
+def _raise(failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure

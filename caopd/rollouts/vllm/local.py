@@ -1,0 +1,236 @@
+"""A vLLM on this machine: in a child process, or in this one."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, distributed
+
+from caopd.errors import ConfigError
+from caopd.models.language_model import LanguageModel
+from caopd.models.weights import is_adapter
+from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.rollouts.vllm.base import sampling_arguments
+from caopd.rollouts.vllm.child import VLLMChild
+from caopd.rollouts.vllm.files import handles, roomy_directory, written
+from caopd.rollouts.vllm.options import VLLMOptions
+from caopd.vllm_host.host import Adapter, Drawn, VLLMHost, Weights
+
+_GIB = 2**30
+_CPU_CACHE_GIB = 2.0
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM reserves room for."""
+_ADAPTER_FILE = "adapter_model.safetensors"
+_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+_DEFAULTS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+"""Unless the user has set them."""
+
+
+class LocalVLLM:
+    """Writes what vLLM needs into files in memory and calls a ``VLLMHost``.
+
+    Args:
+        options: How it is started.
+        in_process: Run in this process instead of a child.
+
+    Raises:
+        ConfigError: If vLLM is not installed.
+    """
+
+    _host = VLLMHost
+
+    def __init__(self, options: VLLMOptions, in_process: bool = False) -> None:
+        if find_spec("vllm") is None:
+            raise ConfigError(
+                "VLLMEngine needs vLLM, which is not installed: pip install 'caopd[vllm]' (without a GPU: see "
+                "docs/rollouts.md), or set `data.engine` to `caopd.rollouts.TransformersEngine`."
+            )
+        self.options = options
+        self.in_process = in_process
+        self._child: VLLMChild | None = None
+        self._call: Callable[..., Any] | None = None
+        self._adapter: Adapter | None = None
+        self._base_of: LanguageModel | None = None
+        self._directory: Path | None = None
+
+    def start(self, policy: LanguageModel) -> None:
+        """Start a vLLM of the policy's architecture; takes seconds to tens of seconds."""
+        if self.in_process and distributed.is_initialized():
+            raise ConfigError(
+                "Expected no process group for `mode: in_process` of VLLMEngine, because vLLM makes its own, but there "
+                "is one: processes train together, or another vLLM runs in this process. Set `mode: child`."
+            )
+        self._on_gpu = policy.device.type == "cuda"
+        self._on_first_gpu = self._on_gpu and policy.device.index in (None, 0)
+        self._dtype = policy.dtype if self.options.dtype == "auto" else getattr(torch, self.options.dtype)
+        arguments = self._arguments(policy)
+        self._directory = Path(tempfile.mkdtemp(prefix="caopd-vllm-"))
+        policy.hf.config.save_pretrained(self._directory)
+        environment = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()} | _ENVIRONMENT
+        if self.in_process:
+            os.environ.update(environment)
+            self._call = _caller(self._host())
+        else:
+            self._child = VLLMChild(self._directory / "vllm.log", environment, self.options.timeout_seconds)
+            self._call = self._child.call
+        self._max_length = int(self._do("start", str(self._directory), arguments))
+
+    def _arguments(self, policy: LanguageModel) -> dict[str, Any]:
+        options = self.options
+        cache = options.kv_cache_gib or (None if self._on_gpu else _CPU_CACHE_GIB)
+        arguments = {
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "tensor_parallel_size": options.tensor_parallel_size,
+            "gpu_memory_utilization": options.memory_share,
+            "kv_cache_memory_bytes": None if cache is None else int(cache * _GIB),
+            "max_num_seqs": options.max_num_seqs,
+            "max_model_len": options.max_model_len,
+            "enforce_eager": not self._on_gpu if options.enforce_eager is None else options.enforce_eager,
+            "enable_sleep_mode": self._sleeps,
+        }
+        if not self._on_gpu:
+            # vLLM takes back what a seeded generator drew for a partly read prompt, which the CPU's cannot do.
+            arguments["enable_chunked_prefill"] = False
+        if self._by_handles:
+            arguments["weight_transfer_config"] = {"backend": "ipc"}
+        if options.lora == "adapter" and policy.lora_rank is not None:
+            arguments |= {"enable_lora": True, "max_lora_rank": _room_for(policy.lora_rank)}
+        return arguments | options.arguments
+
+    @property
+    def _sleeps(self) -> bool:
+        return self._on_gpu and self.options.sleep
+
+    @property
+    def _by_handles(self) -> bool:
+        # A process cannot open its own handles, and vLLM starts on the first GPU.
+        possible = self._on_first_gpu and self.options.tensor_parallel_size == 1 and not self.in_process
+        return self.options.transfer == "handles" or (self.options.transfer == "auto" and possible)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What vLLM computes in."""
+        return self._dtype
+
+    @property
+    def max_length(self) -> int:
+        """Longest prompt plus completion, tokens."""
+        return self._max_length
+
+    def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Take over weights through files in memory; the base under an adapter is sent once."""
+        adapter: dict[str, Tensor] = {}
+        rest = _without_adapter(weights, adapter)
+        if self._base_of is policy:
+            deque(rest, maxlen=0)
+            self._do("take", None, self._written_adapter(policy, adapter), version)
+            return
+        if self._by_handles:
+            self._do("wake")
+            for update in handles(rest):
+                self._do("take_handles", update)
+            self._do("take", None, self._written_adapter(policy, adapter), version)
+        else:
+            size = sum(weight.numel() for weight in policy.parameters()) * self._dtype.itemsize
+            with written(rest, roomy_directory(size)) as (directory, number):
+                self._do("take", Weights(str(directory), number), self._written_adapter(policy, adapter), version)
+        self._base_of = policy if adapter else None
+
+    def _written_adapter(self, policy: LanguageModel, weights: dict[str, Tensor]) -> Adapter | None:
+        """Write the adapter's folder and remove the one before, which vLLM has read; None where there is none."""
+        if not weights:
+            return None
+        assert self._directory is not None
+        number = 1 if self._adapter is None else self._adapter.number + 1
+        directory = self._directory / f"adapter-{number}"
+        policy.hf.peft_config["default"].save_pretrained(directory)
+        save_file({name: weight.contiguous() for name, weight in weights.items()}, directory / _ADAPTER_FILE)
+        if self._adapter is not None:
+            shutil.rmtree(self._adapter.directory)
+        self._adapter = Adapter(number, str(directory))
+        return self._adapter
+
+    def draw(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
+    ) -> list[list[Drawn]]:
+        """Draw completions, those of a request in a row."""
+        settings = [sampling_arguments(request, num_rollouts, sampling, stops) for request in requests]
+        drawn: list[list[Drawn]] = self._do("draw", [request.prompt_ids for request in requests], settings)
+        return drawn
+
+    def version(self) -> int:
+        """Return the version that all workers hold."""
+        return int(self._do("version"))
+
+    def rest(self) -> None:
+        """Give the GPU's memory back; the weights come anew with the next ``load``."""
+        if self._call is not None and self._sleeps:
+            self._do("rest")
+            self._base_of = None
+
+    def close(self) -> None:
+        """End vLLM's processes and remove its files."""
+        if self._child is not None:
+            self._child.close()
+        elif self._call is not None:
+            self._do("close")
+        self._child = self._call = self._adapter = self._base_of = None
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _do(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 (whatever the host's method returns)
+        assert self._call is not None
+        return self._call(method, *arguments)
+
+
+def _room_for(rank: int) -> int:
+    """Return the smallest rank that vLLM reserves room for and that is large enough.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if rank > _LORA_RANKS[-1]:
+        raise ConfigError(
+            f"Expected `rank` of LoRA to be at most {_LORA_RANKS[-1]} where vLLM takes adapters on their own, but got "
+            f"{rank}: set `lora: merged` in the engine's options, or lower the rank."
+        )
+    return min(room for room in _LORA_RANKS if room >= rank)
+
+
+def _caller(host: VLLMHost) -> Callable[..., Any]:
+    def call(method: str, *arguments: object) -> Any:  # noqa: ANN401 (whatever the host's method returns)
+        with _state_kept():
+            return getattr(host, method)(*arguments)
+
+    return call
+
+
+def _without_adapter(weights: Iterable[tuple[str, Tensor]], adapter: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Pass weights on, but put those of a LoRA adapter into ``adapter``."""
+    for name, weight in weights:
+        if is_adapter(name):
+            adapter[name] = weight.cpu()
+        else:
+            yield name, weight
+
+
+@contextmanager
+def _state_kept() -> Iterator[None]:
+    """Keep this process's random state and thread settings from a vLLM that works inside it."""
+    python_state, set_num_threads, num_threads = random.getstate(), torch.set_num_threads, torch.get_num_threads()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python_state)
+    torch.set_num_threads = set_num_threads
+    torch.set_num_threads(num_threads)

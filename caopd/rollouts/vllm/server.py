@@ -1,0 +1,139 @@
+"""vLLM servers that run elsewhere, driven over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from requests import RequestException, Session, codes
+from requests.adapters import HTTPAdapter
+from torch import Tensor
+from urllib3 import Retry
+
+from caopd.errors import EngineDiedError, RolloutError
+from caopd.models.language_model import LanguageModel
+from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.rollouts.vllm.base import sampling_arguments
+from caopd.rollouts.vllm.files import written
+from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
+from caopd.vllm_host.host import Drawn
+
+_OVERLOADED = (429, 502, 503, 504)
+
+
+class VLLMServers:
+    """Spreads prompts over servers that hold the same policy.
+
+    A server runs with ``--worker-extension-cls caopd.vllm_host.keeper.WeightKeeper`` and ``VLLM_SERVER_DEV_MODE=1``, so
+    that it takes weights. A request that finds no server is sent again with growing waits, then ends in an error that
+    names the server.
+
+    Args:
+        servers: Where they are.
+        options: ``dtype`` tells what the weights are converted to; the rest is the servers' own.
+    """
+
+    def __init__(self, servers: ServerOptions, options: VLLMOptions) -> None:
+        self._servers = servers
+        self._options = options
+        retry = Retry(
+            total=servers.retries,
+            backoff_factor=servers.backoff_seconds,
+            status_forcelist=_OVERLOADED,
+            allowed_methods=None,  # drawing again with the same seed is the same
+            raise_on_status=False,
+        )
+        self._http = Session()
+        for scheme in ("http://", "https://"):
+            self._http.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=servers.concurrency))
+        self._models: list[dict[str, Any]] = []
+
+    def start(self, policy: LanguageModel) -> None:
+        """Ask every server for its model."""
+        self._dtype = policy.dtype if self._options.dtype == "auto" else getattr(torch, self._options.dtype)
+        self._models = [self._call("GET", url, "/v1/models")["data"][0] for url in self._servers.urls]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are converted to."""
+        return self._dtype
+
+    @property
+    def max_length(self) -> int:
+        """Longest prompt plus completion that every server takes, tokens."""
+        return min(int(model["max_model_len"]) for model in self._models)
+
+    def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Write the weights once and let every server read them."""
+        with written(weights, self._servers.weights_directory) as (directory, num_weights):
+            for url in self._servers.urls:
+                self._worker(url, "take_policy", str(directory), str(num_weights))
+        for url in self._servers.urls:
+            self._worker(url, "stamp_policy", str(version))
+            if not self._call("POST", url, "/reset_prefix_cache")["success"]:
+                raise RolloutError(
+                    f"The vLLM server {url} could not forget its prefix cache: is it shared with others?"
+                )
+
+    def draw(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
+    ) -> list[list[Drawn]]:
+        """Draw completions, request by request on the servers in turn."""
+        urls = self._servers.urls
+
+        def draw_one(index: int) -> list[Drawn]:
+            turn, request = index % len(urls), requests[index]
+            body = {
+                "model": self._models[turn]["id"],
+                "prompt": list(request.prompt_ids),
+                "return_token_ids": True,
+                **sampling_arguments(request, num_rollouts, sampling, stops),
+            }
+            choices = self._call("POST", urls[turn], "/v1/completions", body)["choices"]
+            choices.sort(key=lambda choice: choice["index"])
+            return [Drawn(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in choices]
+
+        with ThreadPoolExecutor(self._servers.concurrency * len(urls)) as pool:
+            return list(pool.map(draw_one, range(len(requests))))
+
+    def version(self) -> int:
+        """Return the version that all servers hold.
+
+        Raises:
+            EngineDiedError: If they hold different ones, as after the restart of one: they want the weights again.
+        """
+        held = {url: self._worker(url, "policy_version") for url in self._servers.urls}
+        if len(set(held.values())) > 1:
+            raise EngineDiedError(f"the vLLM servers hold different policies, versions {held}: one was restarted")
+        return int(next(iter(held.values())))
+
+    def rest(self) -> None:
+        """Servers keep their memory."""
+
+    def close(self) -> None:
+        """Close the connections; the servers run on."""
+        self._http.close()
+
+    def _worker(self, url: str, method: str, *arguments: str) -> str:
+        """Call a method of every worker of a server and return what they agree on."""
+        answer = self._call("POST", url, "/collective_rpc", {"method": method, "args": arguments})
+        results: set[str] = set(answer["results"])
+        if len(results) != 1:
+            raise RolloutError(f"Expected the workers of {url} to agree on `{method}`, but got {sorted(results)}.")
+        return results.pop()
+
+    def _call(self, verb: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 (JSON)
+        where = url.rstrip("/") + path
+        try:
+            answer = self._http.request(verb, where, json=body, timeout=self._servers.timeout_seconds)
+        except RequestException as error:
+            raise RolloutError(
+                f"Expected a vLLM server at {where}, but after {self._servers.retries} retries there was no answer: "
+                f"{error}. Start it, or correct `data.engine.init_args.servers.urls`."
+            ) from error
+        if not answer.ok:
+            hint = " Is VLLM_SERVER_DEV_MODE=1 set there?" if answer.status_code == codes.not_found else ""
+            raise RolloutError(f"The vLLM server answered {where} with {answer.status_code}: {answer.text[:400]}{hint}")
+        return answer.json()

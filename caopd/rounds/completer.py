@@ -1,0 +1,107 @@
+"""Draws completions of some weights and verifies them: for training, evaluation and the teacher alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from caopd.errors import RolloutError
+from caopd.models.language_model import LanguageModel
+from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
+from caopd.rounds.parity import ParityConfig, check_parity
+from caopd.rounds.phases import PhaseClock
+from caopd.types import Example, Rollout, VerifiedRollout
+from caopd.verifiers.verification import Verification
+
+
+class Completer:
+    """An engine, a verification and a clock, used together.
+
+    Args:
+        engine: Draws; already started.
+        verification: Verifies what was drawn.
+        clock: Times the phases.
+        precision: Gives the context that the model computes in, the same as in training.
+        opens_thought: Whether a prompt's ids end with the opening of a thought.
+    """
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        verification: Verification,
+        clock: PhaseClock,
+        precision: Callable[[], AbstractContextManager[None]],
+        opens_thought: Callable[[Sequence[int]], bool],
+    ) -> None:
+        self._engine = engine
+        self._verification = verification
+        self._clock = clock
+        self._precision = precision
+        self._opens_thought = opens_thought
+        self._version = -1
+
+    def sync(self, policy: LanguageModel, version: int) -> None:
+        """Hand the policy's current weights to the engine.
+
+        Args:
+            policy: The model to draw from.
+            version: Number of optimizer steps behind these weights.
+        """
+        with self._clock("sync"):
+            self._engine.sync(policy, version)
+        self._version = version
+
+    def complete(
+        self,
+        examples: Sequence[Example],
+        requests: Sequence[RolloutRequest],
+        num_rollouts: int,
+        sampling: Sampling,
+    ) -> list[tuple[VerifiedRollout, ...]]:
+        """Draw ``num_rollouts`` completions per request and verify each against its example.
+
+        Args:
+            examples: The rows.
+            requests: Their prompts and seeds.
+            num_rollouts: G.
+            sampling: Temperature, nucleus, length limit.
+
+        Raises:
+            RolloutError: If the engine sampled from other weights than the synced ones.
+        """
+        with self._clock("rollout"), self._precision():
+            groups = self._engine.generate(requests, num_rollouts, sampling)
+        check_versions(groups, self._version)
+        with self._clock("verify"):
+            begun = [self._opens_thought(request.prompt_ids) for request in requests]
+            return [
+                tuple(self._verification(rollout, example, thinks) for rollout in group)
+                for example, group, thinks in zip(examples, groups, begun, strict=True)
+            ]
+
+    def compare(
+        self,
+        policy: LanguageModel,
+        requests: Sequence[RolloutRequest],
+        groups: Sequence[Sequence[VerifiedRollout]],
+        config: ParityConfig,
+    ) -> dict[str, float]:
+        """Compare some rollouts with the policy that should have drawn them (:mod:`caopd.rounds.parity`)."""
+        prompts = [request.prompt_ids for request in requests]
+        drawn = [[verified.rollout for verified in group] for group in groups]
+        with self._clock("verify"), self._precision():
+            return check_parity(policy, prompts, drawn, config, self._engine.rounding)
+
+
+def check_versions(groups: Sequence[Sequence[Rollout]], expected: int) -> None:
+    """Raise if a rollout was not sampled by the weights it should come from.
+
+    Raises:
+        RolloutError: If a rollout carries another policy version.
+    """
+    versions = {rollout.policy_version for group in groups for rollout in group}
+    if versions - {expected}:
+        raise RolloutError(
+            f"Expected every rollout to be sampled by policy version {expected}, but got {sorted(versions)}: the "
+            "engine generates with stale weights."
+        )

@@ -1,0 +1,186 @@
+"""From rows and samples to token ids: prompts rendered, encoded and checked against the model's length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from caopd.confidence import ConfidenceFormat
+from caopd.errors import PromptTooLongError, user_code
+from caopd.methods import Method
+from caopd.prompts import student_messages, teacher_messages
+from caopd.rollouts.decoding import decode_ids
+from caopd.rounds.tokens import (
+    Completion,
+    TokenizedSample,
+    encode_prompts,
+    revised_completion,
+    sampled_completion,
+    written_completion,
+)
+from caopd.types import Example, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
+
+_EMPTY_SOLUTION = TeacherContext("solution", "", 1.0, empirical=True)
+
+
+class SampleEncoder:
+    """Encodes prompts and training samples for one tokenizer; nothing is ever cut.
+
+    Args:
+        tokenizer: With a chat template.
+        confidence_format: Asks for, renders and reads confidences.
+        template_arguments: Passed to the chat template, for example ``{"enable_thinking": False}``.
+        max_length: Longest prompt plus completion that the model takes, tokens.
+        max_new_tokens: Longest completion, tokens.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        confidence_format: ConfidenceFormat,
+        template_arguments: Mapping[str, object],
+        max_length: int,
+        max_new_tokens: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.confidence_format = confidence_format
+        self.template_arguments = template_arguments
+        self.max_length = max_length
+        segment = confidence_format.render(1.0)
+        # A revision may append a confidence segment and an end of sequence to the longest completion.
+        self._longest_completion = max_new_tokens + len(tokenizer("\n" + segment)["input_ids"]) + 1
+
+    def student_prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        """Return the ids of the student's prompts; a template may give others at another time.
+
+        Args:
+            examples: The rows.
+
+        Raises:
+            PromptTooLongError: If a prompt with the longest completion does not fit the model.
+        """
+        prompts = self._rendered(examples)
+        self._check_prompts(examples, prompts, [self._longest_completion] * len(prompts))
+        return prompts
+
+    def undrawn(self, examples: Sequence[Example]) -> list[VerifiedGroup]:
+        """Return a group without rollouts of every row, for a method that trains on what was written.
+
+        Args:
+            examples: The rows.
+        """
+        pairs = zip(examples, self._rendered(examples), strict=True)
+        return [VerifiedGroup(example, prompt_ids, rollouts=(), mu_hat=None) for example, prompt_ids in pairs]
+
+    def teacher_prompts(
+        self, pairs: Sequence[tuple[Example, TeacherContext]], completion_lengths: Sequence[int] | None = None
+    ) -> list[tuple[int, ...]]:
+        """Return the ids of the teacher's prompts.
+
+        Args:
+            pairs: Rows, and what the teacher sees beyond their questions.
+            completion_lengths: Tokens of the completions that follow; by default the longest possible.
+
+        Raises:
+            PromptTooLongError: If a prompt with its completion does not fit the model.
+        """
+        conversations = [teacher_messages(example, context, self.confidence_format) for example, context in pairs]
+        prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
+        lengths = completion_lengths or [self._longest_completion] * len(prompts)
+        for (example, context), ids, length in zip(pairs, prompts, lengths, strict=True):
+            self._check_length(len(ids), length, f"The teacher's prompt ({context.kind}) of example {example.id!r}")
+        return prompts
+
+    def encode(self, samples: Sequence[TrainSample], prompts: Sequence[tuple[int, ...]]) -> list[TokenizedSample]:
+        """Encode training samples; a completion is revised if its sample states a confidence.
+
+        Args:
+            samples: Of any prompts.
+            prompts: Ids of the student's prompt of each: those that its rollouts were drawn from.
+
+        Raises:
+            PromptTooLongError: If a prompt with its completion does not fit the model.
+        """
+        completions = [self._completion(sample) for sample in samples]
+        completion_lengths = [len(completion.token_ids) for completion in completions]
+        students = list(prompts)
+        self._check_prompts([sample.example for sample in samples], students, completion_lengths)
+        taught = [index for index, sample in enumerate(samples) if sample.context is not None]
+        teachers = list(students)
+        teacher_prompts = self.teacher_prompts(
+            [(samples[index].example, context) for index in taught if (context := samples[index].context)],
+            [completion_lengths[index] for index in taught],
+        )
+        for index, prompt in zip(taught, teacher_prompts, strict=True):
+            teachers[index] = prompt
+            if samples[index].student_sees_context:
+                students[index] = prompt
+        return [
+            TokenizedSample(
+                student, teacher, completion, sample.weight, _copies_context(sample, completion), sample.advantage
+            )
+            for student, teacher, completion, sample in zip(students, teachers, completions, samples, strict=True)
+        ]
+
+    def check(self, examples: Sequence[Example], method: Method) -> None:
+        """Check every row before the first rollout: usable by the method, prompt and known context fit the model.
+
+        Raises:
+            DataError: If the method cannot use a row.
+            PromptTooLongError: If a prompt or a context would have to be cut.
+        """
+        for example in examples:
+            with user_code(method, f"example {example.id!r}"):
+                method.check_example(example)
+        if method.min_rollouts == 0:  # all that will be trained on is known
+            pairs = [(s, group.prompt_ids) for group in self.undrawn(examples) for s in method.train_samples(group)]
+            self.encode([sample for sample, _ in pairs], [prompt for _, prompt in pairs])
+            return
+        self.student_prompts(examples)
+        if method.signal is not Signal.CONTEXT or not method.privileged:
+            return
+        contexts = [(example, method.known_context(example)) for example in examples]
+        self.teacher_prompts([(example, context) for example, context in contexts if context is not None])
+        # What a rollout will show the teacher is at most as long as the longest completion.
+        unknown = [(example, _EMPTY_SOLUTION) for example, context in contexts if context is None]
+        self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
+
+    def _rendered(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        conversations = [student_messages(example, self.confidence_format) for example in examples]
+        return encode_prompts(self.tokenizer, conversations, self.template_arguments)
+
+    def _check_prompts(
+        self, examples: Sequence[Example], prompts: Sequence[tuple[int, ...]], completion_lengths: Sequence[int]
+    ) -> None:
+        for example, ids, length in zip(examples, prompts, completion_lengths, strict=True):
+            self._check_length(len(ids), length, f"The prompt of example {example.id!r}")
+
+    def _completion(self, sample: TrainSample) -> Completion:
+        if isinstance(sample.rollout, Response):
+            return written_completion(sample.rollout.text, sample.confidence, self.confidence_format, self.tokenizer)
+        if sample.confidence is None:
+            return sampled_completion(sample.rollout, lambda ids: decode_ids(self.tokenizer, ids))
+        return revised_completion(sample.rollout, sample.confidence, self.confidence_format, self.tokenizer)
+
+    def _check_length(self, num_prompt_tokens: int, num_completion_tokens: int, what: str) -> None:
+        total = num_prompt_tokens + num_completion_tokens
+        if total > self.max_length:
+            raise PromptTooLongError(
+                f"{what} has {num_prompt_tokens} tokens; with a completion of {num_completion_tokens} tokens that "
+                f"makes {total}, but the model takes {self.max_length}. Nothing is cut. Lower "
+                "`max_new_tokens` (`data.sampling` for training, `data.evaluation.sampling` for validation), shorten "
+                "or leave out such rows in the task, or choose a model with a longer context."
+            )
+
+
+def _copies_context(sample: TrainSample, completion: Completion) -> bool:
+    """Return whether the completion states what the teacher's context states."""
+    if sample.context is None or sample.context.confidence is None or not any(completion.confidence_mask):
+        return False
+    stated = sample.confidence
+    if stated is None and not isinstance(sample.rollout, Response):
+        stated = sample.rollout.reading.value
+    if stated is None:
+        return False
+    return round(stated, 2) == round(sample.context.confidence, 2)

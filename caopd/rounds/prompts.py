@@ -1,0 +1,120 @@
+"""Which prompts a round trains on: an endless stream of shuffled passes over its stage's training split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from caopd.errors import ConfigError
+from caopd.rounds.batches import prompt_indices, prompt_positions
+from caopd.seeds import derive_seed
+from caopd.tasks import Stage, examples_of
+from caopd.types import Example
+from caopd.verifiers import Verifier
+
+
+@dataclass(frozen=True)
+class RoundPrompts:
+    """What a round draws rollouts for.
+
+    Attributes:
+        examples: Rows, in order.
+        seeds: Of their groups.
+        verifier: Of the stage's task.
+    """
+
+    examples: Sequence[Example]
+    seeds: Sequence[int]
+    verifier: Verifier
+
+    def share(self, rank: int, world_size: int) -> RoundPrompts:
+        """Return the part of one of several processes."""
+        size = len(self.examples) // world_size
+        mine = slice(rank * size, (rank + 1) * size)
+        return RoundPrompts(self.examples[mine], self.seeds[mine], self.verifier)
+
+
+class Curriculum:
+    """The training prompts of one stage, or of several one after the other. The number of a round decides its prompts.
+
+    Args:
+        stages: In their order; the last one never ends.
+        num_prompts: Prompts of a round.
+        seed: Of the order of prompts and of their groups.
+    """
+
+    def __init__(self, stages: Sequence[Stage], num_prompts: int, seed: int) -> None:
+        self._stages = stages
+        self._num_prompts = num_prompts
+        self._seed = seed
+        self._examples: list[Sequence[Example]] = []
+
+    def load(self, check: Callable[[Sequence[Example]], None]) -> None:
+        """Read every stage's training split.
+
+        Args:
+            check: Called with each; raises where an example cannot be trained on.
+
+        Raises:
+            ConfigError: A split is smaller than a round.
+        """
+        self._examples = [examples_of(stage.task, "train") for stage in self._stages]
+        for stage, examples in zip(self._stages, self._examples, strict=True):
+            if self._num_prompts > len(examples):
+                raise ConfigError(
+                    f"Expected at least `num_prompts_per_round` = {self._num_prompts} training examples, but the task"
+                    f"{stage.name and f' of stage {stage.name!r}'} has {len(examples)}: lower "
+                    "`data.round.num_prompts_per_round` or add data."
+                )
+            check(examples)
+
+    def round(self, number: int) -> RoundPrompts:
+        """Return the prompts of a round, those of all processes.
+
+        Args:
+            number: Of the round, from 0.
+        """
+        starts = stage_starts(self._stages)
+        index = max(index for index, start in enumerate(starts) if start <= number)
+        examples = self._examples[index]
+        indices = prompt_indices(prompt_positions(number - starts[index], self._num_prompts), len(examples), self._seed)
+        seeds = [derive_seed(self._seed, "rollout", each) for each in prompt_positions(number, self._num_prompts)]
+        return RoundPrompts([examples[each] for each in indices], seeds, self._stages[index].task.verifier)
+
+
+def stage_starts(stages: Sequence[Stage]) -> list[int]:
+    """Return the first round of each stage."""
+    return list(accumulate((stage.num_rounds for stage in stages[:-1]), initial=0))
+
+
+def stage_ends(stages: Sequence[Stage]) -> list[int]:
+    """Return how many rounds there are up to each stage's end."""
+    return list(accumulate(stage.num_rounds for stage in stages))
+
+
+def check_rounds(stages: Sequence[Stage], max_epochs: int | None, validates_every: int | None) -> None:
+    """Raise unless training ends with the last stage, and every stage ends with a validation.
+
+    Args:
+        stages: Of a sequence of tasks.
+        max_epochs: Of the trainer.
+        validates_every: Its ``check_val_every_n_epoch``; 0 where nothing is validated.
+
+    Raises:
+        ConfigError: With the numbers that would fit.
+    """
+    ends = stage_ends(stages)
+    if max_epochs != ends[-1]:
+        rounds = ", ".join(f"{stage.name} {stage.num_rounds}" for stage in stages)
+        raise ConfigError(
+            f"Expected `trainer.max_epochs` to be the rounds of all stages, {ends[-1]} ({rounds}), but got "
+            f"{max_epochs}: change it, or `num_rounds` in `data.task.stages`."
+        )
+    for stage, end in zip(stages, ends, strict=True):
+        if validates_every is None or (validates_every and end % validates_every):
+            raise ConfigError(
+                f"Expected every stage to end with a validation, but stage {stage.name!r} ends after round {end} and "
+                f"`trainer.check_val_every_n_epoch` is {validates_every}: take a divisor of "
+                f"{', '.join(map(str, ends))}."
+            )

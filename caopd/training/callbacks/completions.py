@@ -1,0 +1,70 @@
+"""Shows some held-out completions of every validation as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+
+from caopd.evaluation import EvaluationBatch, ScoredCompletion
+from caopd.run_directory import run_directory
+from caopd.training.callbacks.media import log_table
+
+
+class SampleCompletions(Callback):
+    """Writes the first held-out completions of every validation under ``val/completions``.
+
+    TensorBoard and W&B show them; for other loggers they are a file under ``completions/`` of the run directory.
+
+    Args:
+        num_completions: Rows of the table.
+        max_characters: Longer texts are shown with their middle left out.
+    """
+
+    def __init__(self, num_completions: int = 8, max_characters: int = 600) -> None:
+        self.num_completions = num_completions
+        self.max_characters = max_characters
+        self._shown: list[ScoredCompletion] = []
+        self._directory = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        self._directory = run_directory(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: EvaluationBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first completions."""
+        if batch.is_headline:
+            self._shown += batch.completions[: self.num_completions - len(self._shown)]
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table."""
+        shown, self._shown = self._shown, []
+        log_table(trainer, self._directory, "completions", _COLUMNS, [self._row(completion) for completion in shown])
+
+    def _row(self, completion: ScoredCompletion) -> list[str]:
+        verified = completion.verified
+        confidence = verified.reading.value
+        return [
+            self._shortened(completion.example.question),
+            self._shortened(verified.rollout.text),
+            self._shortened(completion.example.target),
+            "yes" if verified.verdict.correct else "no",
+            verified.reading.outcome.value if confidence is None else f"{confidence:.2f}",
+        ]
+
+    def _shortened(self, text: str) -> str:
+        if len(text) > self.max_characters:
+            half = self.max_characters // 2
+            text = f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+        return text
+
+
+_COLUMNS = ("question", "completion", "target", "correct", "confidence")

@@ -1,0 +1,116 @@
+"""Follows every task of a sequence through its stages: ``continual.json`` in the run directory, and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from rich.console import Console
+from rich.table import Table
+
+from caopd.evaluation.continual import BEFORE, FORGETTING, Measurement, as_json, forgetting
+from caopd.rounds.prompts import stage_ends
+from caopd.run_directory import CONTINUAL, run_directory
+from caopd.tasks import TaskSequence
+from caopd.texts import in_terminal
+from caopd.training.callbacks.tables import number, without_nan
+from caopd.training.datamodule import RolloutDataModule
+from caopd.training.module import DistillationModule
+
+SHOWN = ("accuracy", "ece", "brier", "ocg", "mean_confidence")
+"""Metrics of the tables; ``continual.json`` holds all."""
+
+
+class ContinualReport(Callback):
+    """Keeps the validation before training and at the end of every stage of a :class:`caopd.tasks.TaskSequence`.
+
+    At the end of training it writes ``continual.json`` (``stages``: every task's metrics at each of these moments;
+    ``forgetting``: what earlier tasks have lost), prints both, and logs ``continual/TASK/accuracy_drop``,
+    ``.../ece_rise`` and ``.../brier_rise``. Without a sequence it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.measurements: list[Measurement] = []
+        self._directory = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        if stage == "fit":
+            self._directory = run_directory(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know: the stages so far."""
+        return {"measurements": [asdict(each) for each in self.measurements]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the stages so far."""
+        self.measurements = [Measurement(**each) for each in state_dict["measurements"]]
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the validation, if it is one of those moments."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        stage = _stage_that_ended(trainer, data)
+        if stage is None or not isinstance(pl_module, DistillationModule):
+            return
+        _, named = pl_module.validation_scores.compute()
+        if stage == BEFORE and self.measurements:  # a resumed run began elsewhere
+            return
+        rounds = 0 if stage == BEFORE else trainer.current_epoch + 1
+        tasks = {name: without_nan(parts["greedy"]) for name, parts in named.items()}
+        self.measurements.append(Measurement(stage, rounds, trainer.global_step, tasks))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write, print and log."""
+        if not self.measurements or not trainer.is_global_zero:
+            return
+        path = self._directory / CONTINUAL
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        console = Console()
+        for table in continual_tables(self.measurements):
+            console.print(table)
+        console.print(in_terminal(f"stages: {path}"), soft_wrap=True)
+        lost = forgetting(self.measurements)
+        values = {f"continual/{task}/{name}": value for task, each in lost.items() for name, value in each.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in values.items() if v is not None}, step=trainer.global_step)
+
+
+def continual_tables(measurements: Sequence[Measurement]) -> list[Table]:
+    """Return the matrix of every shown metric in one table, and what is forgotten in another.
+
+    Args:
+        measurements: At least one.
+    """
+    matrix = Table(title="every task before training and after each stage")
+    for column in ("metric", "after stage", *measurements[0].tasks):
+        matrix.add_column(column, justify="left" if column in ("metric", "after stage") else "right")
+    for metric in SHOWN:
+        matrix.add_section()
+        for index, each in enumerate(measurements):
+            cells = [number(values[metric]) for values in each.tasks.values()]
+            matrix.add_row(metric if index == 0 else "", each.stage, *cells)
+    lost = Table(title="forgetting: from the end of the task's own stage to the end (positive: worse)")
+    lost.add_column("task")
+    for name in FORGETTING:
+        lost.add_column(name, justify="right")
+    values_of = forgetting(measurements)
+    for task, values in values_of.items():
+        lost.add_row(task, *(number(value, sign=True) for value in values.values()))
+    return [matrix, lost] if values_of else [matrix]
+
+
+def _stage_that_ended(trainer: Trainer, data: object) -> str | None:
+    """Name of the stage whose last validation this is, ``BEFORE`` ahead of all; None at any other moment."""
+    if not isinstance(data, RolloutDataModule) or not isinstance(data.task, TaskSequence):
+        return None
+    if trainer.sanity_checking:
+        return BEFORE
+    ends = dict(zip(stage_ends(data.stages), data.stages, strict=True))
+    stage = ends.get(trainer.current_epoch + 1) if trainer.state.fn == TrainerFn.FITTING else None
+    return None if stage is None else stage.name

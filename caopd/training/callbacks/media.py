@@ -1,0 +1,87 @@
+"""Figures and tables of a validation, for whichever loggers a run has: as each takes them, or else as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning import Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from caopd.plots import save_figure
+from caopd.texts import escaped, in_markdown, write_text
+from caopd.training.callbacks.unlogged import Unlogged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def log_figure(trainer: Trainer, directory: Path, name: str, draw: Callable[[], Figure]) -> None:
+    """Show a figure in TensorBoard and W&B as ``val/NAME``; for other loggers write ``NAME/step_000008.png``.
+
+    Args:
+        trainer: Whose loggers; the first process alone draws, once, and only where there is one.
+        directory: The run directory.
+        name: Of the figure.
+        draw: Makes the figure, which belongs to no pyplot state.
+    """
+    loggers = _loggers(trainer)
+    if not loggers:
+        return
+    figure, step = draw(), trainer.global_step
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(f"val/{name}", figure, step)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(f"val/{name}", [figure], step)
+        else:
+            save_figure(figure, _stem(directory, name, step), [".png"])
+
+
+def log_table(
+    trainer: Trainer, directory: Path, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Show a table of texts in TensorBoard and W&B as ``val/NAME``; for other loggers write ``NAME/step_000008.md``.
+
+    Args:
+        trainer: Whose loggers; the first process alone writes.
+        directory: The run directory.
+        name: Of the table.
+        columns: Their names.
+        rows: Any texts, a cell for each column.
+    """
+    step = trainer.global_step
+    for logger in _loggers(trainer):
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(f"val/{name}", _markdown(columns, rows), step)
+        elif isinstance(logger, WandbLogger):
+            logger.log_text(f"val/{name}", list(columns), [list(map(_lines_escaped, row)) for row in rows], step=step)
+        else:
+            write_text(_stem(directory, name, step).with_suffix(".md"), _markdown(columns, rows) + "\n")
+
+
+def _loggers(trainer: Trainer) -> list[Logger]:
+    """The loggers that keep something, in the first process."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger | Unlogged)]
+
+
+def _stem(directory: Path, name: str, step: int) -> Path:
+    (directory / name).mkdir(parents=True, exist_ok=True)
+    return directory / name / f"step_{step:06d}"
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_cell(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return "<br>".join(map(in_markdown, text.split("\n")))
+
+
+def _lines_escaped(text: str) -> str:
+    return "\n".join(map(escaped, text.split("\n")))

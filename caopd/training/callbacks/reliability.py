@@ -1,0 +1,41 @@
+"""Shows a reliability diagram of every validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+
+from caopd.plots import reliability_diagram
+from caopd.run_directory import run_directory
+from caopd.training.callbacks.media import log_figure
+from caopd.training.module import DistillationModule
+
+
+class ReliabilityDiagrams(Callback):
+    """Draws ``val/reliability`` from the validation's bins, before training and after every validation.
+
+    TensorBoard and W&B show it; for other loggers it is a file under ``reliability/`` of the run directory.
+    """
+
+    def __init__(self) -> None:
+        self._directory = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        self._directory = run_directory(trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the diagram; every process takes part in gathering, the first one draws."""
+        if not isinstance(pl_module, DistillationModule):
+            return
+        values = pl_module.validation_metrics.compute()
+        bins = pl_module.validation_metrics.bins()
+        if bins.n_completions:
+            title, spr, ocg = f"validation, step {trainer.global_step}", float(values["spr"]), float(values["ocg"])
+            log_figure(
+                trainer,
+                self._directory,
+                "reliability",
+                lambda: reliability_diagram(bins, title=title, spr=spr, ocg=ocg),
+            )

@@ -1,0 +1,100 @@
+"""Compares the model before and after training: ``metrics.json`` in the run directory, and a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from caopd.run_directory import METRICS, run_directory
+from caopd.texts import in_terminal
+from caopd.training.callbacks.tables import number, without_nan
+from caopd.training.module import DistillationModule
+
+HEADLINE = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
+"""Metrics of the table, in its order; ``metrics.json`` holds all."""
+
+
+class BeforeAfterReport(Callback):
+    """Keeps the first and the last validation of a fit and reports both at its end.
+
+    The first one is Lightning's sanity check over the whole validation split (``num_sanity_val_steps=-1``), before any
+    optimizer step. ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` it
+    was measured at; a metric that is undefined (an empty class, no parsed confidence) is null.
+    """
+
+    def __init__(self) -> None:
+        self.initial: dict[str, float] | None = None
+        self.final: dict[str, float] | None = None
+        self._directory = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        if stage == "fit":
+            self._directory = run_directory(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know: how it all began."""
+        return {"initial": self.initial}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the first validation."""
+        self.initial = state_dict["initial"]
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the validation's metrics; the one before training also goes to the loggers, at step 0."""
+        if not isinstance(pl_module, DistillationModule):
+            return
+        every, (in_domain, _) = pl_module.validation_scores.flat(), pl_module.validation_scores.compute()
+        metrics = in_domain["greedy"]
+        counts = {"n": int(metrics["n"]), "n_parsed": int(metrics["n_parsed"]), "step": trainer.global_step}
+        values = {**metrics, **counts}
+        if not trainer.sanity_checking:
+            self.final = values
+            return
+        if self.initial is not None:  # a resumed run began elsewhere
+            return
+        self.initial = values
+        for logger in trainer.loggers:
+            logger.log_metrics({f"val/{name}": value for name, value in every.items()}, step=0)
+
+    def is_stale(self, trainer: Trainer) -> bool:
+        """Return whether the model has been trained since the last validation."""
+        return self.final is None or self.final["step"] != trainer.global_step
+
+    def write(self) -> Path:
+        """Write ``metrics.json`` into the run directory and return its path."""
+        path = self._directory / METRICS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        moments = {"initial": self.initial, "final": self.final}
+        report = {name: values and without_nan(values) for name, values in moments.items()}
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        return path
+
+    def table(self) -> Table:
+        """Return the headline metrics before and after training, side by side."""
+        table = Table(title="held-out prompts, greedy completions")
+        for column in ("metric", "before", "after", "change"):
+            table.add_column(column, justify="left" if column == "metric" else "right")
+        for name in HEADLINE:
+            before = (self.initial or {}).get(name, math.nan)
+            after = (self.final or {}).get(name, math.nan)
+            if name == "n":
+                counts = ["-" if math.isnan(value) else f"{value:.0f}" for value in (before, after)]
+                table.add_row(name, *counts, "")
+            else:
+                table.add_row(name, number(before), number(after), number(after - before, sign=True))
+        return table
+
+    def finish(self, trainer: Trainer) -> None:
+        """Write the file and print the table; called once, after fit and its last validation."""
+        if trainer.is_global_zero:
+            path = self.write()
+            console = Console()
+            console.print(self.table())
+            console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)

@@ -1,0 +1,79 @@
+"""What ``caopd test`` measured of every task: ``test.json`` in the run directory, and a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from caopd.evaluation import Parts
+from caopd.run_directory import TEST, run_directory
+from caopd.texts import in_terminal
+from caopd.training.callbacks.report import HEADLINE
+from caopd.training.callbacks.tables import number, without_nan
+from caopd.training.module import DistillationModule
+
+IN_DOMAIN = "in_domain"
+"""Column of all prompts of the tasks that are trained on."""
+VOTE = ("accuracy", "ece", "brier", "ocg", "auroc", "mean_confidence", "n")
+ROWS = {"greedy": HEADLINE, "sampled": HEADLINE, "vote": VOTE, "vote_stated": VOTE}
+"""Part of the scores -> metrics of the table, in its order; ``test.json`` holds all."""
+
+
+class ResultTables(Callback):
+    """Writes and prints what a test measured, in place of Lightning's list of every value.
+
+    ``test.json`` says which weights were tested (``model``, ``checkpoint``) and holds ``tasks``: ``in_domain`` and
+    every named task, each with the parts ``greedy`` and, where several completions are drawn, ``sampled``, ``vote`` and
+    ``vote_stated``. What is undefined is null.
+    """
+
+    def __init__(self) -> None:
+        self._directory = Path()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask for the run directory: a collective operation, so every process does."""
+        self._directory = run_directory(trainer)
+        trainer.test_loop.verbose = False
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute everything; the first process writes and prints."""
+        if not isinstance(pl_module, DistillationModule):
+            return
+        in_domain, named = pl_module.test_scores.compute()
+        if not trainer.is_global_zero:
+            return
+        tasks = {IN_DOMAIN: in_domain, **named}
+        found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
+        record = {"model": pl_module.source.name_or_path, "checkpoint": trainer.ckpt_path and str(trainer.ckpt_path)}
+        path = self._directory / TEST
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        console = Console()
+        console.print(results_table(tasks))
+        console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
+
+
+def results_table(tasks: Mapping[str, Parts]) -> Table:
+    """Return the headline metrics: a row for each, a column for every task.
+
+    Args:
+        tasks: Task -> part -> metric -> value.
+    """
+    table = Table(title="held-out prompts")
+    table.add_column("metric")
+    for task in tasks:
+        table.add_column(task, justify="right")
+    for part, metrics in next(iter(tasks.values())).items():
+        if part != "greedy":
+            table.add_section()
+        shown = [name for name in ROWS[part] if name in metrics] + [name for name in metrics if "pass_at" in name]
+        for name in shown:
+            cells = [parts.get(part, {}).get(name) for parts in tasks.values()]
+            texts = [f"{value:.0f}" if name == "n" and value is not None else number(value) for value in cells]
+            table.add_row(name if part == "greedy" else f"{part}/{name}", *texts)
+    return table

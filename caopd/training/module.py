@@ -1,0 +1,394 @@
+"""The LightningModule: student, teacher, training loss. It knows no task, no prompt and no method's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any, Literal, cast
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+from transformers import PreTrainedTokenizerBase, get_scheduler
+
+from caopd.distributed import log_alike
+from caopd.errors import ConfigError, ModelError
+from caopd.evaluation import EvaluationBatch, EvaluationScores
+from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
+from caopd.methods import CaOPD, Method
+from caopd.metrics import CalibrationMetrics
+from caopd.models import EMA, Frozen, LanguageModel, ModelSource, Teacher, TrustRegion, check_precision, shard
+from caopd.rounds.tokens import TokenBatch
+from caopd.training.finite import check_loaded, check_step, check_weights
+from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
+from caopd.types import Signal
+
+OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
+
+
+class DistillationModule(LightningModule):
+    """Trains a student on what a method makes of its rollouts, beside a teacher.
+
+    Where the loss compares with no teacher, there is none.
+
+    Args:
+        source: Which model is trained.
+        method: Makes training samples of verified groups; used by the data module.
+        loss: What is minimised. None, or a loss for another signal than that of the method's samples, is the default
+            for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
+        ema_rate: Short for ``teacher: EMA(rate)``; with neither of both it is 0.01, and a policy gradient's is frozen.
+        teacher: What becomes of the copy: its moving average follows the student, it stays, or it is the reference of a
+            trust region; or another model in its place.
+        optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
+        schedule: Course of the learning rate after the warm-up.
+        warmup: Share of all optimizer steps in which the learning rate rises from 0.
+
+    Raises:
+        ConfigError: If a rate or a share is not in [0, 1], a teacher comes beside a rate, a method without
+            privileged context has no other model as its teacher, or completions are not the student's samples where the
+            loss needs them.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource = ModelSource(),
+        method: Method = CaOPD(),
+        loss: TrainingLoss | None = None,
+        ema_rate: float | None = None,
+        teacher: Teacher | None = None,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
+        warmup: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= warmup <= 1:
+            raise ConfigError(f"Expected `warmup` to be between 0 and 1, but got {warmup}.")
+        self.source = source
+        self.method = method
+        self.loss = _loss_for(method, loss)
+        self.teacher_rule = _teacher_for(method, self.loss, ema_rate, teacher)
+        self.schedule = schedule
+        self.warmup = warmup
+        self._optimizer = optimizer or _default_optimizer
+        self._step_loss = torch.zeros(())
+        self._stepped = False
+        self._counted: list[tuple[str, Tensor, Tensor | float]] = []
+        means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
+        self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
+        self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
+
+    @property
+    def validation_metrics(self) -> CalibrationMetrics:
+        """Of the validation split of what is trained on, one completion per prompt."""
+        return self.validation_scores.in_domain.greedy
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self.source.load_tokenizer()
+
+    @cached_property
+    def max_length(self) -> int:
+        """Longest prompt plus completion, tokens, that student and teacher take."""
+        return int(min(self.source.max_length(), self.teacher_rule.max_length()))
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision that converts batches; ``stage`` is not used."""
+        check_precision(self.trainer)
+
+    def configure_model(self) -> None:
+        """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
+        if hasattr(self, "student"):
+            return
+        self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
+        if self.loss.needs_teacher:
+            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
+        if self.device_mesh is not None:
+            shard(self.student, self.device_mesh["data_parallel"])
+            if self.loss.needs_teacher:
+                shard(self.teacher, self.device_mesh["data_parallel"])
+
+    def train(self, mode: bool = True) -> DistillationModule:
+        """Set the student's mode; the teacher stays in evaluation mode."""
+        super().train(mode)
+        if hasattr(self, "teacher"):
+            self.teacher.eval()
+        return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        """Load a checkpoint's weights; arguments and result as in torch.
+
+        Raises:
+            ModelError: If they belong to another model, or are not finite.
+        """
+        check_loaded(state_dict)
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            raise ModelError(
+                f"Expected the checkpoint to hold the weights of {self.source.name_or_path!r}, but it is of another "
+                f"model, or was trained with a teacher where this run has none: compare `model.source`, "
+                f"`model.method` and `model.loss` with the config.yaml beside the checkpoint. {str(error)[:400]} ..."
+            ) from error
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to write weights that are not finite, and write where a resume goes on.
+
+        Args:
+            checkpoint: Changed in place.
+        """
+        check_weights(self, self)
+        due = validation_is_due(self.trainer)
+        settle_loops(checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches, due)
+        checkpoint[TRAINING_MEANS] = self._training_totals()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the means of an interrupted round.
+
+        Args:
+            checkpoint: Whole.
+        """
+        if self.trainer.is_global_zero:
+            for name, (total, weight) in checkpoint.get(TRAINING_MEANS, {}).items():
+                if name in self._training_means:
+                    mean = self._mean(name)
+                    mean.update(0.0, weight=0.0)
+                    mean.mean_value, mean.weight = mean.mean_value + total, mean.weight + weight
+
+    def on_train_start(self) -> None:
+        """Give a restored optimizer the settings of this run's config, and say what that changes.
+
+        Raises:
+            NonFiniteError: If a sharded checkpoint's weights, which Lightning loads by itself, are not finite.
+        """
+        check_weights(self, self)
+        optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        changed = apply_settings(self._settings, optimizer, cast("LambdaLR", scheduler))
+        if changed:
+            said = ", ".join(f"{name} {now} (the checkpoint's: {before})" for name, (before, now) in changed.items())
+            rank_zero_warn(f"The optimizer goes on with the settings of this run's config: {said}.")
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        """Return the micro-batch's share of its optimizer step's loss.
+
+        Args:
+            batch: Sequences as the student and as the teacher sees them.
+            batch_idx: Not used.
+        """
+        teacher = self._teacher_output(batch)
+        tokens = self._streams(batch)
+
+        def loss_of(hidden_TH: Tensor, head_VH: Tensor) -> LossOutput:
+            return self.loss(ModelOutput(hidden_TH, head_VH), teacher, tokens)
+
+        output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, loss_of)
+        self._count(batch, output, tokens.target_T)
+        self._step_loss = self._step_loss.to(self.device) + output.loss.detach()
+        # Lightning averages over processes and micro-batches, but the shares of a step add up.
+        loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        return loss
+
+    def on_train_batch_end(self, outputs: object, batch: TokenBatch, batch_idx: int) -> None:
+        """Log the loss of an optimizer step when it is complete.
+
+        Args:
+            outputs: Not used.
+            batch: Not used.
+            batch_idx: Not used.
+        """
+        if self._stepped:
+            loss = self._step_loss * self.trainer.world_size  # `sync_dist` averages
+            self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True)
+            self._step_loss = torch.zeros_like(self._step_loss)
+            self._stepped = False
+
+    def _teacher_output(self, batch: TokenBatch) -> ModelOutput | None:
+        if not self.loss.needs_teacher:
+            return None
+        inputs = batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL
+        return ModelOutput(*self.teacher_rule.hidden_and_head(self.teacher, self.student, inputs))
+
+    def _streams(self, batch: TokenBatch) -> TokenStreams:
+        mask_BC = batch.completion_mask_BC
+        return TokenStreams(
+            weight_T=self.loss.token_weights(mask_BC, batch.weight_B, batch.denominators),
+            confidence_mask_T=batch.confidence_mask_BC[mask_BC],
+            target_T=batch.completion_ids_BC[mask_BC],
+            sampled_logprob_T=batch.sampled_logprob_BC[mask_BC],
+            advantage_T=batch.advantage_B.repeat_interleave(mask_BC.sum(dim=1)),
+            temperature=self.trainer.datamodule.sampling.temperature,  # type: ignore[attr-defined]
+            sequence_T=torch.arange(len(mask_BC), device=mask_BC.device).repeat_interleave(mask_BC.sum(dim=1)),
+        )
+
+    def _count(self, batch: TokenBatch, output: LossOutput, target_T: Tensor) -> None:
+        """Keep what the micro-batch adds to the means of its round, until its step is done: else it comes again."""
+        for name, (total, num_tokens) in output.totals.items():
+            if num_tokens:
+                self._counted.append((name, total / num_tokens, num_tokens))
+        if output.teacher_top1_T is not None:
+            copied_B = _copied(batch, output.teacher_top1_T == target_T)
+            if copied_B.numel():
+                self._counted.append((COPY_ACCURACY, copied_B.float(), 1.0))
+
+    def on_train_epoch_end(self) -> None:
+        """Log the round's means; what no token or sequence contributed to is left out."""
+        for name in self._training_means:
+            mean = self._mean(name)
+            value = mean.compute()
+            if not value.isnan():
+                log_alike(self, {f"train/{name}": value})
+            mean.reset()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before a loss or a gradient that is not finite reaches the weights.
+
+        Args:
+            optimizer: Of the student.
+        """
+        check_step(self, self._step_loss)
+
+    def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
+        """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
+        super().optimizer_step(*arguments, **keywords)
+        if self.loss.needs_teacher:
+            self.teacher_rule.update(self.teacher, self.student)
+        check_weights(self, self.student)
+        for name, value, weight in self._counted:
+            self._mean(name).update(value, weight=weight)
+        self._counted = []
+        self._stepped = True
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Count completed held-out prompts.
+
+        Args:
+            batch: Completions with confidences and verdicts.
+            batch_idx: Not used.
+        """
+        self.validation_scores.update(batch)
+
+    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Count completed test prompts; arguments as in :meth:`validation_step`."""
+        self.test_scores.update(batch)
+
+    def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> EvaluationBatch:
+        """Return the completions as they are; arguments as in :meth:`validation_step`."""
+        return batch
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the previous validation."""
+        self.validation_scores = EvaluationScores(self.device)
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the previous test."""
+        self.test_scores = EvaluationScores(self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every metric of the validation split."""
+        self._log_scores("val", self.validation_scores)
+
+    def on_test_epoch_end(self) -> None:
+        """Log every metric of the test split."""
+        self._log_scores("test", self.test_scores)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many shapes that Lightning takes)
+        """Return the optimizer of the student and its learning-rate schedule."""
+        optimizer = self._optimizer(weight for weight in self.student.parameters() if weight.requires_grad)
+        num_steps = self._num_steps()
+        schedule = get_scheduler(self.schedule, optimizer, round(self.warmup * num_steps), num_steps)
+        self._settings = settings_of(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _training_totals(self) -> dict[str, tuple[float, float]]:
+        """Return the total and the weight behind every mean of the round so far, over all processes; collective."""
+        means = [self._mean(name) for name in self._training_means]
+        mine = torch.stack([torch.stack([mean.mean_value, mean.weight]) for mean in means])
+        totals = torch.as_tensor(self.trainer.strategy.reduce(mine, reduce_op="sum")).tolist()
+        pairs = zip(self._training_means, totals, strict=True)
+        return {name: (total, weight) for name, (total, weight) in pairs if weight}
+
+    def _mean(self, name: str) -> MeanMetric:
+        return cast("MeanMetric", self._training_means[name])
+
+    def _num_steps(self) -> int:
+        trainer = self.trainer
+        if trainer.max_steps > 0 and (trainer.max_epochs is None or trainer.max_epochs < 1):
+            return int(trainer.max_steps)
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise ConfigError(
+                f"Expected `max_epochs` (rollout rounds) of the Trainer to be at least 1, but got "
+                f"{trainer.max_epochs}: the learning-rate schedule needs an end."
+            )
+        steps = int(trainer.max_epochs * trainer.datamodule.steps_per_round)  # type: ignore[attr-defined]
+        return min(steps, int(trainer.max_steps)) if trainer.max_steps > 0 else steps
+
+    def _log_scores(self, prefix: str, scores: EvaluationScores) -> None:
+        values = {f"{prefix}/{name}": value for name, value in scores.flat().items()}
+        log_alike(self, values)
+
+
+COPY_ACCURACY = "teacher_copy_accuracy"
+TRAINING_MEANS = "caopd_training_means"
+"""Of a checkpoint: what the means of its round are made of."""
+
+
+def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
+    """Return the loss that trains on the method's samples: the given one if it is for them."""
+    if loss is not None and loss.signal == method.signal:
+        if loss.needs_sampled and (method.revises or method.draws != "student"):
+            does = "revises them" if method.revises else "draws them from the teacher"
+            raise ConfigError(
+                f"Expected completions as the student sampled them, since {type(loss).__name__} as it is set needs "
+                f"every token's sampled probability, but {type(method).__name__} {does}. Use DistillationLoss without "
+                "`importance_sampling`, or another method."
+            )
+        return loss
+    default = LOSSES[method.signal]()
+    if loss is not None:
+        rank_zero_warn(
+            f"`model.loss` is {type(loss).__name__}, which {type(method).__name__} has no use for: its samples are "
+            f"trained on with {type(default).__name__} and its default settings. Set `model.loss` to change them."
+        )
+    return default
+
+
+def _teacher_for(method: Method, loss: TrainingLoss, ema_rate: float | None, teacher: Teacher | None) -> Teacher:
+    if ema_rate is not None and teacher is not None:
+        raise ConfigError(
+            f"Expected one of `model.ema_rate` and `model.teacher`, but got {ema_rate} beside {teacher}: set the one "
+            "that is not meant to null."
+        )
+    if ema_rate is not None and not 0 <= ema_rate <= 1:
+        raise ConfigError(f"Expected `ema_rate` to be between 0 and 1, but got {ema_rate}.")
+    is_reference = method.signal is Signal.ADVANTAGE
+    if teacher is None:
+        default = Frozen() if is_reference else EMA()
+        teacher = default if ema_rate is None else EMA(ema_rate)
+    if is_reference and loss.needs_teacher and isinstance(teacher, EMA | TrustRegion) and teacher.rate > 0:
+        rank_zero_warn(
+            f"The reference of {type(method).__name__} follows the student, as {teacher} says: the divergence from it "
+            "bounds how fast the student moves, not how far. Set `model.ema_rate` to 0 for the frozen reference of the "
+            "papers."
+        )
+    if not method.privileged and not teacher.external:
+        raise ConfigError(
+            f"Expected another model as the teacher of {type(method).__name__}, whose teacher sees no more than the "
+            f"student, but got {teacher}: set `model.teacher` to External with the `source` of a stronger model."
+        )
+    return teacher
+
+
+def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
+    return torch.optim.AdamW(parameters, lr=1e-5)
+
+
+def _copied(batch: TokenBatch, predicted_T: Tensor) -> Tensor:
+    """Return, per sequence that copies its context, whether the teacher predicts the whole confidence segment."""
+    right_BC = torch.ones_like(batch.completion_mask_BC)
+    right_BC[batch.completion_mask_BC] = predicted_T
+    copied_B = (right_BC | ~batch.confidence_mask_BC).all(dim=1)
+    return copied_B[batch.copies_context_B & batch.confidence_mask_BC.any(dim=1)]

@@ -1,0 +1,176 @@
+"""Where a run that resumes goes on, and with which settings.
+
+Lightning restores its own counts of batches, and misses two things. Gradients of an unfinished optimizer step are in no
+checkpoint, so such a step must begin anew. And a checkpoint behind a batch, as ``every_n_train_steps`` writes it, comes
+before the validation that is due there and before the hooks of the epoch's end, which a resume must not leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lightning import Trainer
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from caopd.errors import ConfigError
+from caopd.rounds.batches import BatchPlan
+
+_COUNTS = ("ready", "started", "processed", "completed")
+_UNSET = ("params", "lr")
+"""Of a parameter group: what no setting gives. The rate itself follows the schedule; ``initial_lr`` is the setting."""
+
+
+def num_batches_done(batches: Mapping[str, Any], num_steps: int, accumulate: int) -> int:
+    """Return how many of an epoch's micro-batches the weights have been trained on.
+
+    Args:
+        batches: ``batch_progress`` of Lightning's epoch loop, as saved.
+        num_steps: Optimizer steps of the epoch so far.
+        accumulate: Micro-batches per optimizer step.
+    """
+    current = batches["current"]
+    if batches["is_last_batch"] and current["processed"] == current["ready"]:
+        return int(current["processed"])  # the last step may be of fewer micro-batches
+    return num_steps * accumulate
+
+
+def validation_is_due(trainer: Trainer) -> bool:
+    """Return whether a validation follows the current batch.
+
+    Args:
+        trainer: In training.
+    """
+    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    if not trainer.enable_validation or interval is None or (every and (trainer.current_epoch + 1) % every):
+        return False
+    loop = trainer.fit_loop
+    index = loop.total_batch_idx if every is None else loop.batch_idx
+    return bool((index + 1) % interval == 0)
+
+
+def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool) -> None:
+    """Rewrite the state of Lightning's loops that is saved, in place, so that a resume leaves nothing out.
+
+    Args:
+        fit_loop: ``checkpoint["loops"]["fit_loop"]``.
+        accumulate: Micro-batches per optimizer step.
+        validation_due: Whether a validation follows the current batch.
+    """
+    epoch, batches = fit_loop["epoch_progress"]["current"], fit_loop["epoch_loop.batch_progress"]
+    current = batches["current"]
+    if epoch["started"] == epoch["processed"] or current["ready"] == 0:
+        return
+    steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["current"]["completed"]
+    done, logged = num_batches_done(batches, steps, accumulate), fit_loop["epoch_loop.state_dict"]
+    validation = fit_loop["epoch_loop.val_loop.batch_progress"]
+    # Where they differ, as behind a validation that a resume began anew, Lightning takes it for an interrupted one.
+    validation["total"].update(dict.fromkeys(_COUNTS, validation["total"]["completed"]))
+    if current["ready"] > current["processed"]:  # interrupted with a batch in hand
+        ends_a_step = (done + 1) % accumulate == 0 or (batches["is_last_batch"] and done + 1 == current["ready"])
+        logged["_batches_that_stepped"] -= ends_a_step  # Lightning adds it on a resume, as if the batch were done
+        batches["is_last_batch"] = False
+        _shift(batches, done - current["completed"])
+    elif done < current["processed"]:  # within an optimizer step
+        _set(batches, done)
+    elif validation_due and not _is_finished(validation, current):
+        _set(batches, done)
+        _begin(validation)
+    elif batches["is_last_batch"] and current["completed"] < done:
+        _set(batches, done)
+        logged["_batches_that_stepped"] += 1
+
+
+def _shift(batches: Mapping[str, Any], by: int) -> None:
+    for counts in (batches["current"], batches["total"]):
+        counts.update({name: counts[name] + by for name in _COUNTS})
+
+
+def _set(batches: Mapping[str, Any], done: int) -> None:
+    total = batches["total"]["completed"] + done - batches["current"]["completed"]
+    batches["current"].update(dict.fromkeys(_COUNTS, done))
+    batches["total"].update(dict.fromkeys(_COUNTS, total))
+
+
+def _is_finished(validation: Mapping[str, Any], batch: Mapping[str, int]) -> bool:
+    current = validation["current"]
+    has_begun = batch["completed"] == batch["ready"] and validation["total"]["ready"] > 0
+    return has_begun and validation["is_last_batch"] and 0 < current["ready"] == current["completed"]
+
+
+def _begin(validation: Mapping[str, Any]) -> None:
+    """Write what Lightning takes for a validation that was interrupted in its first batch."""
+    validation["current"].update(dict.fromkeys(_COUNTS, 0))
+    validation["total"].update({"ready": 1, "started": 1, "processed": 0, "completed": 0})
+
+
+def check_plan(saved: Mapping[str, Any], plan: BatchPlan, num_samples: int) -> None:
+    """Raise unless the rest of an interrupted round is shared out as its beginning was.
+
+    Args:
+        saved: The data module's state of the round.
+        plan: How this run shares out samples.
+        num_samples: Training samples of this run's rounds.
+
+    Raises:
+        ConfigError: If a batch would be trained on twice, or never.
+    """
+    if "plan" not in saved:
+        raise ConfigError(
+            "Expected a checkpoint from within a round to say how its batches were made, but this one does not: it was "
+            "written by an earlier version of caopd. Resume from a checkpoint that was written at the end of a round."
+        )
+    before, now = (
+        {**each, "num_samples": number}
+        for each, number in ((saved["plan"], saved["num_samples"]), (asdict(plan), num_samples))
+    )
+    differ = [f"{name} {before[name]} (now {now[name]})" for name in now if before[name] != now[name]]
+    if differ:
+        raise ConfigError(
+            "Expected a run that resumes within a round to share out its samples as before, but it began with "
+            f"{', '.join(differ)}: batches would be left out, or trained on twice. Keep `data.batch_size`, "
+            "`data.round`, `trainer.accumulate_grad_batches` and the number of processes, or resume from a checkpoint "
+            "that was written at the end of a round."
+        )
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the settings of every parameter group, which a checkpoint would overwrite.
+
+    Args:
+        optimizer: As the config makes it.
+    """
+    return [{key: value for key, value in group.items() if key not in _UNSET} for group in optimizer.param_groups]
+
+
+def apply_settings(
+    settings: Sequence[Mapping[str, Any]], optimizer: Optimizer, scheduler: LambdaLR
+) -> dict[str, tuple[Any, Any]]:
+    """Give a restored optimizer the settings of this run's config, and return what changed: name -> (before, now).
+
+    Args:
+        settings: Of every group, from before the checkpoint was loaded.
+        optimizer: With the checkpoint's state.
+        scheduler: Of its learning rate.
+
+    Raises:
+        ConfigError: If the checkpoint is of another optimizer.
+    """
+    changed: dict[str, tuple[Any, Any]] = {}
+    restored = settings_of(optimizer)
+    if [set(group) for group in restored] != [set(group) for group in settings]:
+        raise ConfigError(
+            f"Expected the checkpoint's optimizer to have the settings of `model.optimizer`, "
+            f"{', '.join(sorted(settings[0]))}, but it has {', '.join(sorted(restored[0]))}: it was written by a run "
+            "with another optimizer. Set `model.optimizer` to that run's, or start anew without `ckpt_path`."
+        )
+    for number, (group, wanted, found) in enumerate(zip(optimizer.param_groups, settings, restored, strict=True)):
+        differ = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
+        group.update({key: now for key, (_, now) in differ.items()})
+        scheduler.base_lrs[number] = wanted["initial_lr"]
+        # The schedule, too, is this run's: of another length, or with another warm-up.
+        group["lr"] = wanted["initial_lr"] * scheduler.lr_lambdas[number](scheduler.last_epoch)
+        changed |= {"lr" if key == "initial_lr" else key: values for key, values in differ.items()}
+    return changed

@@ -1,0 +1,93 @@
+"""What a report shows of records made by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caopd.commands.report.collect import RunRecord
+from caopd.commands.report.content import figures, tables
+from caopd.commands.score.predictions import Predictions
+
+
+def predictions(confidence, correct):
+    n = len(correct)
+    return Predictions(
+        np.array(confidence, dtype=np.float64),
+        np.array(correct, dtype=bool),
+        np.full(n, -1, np.int8),
+        np.arange(n),
+        np.full(n, -1),
+        (),
+    )
+
+
+def record(name, predicted=None, rollouts=None, **final):
+    return RunRecord(name, Path(name), {}, None, {"n": 4, "step": 1, **final}, {}, predicted, rollouts)
+
+
+def lines(figure):
+    (axes,) = figure.axes
+    return {line.get_label(): line for line in axes.lines}
+
+
+PREDICTED = predictions([0.9, 0.5, np.nan, 0.1], [1, 0, 1, 0])
+ROLLOUTS = (np.array([0.25, np.nan]), np.array([True, False]))
+RECORDS = [
+    record("first", accuracy=0.5, mean_confidence=0.75, spr=0.5, brier=0.25),
+    record("second", PREDICTED, accuracy=0.25, mean_confidence=0.5, spr=None, brier=0.3),
+    record("third", rollouts=ROLLOUTS, accuracy=0.1),
+]
+
+
+@pytest.fixture
+def sections():
+    return {section.title: section for section in figures(RECORDS)}
+
+
+def test_points_are_the_metrics_and_what_is_undefined_has_none(sections):
+    confidence = lines(sections["Confidence against accuracy"].figures["confidence"])
+    assert confidence["first"].get_data() == ([0.5], [0.75])
+    assert confidence["second"].get_data() == ([0.25], [0.5])
+    assert "third" not in confidence
+    pareto = lines(sections["Calibration and ranking"].figures["pareto"])
+    assert pareto["first"].get_data() == ([0.5], [0.75])
+    assert "second" not in pareto
+
+
+def test_a_run_looks_the_same_in_all_figures(sections):
+    dot = lines(sections["Confidence against accuracy"].figures["confidence"])["second"]
+    line = lines(sections["Risk and coverage"].figures["risk-coverage"])["second"]
+    assert (line.get_marker(), line.get_color()) == (dot.get_marker(), dot.get_markerfacecolor())
+
+
+def test_risks_are_those_of_the_completions_that_state_a_confidence(sections):
+    line = lines(sections["Risk and coverage"].figures["risk-coverage"])["second"]
+    points = dict(zip(*line.get_data(), strict=True))
+    assert points == pytest.approx({1 / 3: 0, 2 / 3: 1 / 2, 1: 2 / 3})
+
+
+def test_reliability_is_of_predictions_else_of_rollouts_else_absent(sections):
+    drawn = sections["Reliability"].figures
+    assert list(drawn) == ["reliability-2", "reliability-3"]
+    assert drawn["reliability-2"].get_suptitle().startswith("second: predictions\n")
+    # One rollout states 0.25 and is right: the gap is 0.75.
+    assert drawn["reliability-3"].get_suptitle() == "third: rollouts of the last round\nECE 0.750   OCG -0.750"
+
+
+def test_a_long_curve_keeps_its_ends_and_is_thinned():
+    n = 5000
+    many = record("many", predictions(np.linspace(0, 1, n), np.arange(n) % 2 == 0), accuracy=0.5)
+    section = next(section for section in figures([many]) if section.title == "Risk and coverage")
+    coverage = lines(section.figures["risk-coverage"])["many"].get_xdata()
+    assert len(coverage) < 500
+    assert (coverage[0], coverage[-1]) == (1 / n, 1.0)
+
+
+def test_a_report_of_a_run_that_measured_nothing_has_tables_and_says_what_is_missing():
+    nothing = RunRecord("nothing", Path("nothing"), {}, None, None, {}, None, None)
+    shown = [table.name for table in tables([nothing])]
+    assert shown == ["runs", "metrics"]
+    texts = {section.title: section.text for section in figures([nothing]) if not section.figures}
+    assert "caopd predict" in texts["Risk and coverage"]
+    assert "TensorBoard" in texts["Training"]

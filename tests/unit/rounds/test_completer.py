@@ -1,0 +1,93 @@
+import contextlib
+
+import pytest
+
+from caopd.confidence import InlineConfidence
+from caopd.errors import RolloutError
+from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
+from caopd.rounds.completer import Completer, check_versions
+from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.phases import PhaseClock
+from caopd.tasks import DrawTask
+from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Rollout, StopReason
+from caopd.verifiers import ExactMatch
+from caopd.verifiers.verification import Verification
+
+
+def rollout_of(text, version=0):
+    return Rollout((1,), text, StopReason.EOS, (-1.0,), version)
+
+
+def no_thought(prompt_ids):
+    return False
+
+
+def test_rollouts_of_other_weights_are_refused():
+    check_versions([[rollout_of("a", 3)], [rollout_of("b", 3)]], expected=3)
+    check_versions([], expected=3)
+    with pytest.raises(RolloutError, match=r"policy version 3.*\[2, 3\].*stale"):
+        check_versions([[rollout_of("a", 3)], [rollout_of("b", 2)]], expected=3)
+
+
+def test_completions_are_verified_against_their_own_example(tokenizer, policy):
+    examples = DrawTask(num_train=3).examples("train")
+    prompts = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).student_prompts(examples)
+    phases, within = [], []
+
+    @contextlib.contextmanager
+    def precision():
+        within.append("precision")
+        yield
+
+    engine = TransformersEngine()
+    engine.start(tokenizer)
+    clock = PhaseClock(phases.append)
+    completer = Completer(engine, Verification(ExactMatch(), InlineConfidence()), clock, precision, no_thought)
+    completer.sync(policy, version=4)
+    requests = [RolloutRequest(prompt, seed) for seed, prompt in enumerate(prompts)]
+    groups = completer.complete(examples, requests, 2, Sampling(max_new_tokens=8))
+    assert [len(group) for group in groups] == [2, 2, 2]
+    for example, group in zip(examples, groups, strict=True):
+        for verified in group:
+            answer = verified.rollout.text.partition("\n")[0]
+            assert verified.verdict.correct == (answer == example.target)
+            assert verified.rollout.policy_version == 4
+    assert phases == ["sync", "rollout", "verify"]
+    assert within == ["precision"]
+    seconds = clock.take()
+    assert set(seconds) == {"sync", "rollout", "verify"}
+    assert clock.take() == {}
+
+
+def test_a_stale_engine_is_noticed(tokenizer, policy):
+    class Stale(TransformersEngine):
+        def sync(self, policy, version):
+            super().sync(policy, version - 1)
+
+    engine = Stale()
+    engine.start(tokenizer)
+    clock = PhaseClock(lambda phase: None)
+    completer = Completer(
+        engine, Verification(ExactMatch(), InlineConfidence()), clock, contextlib.nullcontext, no_thought
+    )
+    completer.sync(policy, version=4)
+    request = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0)
+    with pytest.raises(RolloutError, match="stale"):
+        completer.complete([Example("1", "Q", "6")], [request], 1, Sampling(max_new_tokens=2))
+
+
+def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer, policy):
+    """Its text alone does not tell: what the embedded model says reads as an answer and a confidence."""
+    engine = TransformersEngine()
+    engine.start(tokenizer)
+    clock, examples = PhaseClock(lambda phase: None), DrawTask(num_train=2).examples("train")
+    prompts = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).student_prompts(examples)
+    verification = Verification(ExactMatch(), InlineConfidence())
+    completer = Completer(engine, verification, clock, contextlib.nullcontext, lambda ids: ids == prompts[1])
+    completer.sync(policy, version=0)
+    requests = [RolloutRequest(prompt, seed=0) for prompt in prompts]
+    (said,), (thought,) = completer.complete(examples, requests, 1, Sampling(temperature=0.0, max_new_tokens=8))
+    assert said.verdict.outcome is AnswerOutcome.PARSED
+    assert said.reading.outcome is ConfidenceOutcome.DECIMAL
+    assert thought.verdict.outcome is AnswerOutcome.MISSING
+    assert thought.reading.outcome is ConfidenceOutcome.UNFINISHED

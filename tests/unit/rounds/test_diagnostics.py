@@ -1,0 +1,73 @@
+"""The propositions' diagnostics, against sums over the groups by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from caopd.errors import ConfigError
+from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
+from caopd.rounds.diagnostics import TeacherProbe, optimism_bias, stated_optimism
+from caopd.types import Example
+
+EXAMPLE = Example("1", "Q", "B", demonstration="DEMONSTRATION")
+
+
+@pytest.fixture
+def groups(group_of):
+    """Accuracies 1/2, 0 and 1, of which the last has no estimate, and the first one that is far off."""
+    sure, unsure = "B\nConfidence: 0.90", "B\nConfidence: 0.30"
+    return [
+        group_of(EXAMPLE, [(sure, True), (unsure, False), (unsure, True), (sure, False)], mu_hat=0.75),
+        group_of(EXAMPLE, [(sure, False)] * 4, mu_hat=0.0),
+        group_of(EXAMPLE, [(sure, True)] * 4, mu_hat=None),
+    ]
+
+
+def test_a_demonstration_states_more_than_the_student_reaches(groups):
+    assert stated_optimism(groups, SDFT())["stated_optimism"] == pytest.approx(((1 - 0.5) + (1 - 0.0) + 0.0) / 3)
+    states_less = SDFT(demonstration_confidence=0.4)
+    assert stated_optimism(groups, states_less)["stated_optimism"] == pytest.approx((-0.1 + 0.4 - 0.6) / 3)
+
+
+def test_calibration_leaves_the_estimates_own_error(groups):
+    """Without an estimate there is nothing to learn from a group, so what its context states is told to nobody."""
+    assert stated_optimism(groups, CaOPD(SDFT()))["stated_optimism"] == pytest.approx(0.25 / 2)
+    assert stated_optimism(groups, CaOPD(SDPO()))["stated_optimism"] == pytest.approx(0.25)
+
+
+def test_a_solution_states_what_it_was_sampled_with(groups):
+    """Rollouts 0 and 2 are right: the first is shown to the three others, the other one to the first."""
+    first = (0.3 + 3 * 0.9) / 4 - 0.5
+    assert stated_optimism(groups, SDPO())["stated_optimism"] == pytest.approx((first + 0.9 - 1.0) / 2)
+
+
+def test_without_a_context_nothing_is_said(groups):
+    assert stated_optimism(groups, GRPO()) == {}
+    assert stated_optimism(groups[2:], CaOPD()) == {}
+    assert stated_optimism([replace(group, rollouts=()) for group in groups], SFT()) == {}
+    assert optimism_bias(groups, [(), (), ()]) == {}
+
+
+def test_optimism_is_the_teachers_success_above_the_students(groups):
+    right, half = groups[2].rollouts, groups[0].rollouts
+    found = optimism_bias(groups, [right, half, half])
+    assert found == pytest.approx({"teacher_accuracy": 2 / 3, "optimism_bias": (0.5 + 0.5 - 0.5) / 3})
+    assert optimism_bias(groups, [right, (), half]) == pytest.approx({"teacher_accuracy": 0.75, "optimism_bias": 0.0})
+
+
+def test_of_groups_of_different_sizes_as_many_rollouts_count_as_the_smallest_has(groups):
+    """Drawing stopped where the first were alike: the others of a group that went on would count for too much."""
+    groups[1] = replace(groups[1], rollouts=groups[1].rollouts[:1])
+    expected = ((1 - 1.0) + (1 - 0.0) + (1 - 1.0)) / 3
+    assert stated_optimism(groups, SDFT())["stated_optimism"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("every", "due"), [(0, []), (1, [0, 1, 2, 3, 4, 5]), (3, [0, 3])])
+def test_a_probe_is_due_every_so_many_rounds(every, due):
+    assert [number for number in range(6) if TeacherProbe(every).is_due(number)] == due
+
+
+@pytest.mark.parametrize("arguments", [{"every_num_rounds": -1}, {"num_rollouts": 0}])
+def test_an_impossible_probe_is_refused(arguments):
+    with pytest.raises(ConfigError, match=r"every_num_rounds.*num_rollouts.*data\.teacher_probe"):
+        TeacherProbe(**arguments)

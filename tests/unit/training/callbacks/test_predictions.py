@@ -1,0 +1,32 @@
+import json
+
+from lightning import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from caopd.cli import main
+from caopd.evaluation import EvaluationBatch, ScoredCompletion
+from caopd.training.callbacks import PredictionWriter
+from caopd.types import Example
+
+GROUPS = ["\ud800", "[red]", "naïve 東京", "two\nlines\u2028"]
+
+
+def test_any_group_is_written_so_that_it_scores(tmp_path, capsys, group_of):
+    examples = [Example(f"p\udce9{number}", "Q", "A", group=group) for number, group in enumerate(GROUPS)]
+    completions = [
+        ScoredCompletion(example, verified)
+        for example in examples
+        for verified in group_of(example, [("A\nConfidence: 0.50", True)]).rollouts
+    ]
+    writer = PredictionWriter()
+    trainer = Trainer(logger=False, default_root_dir=tmp_path / "[b]", accelerator="cpu")
+    writer.on_predict_start(trainer, BoringModel())
+    writer.on_predict_batch_end(trainer, BoringModel(), None, EvaluationBatch(completions, "", True, None), 0)
+    writer.on_predict_end(trainer, BoringModel())
+    path = tmp_path / "[b]" / "predictions.jsonl"
+    assert capsys.readouterr().out == f"predictions: {path}\n"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    assert [row["group"] for row in rows] == GROUPS
+    assert [row["prompt_id"] for row in rows] == [example.id for example in examples]
+    assert main(["score", str(path), f"--output={tmp_path / 's.json'}"]) == 0
+    assert list(json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["groups"]) == GROUPS
