@@ -17,8 +17,8 @@ ROLLOUTS_NOTE = (
 DIVERGENCES_NOTE = "Of reasoning / of confidence. The first row is the main table's, of the same seeds."
 SIZES_NOTE = (
     "The embedded architecture, three layers each, warm-started by `python -m caopd.training.warm_start --width W`; "
-    "width 64 is the shipped model. What they know before training, of 500 held-out questions: share of answers that fit "
-    "the kind of digit asked for (two kinds are taught), and share whose answer and confidence are the context's."
+    "width 64 is the shipped model. What they know before training, of 500 held-out questions: share of answers that "
+    "fit the kind of digit asked for (two kinds are taught), and share whose answer and confidence are the context's."
 )
 
 
