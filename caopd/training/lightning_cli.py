@@ -31,33 +31,13 @@ from caopd.commands.command_line import show_user_error
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.run_directory import own_run_directory
 from caopd.texts import check_utf8
-from caopd.training.callbacks import (
-    BeforeAfterReport,
-    ContinualReport,
-    PhaseProgressBar,
-    PredictionWriter,
-    ReliabilityDiagrams,
-    ResultTables,
-    RoundStatistics,
-    RunConfig,
-    SampleCompletions,
-    Unlogged,
-    check_alone,
-)
+from caopd.training.callbacks import PhaseProgressBar, RunConfig, Unlogged, check_alone
 from caopd.training.checkpoints import check_checkpoint, check_sharding, newest_checkpoint, run_folders
 from caopd.training.class_names import explained
 from caopd.training.datamodule import RolloutDataModule
+from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
 from caopd.training.interrupts import raise_ignored_interrupts
 from caopd.training.module import DistillationModule
-
-TRAINER_DEFAULTS = {
-    "reload_dataloaders_every_n_epochs": 1,
-    "num_sanity_val_steps": -1,
-    "log_every_n_steps": 1,
-    "gradient_clip_val": 1.0,
-}
-"""One round an epoch; the whole validation split before the first step; SDFT's and SDPO's clipping."""
-
 
 LAST = "last"
 """As ``ckpt_path``: the checkpoint that was written last, in any run below the folders of this one."""
@@ -72,13 +52,8 @@ class CaopdCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks under keys of their own."""
-        parser.add_lightning_class_args(ReliabilityDiagrams, "reliability")
-        parser.add_lightning_class_args(SampleCompletions, "completions")
-        parser.add_lightning_class_args(RoundStatistics, "statistics")
-        parser.add_lightning_class_args(BeforeAfterReport, "report")
-        parser.add_lightning_class_args(ContinualReport, "continual")
-        parser.add_lightning_class_args(ResultTables, "results")
-        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        for key, callback in DEFAULT_CALLBACKS.items():
+            parser.add_lightning_class_args(callback, key)
 
     def _parse_ckpt_path(self) -> None:
         """Take no setting from a checkpoint, as Lightning would: the config says what is run, and whose code."""
@@ -163,14 +138,6 @@ class CaopdCLI(LightningCLI):
         if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):
             trainer.logger = Unlogged(Path(trainer.default_root_dir))
         return trainer
-
-    def after_fit(self) -> None:
-        """Validate what the last validation has not seen, then compare before and after."""
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        report = next(callback for callback in callbacks if isinstance(callback, BeforeAfterReport))
-        if report.is_stale(self.trainer):
-            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-        report.finish(self.trainer)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

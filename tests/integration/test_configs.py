@@ -148,11 +148,14 @@ def assert_contained(part, whole):
             assert whole[key] == value, key
 
 
-@pytest.mark.parametrize("backbone", ["SDPO", "caopd.methods.SDPO"])
-def test_a_backbone_is_swapped_by_its_name(backbone, capsys):
+@pytest.mark.parametrize(
+    ("backbone", "written"),
+    [("SDPO", "caopd.SDPO"), ("caopd.SDPO", "caopd.SDPO"), ("caopd.methods.SDPO", "caopd.methods.SDPO")],
+)
+def test_a_backbone_is_swapped_by_its_name(backbone, written, capsys):
     arguments = ["--model.method=CaOPD", f"--model.method.backbone={backbone}", "--print_config"]
     with pytest.raises(SystemExit) as ended:
         main(["fit", f"--config={CONFIGS[0].with_name('quickstart.yaml')}", *arguments])
     assert not ended.value.code
     method = yaml.safe_load(capsys.readouterr().out)["model"]["method"]
-    assert method["init_args"]["backbone"]["class_path"] == "caopd.methods.SDPO"
+    assert method["init_args"]["backbone"]["class_path"] == written

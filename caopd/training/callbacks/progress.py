@@ -39,6 +39,10 @@ class PhaseProgressBar(RichProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what the last batch showed: the bar of process 0 alone must not read what processes reduce together."""
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop here: what a fit prints at its end stands below the bar."""
+        self.teardown(trainer, pl_module, "fit")
+
     def _describe(self, number: int) -> str:
         return f"round {number + 1}/{self.trainer.max_epochs} {self._phase:<7}"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
@@ -23,9 +25,12 @@ HEADLINE = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence"
 class BeforeAfterReport(Callback):
     """Keeps the first and the last validation of a fit and reports both at its end.
 
-    The first one is Lightning's sanity check over the whole validation split (``num_sanity_val_steps=-1``), before any
-    optimizer step. ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` it
-    was measured at; a metric that is undefined (an empty class, no parsed confidence) is null.
+    The first one is Lightning's sanity check, before any optimizer step. It must be of the whole validation split
+    (``num_sanity_val_steps=-1``): one of its first batches alone is not kept, and gives a warning. The last one is that
+    of the trained weights: if they have changed since the last validation of the fit, there is another one.
+
+    ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` it was measured at;
+    a metric that is undefined (an empty class, no parsed confidence) is null, and so is a moment without a validation.
     """
 
     def __init__(self) -> None:
@@ -57,15 +62,26 @@ class BeforeAfterReport(Callback):
         if not trainer.sanity_checking:
             self.final = values
             return
-        if self.initial is not None:  # a resumed run began elsewhere
+        if self.initial is not None or not _is_whole(trainer):  # a resumed run began elsewhere
             return
         self.initial = values
         for logger in trainer.loggers:
             logger.log_metrics({f"val/{name}": value for name, value in every.items()}, step=0)
 
-    def is_stale(self, trainer: Trainer) -> bool:
-        """Return whether the model has been trained since the last validation."""
-        return self.final is None or self.final["step"] != trainer.global_step
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate what the last validation has not seen, write the file and print the table.
+
+        A run that goes on from its end is not trained at all, and has no earlier hook.
+        """
+        if self.final is None or self.final["step"] != trainer.global_step:
+            fitting = replace(trainer.state)
+            trainer.validate(pl_module, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+            trainer.state = fitting
+        if trainer.is_global_zero:
+            path = self.write()
+            console = Console()
+            console.print(self.table())
+            console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
 
     def write(self) -> Path:
         """Write ``metrics.json`` into the run directory and return its path."""
@@ -91,10 +107,13 @@ class BeforeAfterReport(Callback):
                 table.add_row(name, number(before), number(after), number(after - before, sign=True))
         return table
 
-    def finish(self, trainer: Trainer) -> None:
-        """Write the file and print the table; called once, after fit and its last validation."""
-        if trainer.is_global_zero:
-            path = self.write()
-            console = Console()
-            console.print(self.table())
-            console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
+
+def _is_whole(trainer: Trainer) -> bool:
+    """Return whether the sanity check is of the whole validation split; warn where it is not."""
+    checked, every = sum(trainer.num_sanity_val_batches), sum(trainer.num_val_batches)
+    if checked < every:
+        rank_zero_warn(
+            f"Expected a validation of the whole split before training, but got the first {checked} of its {every} "
+            f"batches: `initial` in {METRICS} will be null. Set `num_sanity_val_steps` of the Trainer to -1."
+        )
+    return checked == every
