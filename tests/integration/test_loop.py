@@ -151,8 +151,17 @@ def test_a_revision_keeps_what_was_sampled_and_appends_what_is_missing(loop):
     assert loop.revise(ids("<|end|>"), 1.0) == ids("\nConfidence: 1.00<|end|>")
 
 
-def test_it_runs_to_its_end_and_fits_on_a_few_screens():
-    assert len(LOOP.read_text().splitlines()) <= 150
+def test_it_is_short_and_takes_data_alone_of_the_package():
+    text = LOOP.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert re.findall(r"\bcaopd\.(\w+)", text) == ["tasks", "types", "__file__"]
+    assert set(re.findall(r"^from (caopd\S*) import (.*)$", text, re.MULTILINE)) == {
+        ("caopd.tasks", "DrawTask"),
+        ("caopd.types", "Example"),
+    }
+
+
+def test_it_runs_to_its_end():
     run = subprocess.run(
         [sys.executable, str(LOOP), "--rounds=2", "--prompts=40", "--reverse"],
         capture_output=True,
