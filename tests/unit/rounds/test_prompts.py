@@ -53,9 +53,7 @@ class Broken(Numbered):
 
 
 def test_a_task_that_raises_or_returns_something_else_is_named():
-    with pytest.raises(
-        UserCodeError, match=r"test_prompts\.Broken .*split 'train'.*FileNotFoundError: rows"
-    ) as error:
+    with pytest.raises(UserCodeError, match=r"test_prompts\.Broken .*split 'train'.*FileNotFoundError: rows") as error:
         loaded([Stage("a", Broken("a", 6, error=FileNotFoundError("rows.csv")), 1)])
     assert isinstance(error.value.__cause__, FileNotFoundError)
     with pytest.raises(DataError, match=r"Broken to return Examples for the split 'train', but got \{'id': '7'\}"):
