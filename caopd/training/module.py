@@ -24,7 +24,7 @@ from caopd.metrics import CalibrationMetrics
 from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
-from caopd.training.defaults import loss_for, teacher_for
+from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import check_loaded, check_step, check_weights
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
 from caopd.types import Signal
