@@ -36,6 +36,11 @@ def process_number() -> int:
     return distributed.get_rank() if is_distributed() else 0
 
 
+def num_processes() -> int:
+    """Return how many processes train together."""
+    return distributed.get_world_size() if is_distributed() else 1
+
+
 def is_first_process() -> bool:
     """Return whether this process is number 0, or the only one."""
     return process_number() == 0
@@ -96,6 +101,18 @@ def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> 
         values: Name -> value.
     """
     module.log_dict(dict(values), sync_dist=True, rank_zero_only=True)
+
+
+def close_group() -> None:
+    """Close the process group of rollouts, if there is one; the next collective operation opens another.
+
+    A group that is left to the end of the interpreter can take the process down with it: its threads are ended when
+    Python is.
+    """
+    for group in _groups.values():
+        if distributed.is_initialized():
+            distributed.destroy_process_group(group)
+    _groups.clear()
 
 
 def _group() -> distributed.ProcessGroup:

@@ -8,17 +8,16 @@ from caopd.models import ModelSource
 from caopd.models.tiny import build_model, build_tokenizer
 from caopd.prompts import student_messages
 from caopd.rounds.buffer import load_groups
-from caopd.rounds.tokens import encode_prompts
+from caopd.rounds.encoding import encode_prompts
 
 BOTH = {
-    "model.ema_rate": "null",
     "model.teacher": "External",
     "model.method": "PlainDistillation",
     "model.schedule": "constant_with_warmup",
     "data.sampling.max_new_tokens": 6,
 }
 FIRST = {**BOTH, "model.method.draws": "teacher", "trainer.max_epochs": 4}
-SECOND = {**BOTH, "model.loss.reasoning": "reverse_kl", "model.loss.confidence": "reverse_kl", "trainer.max_epochs": 8}
+SECOND = {**BOTH, "model.loss.reasoning": "ReverseKL", "model.loss.confidence": "ReverseKL", "trainer.max_epochs": 8}
 
 
 @pytest.fixture(scope="module")
