@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from caopd.confidence import InlineConfidence, RLCRConfidence, TagConfidence
     from caopd.errors import CaopdError
     from caopd.evaluation import EvaluationConfig, SampledConfig
-    from caopd.losses import CrossEntropyLoss, DistillationLoss, ImportanceSampling, PolicyGradientLoss, VOPDLoss
+    from caopd.losses import (
+        JSD,
+        CrossEntropyLoss,
+        DistillationLoss,
+        ForwardKL,
+        ImportanceSampling,
+        PolicyGradientLoss,
+        ReverseKL,
+        TopK,
+        VOPDLoss,
+    )
     from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD, PlainDistillation
     from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
     from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated
@@ -31,6 +41,7 @@ __all__ = [
     "CAR",
     "EMA",
     "GRPO",
+    "JSD",
     "RLCR",
     "SDFT",
     "SDPO",
@@ -52,6 +63,7 @@ __all__ = [
     "ExactMatch",
     "External",
     "Format",
+    "ForwardKL",
     "Frozen",
     "ImportanceSampling",
     "InlineConfidence",
@@ -65,6 +77,7 @@ __all__ = [
     "PlainDistillation",
     "PolicyGradientLoss",
     "RLCRConfidence",
+    "ReverseKL",
     "RolloutDataModule",
     "RoundConfig",
     "SampledConfig",
@@ -79,6 +92,7 @@ __all__ = [
     "TeacherProbe",
     "ToolCalls",
     "ToolUse",
+    "TopK",
     "TransformersEngine",
     "TrustRegion",
     "VLLMEngine",
@@ -91,7 +105,8 @@ _NAMES = {
     "caopd.confidence": "InlineConfidence RLCRConfidence TagConfidence",
     "caopd.errors": "CaopdError",
     "caopd.evaluation": "EvaluationConfig SampledConfig",
-    "caopd.losses": "CrossEntropyLoss DistillationLoss ImportanceSampling PolicyGradientLoss VOPDLoss",
+    "caopd.losses": "JSD CrossEntropyLoss DistillationLoss ForwardKL ImportanceSampling PolicyGradientLoss ReverseKL "
+    "TopK VOPDLoss",
     "caopd.methods": "CAR GRPO RLCR SDFT SDPO SFT CaOPD PlainDistillation",
     "caopd.methods.estimators": "EmpiricalBayes LeaveOneOut MonteCarlo SelfConsistency Shrinkage",
     "caopd.methods.rewards": "Brier Correctness Format MarginSeparated",
