@@ -88,9 +88,11 @@ def test_other_ablations_have_the_main_budget(entry, parse, capsys):
         assert budget.pop("start") == "{directory}/width-32"
         main_one.pop("start")
     else:
-        short = {"caopd.losses.ReverseKL": "reverse", "caopd.losses.ForwardKL": "forward"}
+        short = {"ReverseKL": "reverse", "ForwardKL": "forward"}
         loss = config["model"]["loss"]["init_args"]
-        reasoning, confidence = (short[loss[segment]["class_path"]] for segment in ("reasoning", "confidence"))
+        reasoning, confidence = (
+            short[loss[segment]["class_path"].rpartition(".")[2]] for segment in ("reasoning", "confidence")
+        )
         assert f"{reasoning} / {confidence}" == entry.setting
     assert budget == main_one
 
