@@ -28,10 +28,10 @@ class MetricSpec:
         logged: Whether every validation and test computes it, and ``metrics.json`` holds it; ``caopd score`` computes
             the others, too.
         headline: Whether tables, reports and model cards show it, wherever it is computed.
-        description: Names it in full, in a model card; the title where it is empty.
+        long_title: Names it in full, in a model card; the title where it is empty.
 
     Example:
-        >>> CATALOGUE["ece"].heading, CATALOGUE["ece"].description
+        >>> CATALOGUE["ece"].heading, CATALOGUE["ece"].in_full
         ('ECE ↓', 'expected calibration error (ECE, 10 bins)')
     """
 
@@ -45,12 +45,17 @@ class MetricSpec:
     highest: float = 1.0
     logged: bool = True
     headline: bool = False
-    description: str = ""
+    long_title: str = ""
 
     @property
     def heading(self) -> str:
         """The title, with an arrow up where large values are good, and down where small ones are."""
         return self.title + {"largest": " ↑", "smallest": " ↓"}.get(self.best or "", "")
+
+    @property
+    def in_full(self) -> str:
+        """The long title, for readers who do not know the short one."""
+        return self.long_title or self.title
 
 
 CATALOGUE = {
@@ -63,7 +68,7 @@ CATALOGUE = {
             "calibration_error.equal_width_error_of_counts",
             "smallest",
             headline=True,
-            description="expected calibration error (ECE, 10 bins)",
+            long_title="expected calibration error (ECE, 10 bins)",
         ),
         MetricSpec("brier", "Brier score", "brier.brier_of_counts", "smallest", headline=True),
         MetricSpec(
@@ -73,7 +78,7 @@ CATALOGUE = {
             "nearest zero",
             lowest=-1.0,
             headline=True,
-            description="overconfidence gap (mean confidence - accuracy)",
+            long_title="overconfidence gap (mean confidence - accuracy)",
         ),
         MetricSpec(
             "spr",
@@ -81,7 +86,7 @@ CATALOGUE = {
             "ranking.strict_pairwise_ranking_of_counts",
             "largest",
             headline=True,
-            description="strict pairwise ranking (SPR)",
+            long_title="strict pairwise ranking (SPR)",
         ),
         MetricSpec(
             "auroc",
@@ -89,7 +94,7 @@ CATALOGUE = {
             "ranking.auroc_of_counts",
             "largest",
             headline=True,
-            description="AUROC of the confidence",
+            long_title="AUROC of the confidence",
         ),
         MetricSpec("tie_rate", "Tie rate", "ranking.tie_rate_of_counts"),
         MetricSpec(
@@ -97,7 +102,7 @@ CATALOGUE = {
             "Mean confidence",
             "means.mean_confidence_of_counts",
             headline=True,
-            description="mean stated confidence",
+            long_title="mean stated confidence",
         ),
         MetricSpec(
             "format_adherence",
@@ -106,7 +111,7 @@ CATALOGUE = {
             "largest",
             over="stating",
             headline=True,
-            description="completions that state a confidence",
+            long_title="completions that state a confidence",
         ),
         MetricSpec("answer_parse_rate", "Answer parse rate", "means.share_of_counts", "largest", over="answering"),
         MetricSpec("brier_reliability", "Reliability", "brier.reliability_of_counts", "smallest", logged=False),
@@ -163,5 +168,10 @@ def logged() -> list[MetricSpec]:
 
 
 def headline() -> list[MetricSpec]:
-    """Return the metrics that tables, reports and model cards show, as far as they are measured there."""
+    """Return the metrics that tables of predictions show."""
     return [spec for spec in CATALOGUE.values() if spec.headline]
+
+
+def shown_of_runs() -> list[MetricSpec]:
+    """Return the metrics that tables, reports and model cards show of a run: the headline, as far as it is logged."""
+    return [spec for spec in headline() if spec.logged]

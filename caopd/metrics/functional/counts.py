@@ -68,11 +68,11 @@ class ShareCounts(NamedTuple):
     """How many completions have some property.
 
     Attributes:
-        count: Completions that have it, float64 ``[...]``.
+        having: Completions that have it, float64 ``[...]``.
         total: All completions of which it is known, float64 ``[...]``.
     """
 
-    count: Tensor
+    having: Tensor
     total: Tensor
 
 

@@ -113,4 +113,4 @@ def share_of_counts(counts: ShareCounts) -> Tensor:
         >>> share_of_counts(ShareCounts(torch.tensor(3.0), total=torch.tensor(4.0)))
         tensor(0.7500)
     """
-    return counts.count / counts.total
+    return counts.having / counts.total
