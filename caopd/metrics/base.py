@@ -82,11 +82,13 @@ class ConfidenceMetric(Metric):
 
 
 class CountedMetric(ConfidenceMetric):
-    """Base of metrics that keep what was stated, how often, and how often rightly.
+    """Base of metrics that keep what was stated, how often, and how often rightly; a subclass computes from it.
 
-    That is one row for each distinct confidence, and for up to 100 batches one for each that is distinct in its batch.
-    The values are kept in float64, which holds those of any width; what is computed sees them in the widest width that
-    was given.
+    Kept is one row for each distinct confidence, and one for each that is distinct in its batch of the last 100 batches
+    at most. Rows hold float64, and a function of counts sees the confidences in the widest width that was given.
+
+    Args:
+        kwargs: Settings of :class:`torchmetrics.Metric`.
     """
 
     n_bins = 10
@@ -102,8 +104,17 @@ class CountedMetric(ConfidenceMetric):
             self.add_state(name, [], dist_reduce_fx="cat")
         self.add_state("width", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
 
+    def update(self, confidence: Tensor, correct: Tensor) -> None:
+        """Add completions.
+
+        Args:
+            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
+            correct: Verified correctness, ``[N]`` of {0, 1}.
+        """
+        self._add(*check_pair(confidence, correct))
+
     def stated(self) -> ValueCounts:
-        """Return the counts of this process, or of all within a gathering."""
+        """Return the counts of all completions so far: in ``compute`` over all processes."""
         columns = (concatenated(state, self.device) for state in (self.values, self.counts, self.correct))
         values, counts, correct = merged(*columns)
         return ValueCounts(values.to(FLOAT_WIDTHS[int(self.width)]), counts, correct)
@@ -133,8 +144,8 @@ class CountedMetric(ConfidenceMetric):
 class CatalogueMetric(CountedMetric):
     """Base of a metric of the catalogue that stands alone; a subclass says which.
 
-    It accumulates ``update(confidence, correct)`` over the completions that state a confidence. Direction and range,
-    as torchmetrics knows them, are those of the catalogue.
+    The metric is one that runs over completions that state a confidence. Direction and range, as torchmetrics knows
+    them, are those of the catalogue.
 
     Args:
         kwargs: Settings of :class:`torchmetrics.Metric`.
@@ -155,15 +166,6 @@ class CatalogueMetric(CountedMetric):
         spec = CATALOGUE[cls.metric]
         cls.higher_is_better = {"largest": True, "smallest": False}.get(spec.best or "")
         cls.plot_lower_bound, cls.plot_upper_bound = spec.lowest, spec.highest
-
-    def update(self, confidence: Tensor, correct: Tensor) -> None:
-        """Add completions.
-
-        Args:
-            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
-            correct: Verified correctness, ``[N]`` of {0, 1}.
-        """
-        self._add(*check_pair(confidence, correct))
 
     def compute(self) -> Tensor:
         """Return the value of all completions so far, over all processes."""

@@ -16,7 +16,7 @@ HEAVY = {"torch", "lightning", "pytorch_lightning", "transformers", "vllm", "tor
 LIGHT_ROOMS = ["types", "reading", "confidence", "prompts", "verifiers", "tasks", "methods"]
 LIGHT_UNTIL_CALLED = [
     *(*LIGHT_ROOMS, "errors", "seeds", "cli", "texts", "run_directory", "commands.command_line", "commands.outputs"),
-    *("rounds.config", "rounds.diagnostics", "rounds.buffer", "rounds.phases"),
+    *("rounds.config", "rounds.diagnostics", "rounds.buffer", "rounds.phases", "metrics.catalogue"),
 ]
 MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION = 400, 60
 
