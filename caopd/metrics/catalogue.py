@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Best = Literal["largest", "smallest", "nearest zero"]
@@ -58,7 +58,7 @@ class MetricSpec:
         return self.long_title or self.title
 
 
-CATALOGUE = {
+_STATED = {
     spec.name: spec
     for spec in (
         MetricSpec("accuracy", "Accuracy", "means.accuracy_of_counts", "largest", over="strict", headline=True),
@@ -142,23 +142,15 @@ CATALOGUE = {
             )
             for coverage in (0.5, 0.8, 0.9)
         ),
-        MetricSpec(
-            "ece_strict", "ECE, strict", "calibration_error.equal_width_error_of_counts", "smallest", over="strict"
-        ),
-        MetricSpec("brier_strict", "Brier score, strict", "brier.brier_of_counts", "smallest", over="strict"),
-        MetricSpec(
-            "ocg_strict",
-            "Overconfidence gap, strict",
-            "means.overconfidence_gap_of_counts",
-            "nearest zero",
-            over="strict",
-            lowest=-1.0,
-        ),
-        MetricSpec(
-            "mean_confidence_strict", "Mean confidence, strict", "means.mean_confidence_of_counts", over="strict"
-        ),
     )
 }
+_STRICT = {
+    f"{name}_strict": replace(
+        _STATED[name], name=f"{name}_strict", title=f"{_STATED[name].title}, strict", over="strict", headline=False
+    )
+    for name in ("ece", "brier", "ocg", "mean_confidence")
+}
+CATALOGUE = {**_STATED, **_STRICT}
 """Name -> metric, in the order of files and tables."""
 
 

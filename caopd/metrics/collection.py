@@ -35,18 +35,8 @@ class CalibrationMetrics(CountedMetric):
     - ``answered``: whether an answer could be parsed, tensor ``[N]`` of {0, 1}; None when it is not known.
 
     As output of ``forward`` and ``compute``: a dict of float64 scalars, ready to be logged: the metrics that
-    :mod:`caopd.metrics.catalogue` marks so, and two counts.
-
-    ================================ ========================================================================
-    ``accuracy``                     share of correct completions, over all
-    ``ece``, ``brier``, ``ocg``      expected calibration error, Brier score and signed gap, over the parsed
-    ``spr``, ``auroc``, ``tie_rate`` ranking over (correct, wrong) pairs of parsed completions
-    ``mean_confidence``              over the parsed
-    ``format_adherence``             share of completions with a parsed confidence
-    ``answer_parse_rate``            share of completions with a parsed answer, where ``answered`` was given
-    ``ece_strict`` and so on         ``ece``, ``brier``, ``ocg``, ``mean_confidence`` over all, missing = 0.0
-    ``n``, ``n_parsed``              completions, and those with a parsed confidence
-    ================================ ========================================================================
+    :mod:`caopd.metrics.catalogue` marks as logged, and the numbers ``n`` of completions and ``n_parsed`` of those
+    with a parsed confidence.
 
     A value without completions behind it is NaN; ``spr``, ``auroc`` and ``tie_rate`` also where no parsed
     completion, or every one, is correct.
@@ -104,7 +94,7 @@ class CalibrationMetrics(CountedMetric):
         self._add(confidence[~missing], correct[~missing])
 
     def compute(self) -> dict[str, Tensor]:
-        """Return every metric of all completions so far, over all processes; the keys are listed above."""
+        """Return every metric of all completions so far, over all processes."""
         names = ("n_missing", "n_missing_correct", "n_answer_known", "n_answered")
         counts = CompletionCounts(self.stated(), *(getattr(self, name).to(torch.float64) for name in names))
         return {**evaluate(logged(), counts), "n": counts.n, "n_parsed": counts.stated.total}

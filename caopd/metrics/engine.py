@@ -37,22 +37,7 @@ def evaluate(specs: Iterable[MetricSpec], counts: CompletionCounts) -> dict[str,
 
 
 def value_of(spec: MetricSpec, counts: ValueCounts | ShareCounts) -> Tensor:
-    """Compute one metric.
-
-    Args:
-        spec: Entry of the catalogue.
-        counts: What its function is given.
-
-    Returns:
-        float64 ``[...]``; NaN where it is undefined.
-
-    Example:
-        >>> import torch
-        >>> from caopd.metrics.catalogue import CATALOGUE
-        >>> from caopd.metrics.functional.counts import value_counts
-        >>> value_of(CATALOGUE["brier"], value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
-        tensor(0.6250, dtype=torch.float64)
-    """
+    """Compute one metric, of the part of the counts that it runs over; float64 ``[...]``, NaN where it is undefined."""
     module, _, function = spec.function.rpartition(".")
     found = vars(import_module(f"caopd.metrics.functional.{module}"))[function]
     return cast("Tensor", found(counts, *spec.arguments))

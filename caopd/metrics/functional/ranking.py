@@ -7,45 +7,10 @@ width, since 0.3 in bfloat16 and 0.3 in float32 are two numbers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_pair
-
-
-class PairCounts(NamedTuple):
-    """How the (correct, wrong) pairs of completions compare; float64 ``[...]`` each, exact below 2^53 pairs.
-
-    Attributes:
-        ordered: Pairs whose correct completion states strictly more confidence.
-        tied: Pairs that state the same confidence.
-        total: All pairs.
-    """
-
-    ordered: Tensor
-    tied: Tensor
-    total: Tensor
-
-
-def pairs_of_counts(counts: ValueCounts) -> PairCounts:
-    """Count how every correct completion compares with every wrong one.
-
-    Example:
-        >>> import torch
-        >>> stated = torch.tensor([0.5, 1.0, 0.5, 0.75])
-        >>> pairs = pairs_of_counts(value_counts(stated, torch.tensor([True, True, False, False])))
-        >>> [int(count) for count in pairs]
-        [2, 1, 4]
-    """
-    wrong = counts.counts - counts.correct
-    below = wrong.cumsum(-1) - wrong
-    return PairCounts(
-        ordered=(counts.correct * below).sum(-1),
-        tied=(counts.correct * wrong).sum(-1),
-        total=counts.correct.sum(-1) * wrong.sum(-1),
-    )
 
 
 def strict_pairwise_ranking(confidence: Tensor, correct: Tensor) -> Tensor:
@@ -141,8 +106,8 @@ def strict_pairwise_ranking_of_counts(counts: ValueCounts) -> Tensor:
         >>> strict_pairwise_ranking_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([False, True])))
         tensor(1., dtype=torch.float64)
     """
-    pairs = pairs_of_counts(counts)
-    return pairs.ordered / pairs.total
+    ordered, _, total = _pairs(counts)
+    return ordered / total
 
 
 def auroc_of_counts(counts: ValueCounts) -> Tensor:
@@ -153,8 +118,8 @@ def auroc_of_counts(counts: ValueCounts) -> Tensor:
         >>> auroc_of_counts(value_counts(torch.tensor([0.5, 0.5]), torch.tensor([False, True])))
         tensor(0.5000, dtype=torch.float64)
     """
-    pairs = pairs_of_counts(counts)
-    return (2 * pairs.ordered + pairs.tied) / (2 * pairs.total)
+    ordered, tied, total = _pairs(counts)
+    return (2 * ordered + tied) / (2 * total)
 
 
 def tie_rate_of_counts(counts: ValueCounts) -> Tensor:
@@ -165,5 +130,13 @@ def tie_rate_of_counts(counts: ValueCounts) -> Tensor:
         >>> tie_rate_of_counts(value_counts(torch.tensor([0.5, 0.5]), torch.tensor([False, True])))
         tensor(1., dtype=torch.float64)
     """
-    pairs = pairs_of_counts(counts)
-    return pairs.tied / pairs.total
+    _, tied, total = _pairs(counts)
+    return tied / total
+
+
+def _pairs(counts: ValueCounts) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs whose correct completion states more, tied pairs, and all; float64 ``[...]``, exact below 2^53 pairs."""
+    wrong_V = counts.counts - counts.correct
+    below_V = wrong_V.cumsum(-1) - wrong_V
+    ordered, tied = (counts.correct * below_V).sum(-1), (counts.correct * wrong_V).sum(-1)
+    return ordered, tied, counts.correct.sum(-1) * wrong_V.sum(-1)

@@ -61,7 +61,7 @@ def smooth_error_of_counts(counts: ValueCounts) -> Tensor:
         >>> smooth_error_of_counts(value_counts(torch.full((2,), 0.75), torch.tensor([True, False])))
         tensor(0.2500, dtype=torch.float64)
     """
-    total, cosines = counts.total, torch.fft.rfft(residuals_on_grid(counts), n=2 * GRID_STEPS).real
+    total, cosines = counts.total, torch.fft.rfft(_residuals_on_grid(counts), n=2 * GRID_STEPS).real
     low, high = torch.zeros_like(cosines[..., 0]), torch.ones_like(cosines[..., 0])
     for _ in range(_HALVINGS):
         width = (low + high) / 2
@@ -71,21 +71,8 @@ def smooth_error_of_counts(counts: ValueCounts) -> Tensor:
     return low + (high - low) * at_low / (at_low - at_high)
 
 
-def residuals_on_grid(counts: ValueCounts) -> Tensor:
-    """Stated minus correct completions at each grid point: the sums that the smooth ECE is made of.
-
-    Args:
-        counts: Counts per value.
-
-    Returns:
-        float64 ``[..., T+1]``.
-
-    Example:
-        >>> counts = value_counts(torch.tensor([0.0, 1.0]), torch.tensor([True, False]))
-        >>> residuals = residuals_on_grid(counts)
-        >>> float(residuals[0]), float(residuals[-1]), float(residuals.abs().sum())
-        (-1.0, 1.0, 2.0)
-    """
+def _residuals_on_grid(counts: ValueCounts) -> Tensor:
+    """Stated minus correct completions at each grid point, float64 ``[..., T+1]``."""
     position = counts.values.to(torch.float64) * GRID_STEPS
     left = position.floor().clamp(max=GRID_STEPS - 1)
     gap, share, index = counts.gap, position - left, left.to(torch.int64)
