@@ -31,11 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caopd.losses import Divergence, chunked_divergence, token_divergence
+from caopd.losses import JSD, Divergence, ForwardKL, LossInputs, ModelOutput, ReverseKL, chunked_divergence
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+DIVERGENCES: dict[str, Divergence] = {"ReverseKL": ReverseKL(), "ForwardKL": ForwardKL(), "JSD": JSD()}
 
 
 def dense(inputs: Inputs, divergence: Divergence, chunk_size: int) -> Tensor:
@@ -43,21 +44,23 @@ def dense(inputs: Inputs, divergence: Divergence, chunk_size: int) -> Tensor:
     student_logits_TV = student_hidden_TH @ student_head_VH.T
     with torch.no_grad():
         teacher_logits_TV = teacher_hidden_TH @ teacher_head_VH.T
-    return token_divergence(student_logits_TV, teacher_logits_TV, divergence).mean()
+    return divergence(student_logits_TV, teacher_logits_TV).mean()
 
 
 def chunked(inputs: Inputs, divergence: Divergence, chunk_size: int) -> Tensor:
     num_tokens = len(inputs[0])
     weight_T = torch.full((num_tokens,), 1 / num_tokens, device=inputs[0].device)
-    no_confidence_T = torch.zeros_like(weight_T, dtype=torch.bool)
-    loss, _ = chunked_divergence(*inputs, weight_T, no_confidence_T, divergence, divergence, None, chunk_size)
+    first_T = torch.zeros_like(weight_T, dtype=torch.int64)
+    streams = LossInputs(weight_T, first_T.bool(), first_T, weight_T, weight_T, 1.0, first_T)
+    student, teacher = ModelOutput(*inputs[:2]), ModelOutput(*inputs[2:])
+    loss, _ = chunked_divergence(student, teacher, streams, divergence, divergence, chunk_size)
     return loss
 
 
 def liger(inputs: Inputs, divergence: Divergence, chunk_size: int) -> Tensor:
     from liger_kernel.transformers import LigerFusedLinearJSD
 
-    beta = {"forward_kl": 0.0, "reverse_kl": 1.0, "jsd": divergence.teacher_weight}[divergence.name]
+    beta = {ForwardKL: 0.0, ReverseKL: 1.0, JSD: JSD().teacher_weight}[type(divergence)]
     return LigerFusedLinearJSD(jsd_beta=beta)(*inputs, None)
 
 
@@ -89,7 +92,7 @@ def make_inputs(num_tokens: int, settings: dict[str, Any]) -> Inputs:
 def run_pass(name: str, inputs: Inputs, settings: dict[str, Any]) -> float:
     """Run forward and backward once and return the loss."""
     inputs[0].grad = inputs[1].grad = None
-    loss = IMPLEMENTATIONS[name](inputs, Divergence(settings["divergence"]), settings["chunk_size"])
+    loss = IMPLEMENTATIONS[name](inputs, DIVERGENCES[settings["divergence"]], settings["chunk_size"])
     loss.backward()
     return loss.item()
 
@@ -181,7 +184,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--vocabulary", type=int, default=151_936)
     parser.add_argument("--hidden", type=int, default=1024)
-    parser.add_argument("--divergence", default="reverse_kl", choices=["reverse_kl", "forward_kl", "jsd"])
+    parser.add_argument("--divergence", default="ReverseKL", choices=list(DIVERGENCES))
     parser.add_argument("--chunk-size", type=int, default=64)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=3)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from caopd.losses import ModelOutput, TokenStreams, VOPDLoss
+from caopd.losses import LossInputs, ModelOutput, VOPDLoss
 
 RESULTS = Path(__file__).parent / "results"
 BASELINES = {"full vocabulary": None, "top 5": 5, "top 1": 1, "none": 0}
@@ -42,8 +42,8 @@ def sampled_gradients(student_PV: Tensor, teacher_PV: Tensor, baseline_top_k: in
     teacher = ModelOutput(teacher_PV.repeat_interleave(vocabulary, dim=0), identity_VV)
     sampled_T = torch.arange(vocabulary).repeat(num_pairs)
     ones_T = torch.ones(len(sampled_T), dtype=student_PV.dtype)
-    tokens = TokenStreams(ones_T, sampled_T < 0, sampled_T, ones_T, ones_T, 1.0, torch.zeros_like(sampled_T))
-    output = VOPDLoss(baseline_top_k, chunk_size=4096)(ModelOutput(hidden_TV, identity_VV), teacher, tokens)
+    inputs = LossInputs(ones_T, sampled_T < 0, sampled_T, ones_T, ones_T, 1.0, torch.zeros_like(sampled_T))
+    output = VOPDLoss(baseline_top_k, chunk_size=4096)(ModelOutput(hidden_TV, identity_VV), teacher, inputs)
     (gradient_TV,) = torch.autograd.grad(output.loss, hidden_TV)
     return gradient_TV.view(num_pairs, vocabulary, vocabulary)
 

@@ -103,6 +103,18 @@ def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> 
     module.log_dict(dict(values), sync_dist=True, rank_zero_only=True)
 
 
+def close_group() -> None:
+    """Close the process group of rollouts, if there is one; the next collective operation opens another.
+
+    A group that is left to the end of the interpreter can take the process down with it: its threads are ended when
+    Python is.
+    """
+    for group in _groups.values():
+        if distributed.is_initialized():
+            distributed.destroy_process_group(group)
+    _groups.clear()
+
+
 def _group() -> distributed.ProcessGroup:
     key = id(distributed.group.WORLD)
     if key not in _groups:

@@ -34,10 +34,10 @@ CAOPD = "CaOPD on SDFT"
 
 NUMBERS_OF_ROLLOUTS = (1, 2, 4, 8, 16, 32)
 DIVERGENCES = {
-    "forward / forward": ("forward_kl", "forward_kl"),
-    "reverse / reverse": ("reverse_kl", "reverse_kl"),
-    "reverse / forward": ("reverse_kl", "forward_kl"),
-    "forward / reverse": ("forward_kl", "reverse_kl"),
+    "forward / forward": ("ForwardKL", "ForwardKL"),
+    "reverse / reverse": ("ReverseKL", "ReverseKL"),
+    "reverse / forward": ("ReverseKL", "ForwardKL"),
+    "forward / reverse": ("ForwardKL", "ReverseKL"),
 }
 """Divergence of the reasoning / of the confidence; the first is the quickstart's."""
 WIDTHS = (32, 48, 64, 96, 128)

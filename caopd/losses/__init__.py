@@ -2,19 +2,20 @@
 
 from caopd.losses.base import (
     Denominators,
+    LossInputs,
     LossOutput,
     Reduction,
     SegmentTotal,
-    TokenStreams,
     TrainingLoss,
 )
-from caopd.losses.blocks import ModelOutput
-from caopd.losses.chunked import TokenStatistics, chunked_divergence
+from caopd.losses.chunks import Chunk, ModelOutput, Objective, Part, TokenTerm, chunked_loss
 from caopd.losses.cross_entropy import CrossEntropyLoss
-from caopd.losses.distillation import DistillationLoss, segment_totals
-from caopd.losses.divergence import Divergence, DivergenceName, token_divergence
+from caopd.losses.distillation import DistillationLoss, chunked_divergence
+from caopd.losses.divergences import JSD, Divergence, ForwardKL, ReverseKL
 from caopd.losses.importance import ImportanceSampling
 from caopd.losses.policy_gradient import PolicyGradientLoss
+from caopd.losses.statistics import TokenStatistics, segment_totals
+from caopd.losses.top_k import TopK
 from caopd.losses.vopd import VOPDLoss
 
 LOSSES: dict[str, type[TrainingLoss]] = {
@@ -23,23 +24,30 @@ LOSSES: dict[str, type[TrainingLoss]] = {
 """What samples are trained on by default, by the signal that they carry."""
 
 __all__ = [
+    "JSD",
     "LOSSES",
+    "Chunk",
     "CrossEntropyLoss",
     "Denominators",
     "DistillationLoss",
     "Divergence",
-    "DivergenceName",
+    "ForwardKL",
     "ImportanceSampling",
+    "LossInputs",
     "LossOutput",
     "ModelOutput",
+    "Objective",
+    "Part",
     "PolicyGradientLoss",
     "Reduction",
+    "ReverseKL",
     "SegmentTotal",
     "TokenStatistics",
-    "TokenStreams",
+    "TokenTerm",
+    "TopK",
     "TrainingLoss",
     "VOPDLoss",
     "chunked_divergence",
+    "chunked_loss",
     "segment_totals",
-    "token_divergence",
 ]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
-from caopd.losses.blocks import ModelOutput
+from caopd.losses.chunks import ModelOutput
 
 Reduction = Literal["sequence_mean", "token_mean"]
 
@@ -34,8 +34,8 @@ class Denominators:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenStreams:
-    """What a batch says of each of its completion tokens, row by row.
+class LossInputs:
+    """What a loss reads beside the models' outputs: what a batch says of its completion tokens, row by row.
 
     Attributes:
         weight_T: Weight in the loss, by :meth:`TrainingLoss.token_weights`.
@@ -189,13 +189,13 @@ class TrainingLoss(ABC):
         return (counted_BC * weight_B.unsqueeze(1))[completion_mask_BC]
 
     @abstractmethod
-    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, inputs: LossInputs) -> LossOutput:
         """Return sum_t weight_t x_t of a batch and its logged sums.
 
         Args:
             student: Hidden states and head of the trained model.
             teacher: The same of the second model, without gradients; None unless :attr:`needs_teacher`.
-            tokens: Weights, targets and whatever else the batch says of its tokens.
+            inputs: Weights, targets and whatever else the batch says of its tokens.
         """
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caopd.losses.base import LossOutput, TokenStreams, TrainingLoss, total_over
-from caopd.losses.blocks import ModelOutput
+from caopd.losses.base import LossInputs, LossOutput, TrainingLoss, total_over
+from caopd.losses.chunks import ModelOutput
 from caopd.losses.targets import Term, chunked_target_loss
 
 
@@ -25,20 +25,20 @@ class CrossEntropyLoss(TrainingLoss):
     signal = "completion"
     logged = ("cross_entropy", "student_entropy")
 
-    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, inputs: LossInputs) -> LossOutput:
         """Return -sum_t weight_t log S(y_t).
 
         Args:
             student: Hidden states and head.
             teacher: Not used.
-            tokens: Targets and weights.
+            inputs: Targets and weights.
         """
         loss, statistics = chunked_target_loss(
-            student, None, tokens.target_T, tokens.weight_T, _negative, chunk_size=self.chunk_size
+            student, None, inputs.target_T, inputs.weight_T, _negative, chunk_size=self.chunk_size
         )
-        counted_T = tokens.weight_T != 0
+        counted_T = inputs.weight_T != 0
         totals = {
-            "cross_entropy": total_over(statistics.value_T, counted_T),
+            "cross_entropy": total_over(-statistics.logprob_T, counted_T),
             "student_entropy": total_over(statistics.entropy_T, counted_T),
         }
         return LossOutput(loss, totals, teacher_top1_T=None)

@@ -5,24 +5,16 @@ Shape suffixes: T completion tokens of the batch, V vocabulary, H hidden size.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from caopd.errors import ConfigError
-from caopd.losses.base import LossOutput, Reduction, SegmentTotal, TokenStreams, TrainingLoss, total_over
-from caopd.losses.blocks import ModelOutput
-from caopd.losses.chunked import TokenStatistics, chunked_divergence
-from caopd.losses.divergence import Divergence, DivergenceName
+from caopd.losses.base import LossInputs, LossOutput, Reduction, SegmentTotal, TrainingLoss
+from caopd.losses.chunks import Chunk, ModelOutput, Objective, Part, TokenTerm, chunked_loss
+from caopd.losses.divergences import Divergence, ReverseKL
 from caopd.losses.importance import LOGGED, ImportanceSampling
-
-SEGMENT_TOTALS = (
-    "kl_reasoning",
-    "kl_confidence",
-    "student_entropy",
-    "teacher_entropy",
-    "information_gap",
-    "teacher_log_ratio",
-)
-"""Names of what :func:`segment_totals` sums."""
+from caopd.losses.statistics import SEGMENT_TOTALS, TokenStatistics, segment_totals
 
 
 class DistillationLoss(TrainingLoss):
@@ -34,16 +26,13 @@ class DistillationLoss(TrainingLoss):
     confidence segment, and skipped tokens (SDFT, arXiv 2601.19897, skips 3). Both are off by default.
 
     Args:
-        reasoning: Divergence outside the confidence segment: ``reverse_kl`` is KL(student||teacher),
-            ``forward_kl`` is KL(teacher||student), ``jsd`` the mixture of both.
+        reasoning: Divergence outside the confidence segment, such as :class:`~caopd.losses.ReverseKL`,
+            :class:`~caopd.losses.ForwardKL`, :class:`~caopd.losses.JSD`, or :class:`~caopd.losses.TopK` around any.
         confidence: Divergence inside the confidence segment; ``None``: the same as ``reasoning``.
-        jsd_teacher_weight: The teacher's weight in the mixture of ``jsd``, strictly between 0 and 1.
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
         importance_sampling: Correction for samples of another engine, for completions as sampled; None for none.
-        top_k: Compare only the student's k most likely tokens and one bucket for the rest (SDPO, arXiv 2601.20802, has
-            k = 100); None compares the full vocabulary. It changes what is learnt and saves no memory here.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -54,21 +43,19 @@ class DistillationLoss(TrainingLoss):
 
     def __init__(
         self,
-        reasoning: DivergenceName = "reverse_kl",
-        confidence: DivergenceName | None = None,
-        jsd_teacher_weight: float = 0.5,
+        reasoning: Divergence = ReverseKL(),
+        confidence: Divergence | None = None,
         reduction: Reduction = "sequence_mean",
         skip_first_tokens: int = 0,
         chunk_size: int = 64,
         importance_sampling: ImportanceSampling | None = None,
-        top_k: int | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)
         self.importance_sampling = importance_sampling
         if importance_sampling is not None:
             self.logged = (*self.logged, *LOGGED)
-        self.reasoning = Divergence(reasoning, jsd_teacher_weight, top_k)
-        self.confidence = Divergence(reasoning if confidence is None else confidence, jsd_teacher_weight, top_k)
+        self.reasoning = reasoning
+        self.confidence = reasoning if confidence is None else confidence
 
     @property
     def needs_teacher(self) -> bool:
@@ -98,59 +85,82 @@ class DistillationLoss(TrainingLoss):
                 f"{' and top_p or top_k' if truncated else ''}: change `data.sampling`, or leave one out."
             )
 
-    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
-        """Return sum_t weight_t D_t: :func:`~caopd.losses.chunked.chunked_divergence`.
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, inputs: LossInputs) -> LossOutput:
+        """Return sum_t weight_t D_t: :func:`chunked_divergence`.
 
         Args:
             student: Hidden states and head of the student.
             teacher: The same of the teacher.
-            tokens: Their weights and segments.
+            inputs: Weights, segments and targets.
         """
         assert teacher is not None
-        weight_T = tokens.weight_T
+        weight_T = inputs.weight_T
         totals: dict[str, SegmentTotal] = {}
         if self.importance_sampling is not None:
-            weight_T, totals = self.importance_sampling.corrected(student, tokens, self.chunk_size)
+            weight_T, totals = self.importance_sampling.corrected(student, inputs, self.chunk_size)
+        corrected = replace(inputs, weight_T=weight_T)
         loss, statistics = chunked_divergence(
-            student.hidden_TH,
-            student.head_VH,
-            teacher.hidden_TH,
-            teacher.head_VH,
-            weight_T,
-            tokens.confidence_mask_T,
-            self.reasoning,
-            self.confidence,
-            tokens.target_T,
-            self.chunk_size,
+            student, teacher, corrected, self.reasoning, self.confidence, self.chunk_size
         )
-        totals |= segment_totals(statistics, tokens.weight_T, tokens.confidence_mask_T)
+        totals |= segment_totals(statistics, inputs.weight_T, inputs.confidence_mask_T)
         return LossOutput(loss, totals, statistics.teacher_top1_T)
 
 
-def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor) -> dict[str, SegmentTotal]:
-    """Return sums over the counted tokens (weight not 0) for logging, in nats.
+def chunked_divergence(
+    student: ModelOutput,
+    teacher: ModelOutput,
+    inputs: LossInputs,
+    reasoning: Divergence,
+    confidence: Divergence,
+    chunk_size: int = 64,
+) -> tuple[Tensor, TokenStatistics]:
+    """Return sum_t weight_t D_t(S_t, T_t), and statistics per token; the batch's logits never exist.
+
+    S_t = softmax(W_S h_t) and T_t likewise; D_t is ``confidence`` at the tokens of the confidence segment and
+    ``reasoning`` elsewhere. Equal to the weighted sum of what the divergences give for whole logits, value and
+    gradients. What :func:`~caopd.losses.chunks.chunked_loss` says of gradients, precision, memory and weights of 0
+    holds here.
 
     Args:
-        statistics: What the loss reported.
-        weight_T: The weights that the loss was given; only whether they are 0 matters.
-        confidence_mask_T: Boolean, true in the confidence segment.
+        student: Hidden states and head of the student.
+        teacher: The same of the teacher; its hidden size may differ.
+        inputs: Weights, targets, and which tokens are in the confidence segment.
+        reasoning: Divergence outside the confidence segment.
+        confidence: Divergence inside it.
+        chunk_size: Tokens whose logits exist at a time.
 
-    Returns:
-        ``kl_reasoning`` and ``kl_confidence``, the divergence in either segment (whichever divergence was
-        configured); ``student_entropy`` and ``teacher_entropy``, over both; in the reasoning, ``information_gap``,
-        H(S) - H(T), and with targets ``teacher_log_ratio``, log T - log S of the target.
+    Raises:
+        ConfigError: Vocabularies or token counts that differ, or ``chunk_size`` below 1.
+
+    Example:
+        >>> import torch
+        >>> from caopd.losses import ForwardKL
+        >>> student = ModelOutput(torch.ones(1, 1), torch.zeros(2, 1, requires_grad=True))
+        >>> teacher = ModelOutput(torch.ones(1, 1), torch.tensor([[0.75], [0.25]]).log())
+        >>> zero, one = torch.tensor([0]), torch.ones(1)
+        >>> inputs = LossInputs(one, zero.bool(), zero, one, one, 1.0, zero)
+        >>> loss, statistics = chunked_divergence(student, teacher, inputs, ForwardKL(), ForwardKL())
+        >>> loss.backward()
+        >>> student.head_VH.grad.T  # S - T
+        tensor([[-0.2500,  0.2500]])
     """
-    counted_T = weight_T != 0
-    reasoning_T = counted_T & ~confidence_mask_T
-    gap_T = statistics.student_entropy_T - statistics.teacher_entropy_T
-    totals = {
-        "kl_reasoning": total_over(statistics.divergence_T, reasoning_T),
-        "kl_confidence": total_over(statistics.divergence_T, counted_T & confidence_mask_T),
-        "student_entropy": total_over(statistics.student_entropy_T, counted_T),
-        "teacher_entropy": total_over(statistics.teacher_entropy_T, counted_T),
-        "information_gap": total_over(gap_T, reasoning_T),
-    }
-    if statistics.student_logprob_T is not None and statistics.teacher_logprob_T is not None:
-        ratio_T = statistics.teacher_logprob_T - statistics.student_logprob_T
-        totals["teacher_log_ratio"] = total_over(ratio_T, reasoning_T)
-    return totals
+    statistics = TokenStatistics.empty(student)
+
+    def objective(divergence: Divergence) -> Objective:
+        def term(chunk: Chunk) -> TokenTerm:
+            assert chunk.teacher_TV is not None
+            statistics.fill(chunk, inputs.target_T)
+            value_T, gradient_TV = divergence.values_and_gradients(chunk.student_TV, chunk.teacher_TV)
+            statistics.divergence_T[chunk.rows_T] = value_T
+            return TokenTerm(value_T, gradient_TV)
+
+        return term
+
+    if reasoning == confidence:
+        parts = [Part(objective(reasoning))]
+    else:
+        mask_T = inputs.confidence_mask_T
+        segments = ((~mask_T, reasoning), (mask_T, confidence))
+        parts = [Part(objective(divergence), part_T.nonzero().squeeze(-1)) for part_T, divergence in segments]
+    loss, _ = chunked_loss(student, teacher, inputs.weight_T, parts, chunk_size)
+    return loss, statistics

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
-from caopd.losses.base import SegmentTotal, TokenStreams, total_over
-from caopd.losses.blocks import ModelOutput
+from caopd.losses.base import LossInputs, SegmentTotal, total_over
+from caopd.losses.chunks import ModelOutput
 from caopd.losses.logprobs import target_logprobs
 
 LOGGED = ("importance_ratio", "importance_truncated")
@@ -69,21 +69,20 @@ class ImportanceSampling:
         return difference_T.exp().clamp(max=self.cap)
 
     def corrected(
-        self, student: ModelOutput, tokens: TokenStreams, chunk_size: int
+        self, student: ModelOutput, inputs: LossInputs, chunk_size: int
     ) -> tuple[Tensor, dict[str, SegmentTotal]]:
         """Return the tokens' weights times their ratios [T], and sums of the ratios for the log.
 
         Args:
             student: Hidden states and head of the student.
-            tokens: Targets, weights and the engine's log-probabilities.
+            inputs: Targets, weights and the engine's log-probabilities.
             chunk_size: Tokens whose logits exist at a time.
         """
-        operands = student.operands()
-        logprob_T = target_logprobs(operands.hidden_TH, operands.head_VH, tokens.target_T, chunk_size)
-        ratio_T = self.ratios(logprob_T, tokens.sampled_logprob_T, tokens.sequence_T)
-        counted_T = tokens.weight_T != 0
+        logprob_T = target_logprobs(student, inputs.target_T, chunk_size)
+        ratio_T = self.ratios(logprob_T, inputs.sampled_logprob_T, inputs.sequence_T)
+        counted_T = inputs.weight_T != 0
         totals = {
             "importance_ratio": total_over(ratio_T, counted_T),
             "importance_truncated": total_over((ratio_T >= self.cap).float(), counted_T),
         }
-        return torch.where(counted_T, tokens.weight_T * ratio_T, 0.0), totals
+        return torch.where(counted_T, inputs.weight_T * ratio_T, 0.0), totals

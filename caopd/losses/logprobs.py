@@ -8,25 +8,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from caopd.losses.chunks import Chunk, ModelOutput, Part, TokenTerm, chunked_loss
+from caopd.losses.distributions import log_probability_of
+
 
 @torch.no_grad()
-def target_logprobs(hidden_TH: Tensor, head_VH: Tensor, target_T: Tensor, chunk_size: int = 64) -> Tensor:
-    """Return log softmax(W h_t) at the target of every token, nats; float32 [T], without gradients.
+def target_logprobs(output: ModelOutput, target_T: Tensor, chunk_size: int = 64) -> Tensor:
+    """Return log softmax(W h_t) at the target of every token [T], nats, without gradients.
 
     Args:
-        hidden_TH: Hidden states at the positions that predict the targets.
-        head_VH: The output embedding.
+        output: The head, and hidden states at the positions that predict the targets.
         target_T: Token ids, int64.
         chunk_size: Tokens whose logits exist at a time.
 
+    Returns:
+        Float32, or float64 for float64 hidden states.
+
     Example:
-        >>> head = torch.tensor([[0.0], [torch.tensor(3.0).log()]])
-        >>> target_logprobs(torch.ones(2, 1), head, torch.tensor([0, 1])).exp()
+        >>> output = ModelOutput(torch.ones(2, 1), torch.tensor([[0.0], [torch.tensor(3.0).log()]]))
+        >>> target_logprobs(output, torch.tensor([0, 1])).exp()
         tensor([0.2500, 0.7500])
     """
-    chunks = zip(torch.split(hidden_TH, chunk_size), torch.split(target_T, chunk_size), strict=True)
-    parts = [
-        (hidden @ head_VH.T.to(hidden.dtype)).float().log_softmax(-1).gather(1, target[:, None])[:, 0]
-        for hidden, target in chunks
-    ]
-    return torch.cat(parts) if parts else target_T.new_zeros(0, dtype=torch.float32)
+
+    def objective(chunk: Chunk) -> TokenTerm:
+        return TokenTerm(log_probability_of(chunk.student_TV, target_T[chunk.rows_T]), None)
+
+    no_weight_T = torch.zeros(len(target_T), device=target_T.device)
+    _, logprob_T = chunked_loss(output, None, no_weight_T, [Part(objective)], chunk_size)
+    return logprob_T

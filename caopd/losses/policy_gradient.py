@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
-from caopd.losses.base import LossOutput, Reduction, TokenStreams, TrainingLoss, total_over
-from caopd.losses.blocks import ModelOutput
+from caopd.losses.base import LossInputs, LossOutput, Reduction, TrainingLoss, total_over
+from caopd.losses.chunks import ModelOutput
 from caopd.losses.targets import Term, chunked_target_loss
 
 
@@ -102,31 +102,31 @@ class PolicyGradientLoss(TrainingLoss):
                 "has no ratio. Raise `trainer.accumulate_grad_batches`, or set `data.sampling.temperature` to 1."
             )
 
-    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, inputs: LossInputs) -> LossOutput:
         """Return this batch's share of the loss, and entropy, divergences and the share of clipped tokens.
 
         Args:
             student: Hidden states and head of the policy.
             teacher: The same of the reference, None without one.
-            tokens: Targets, weights, advantages and the sampler's log-probabilities.
+            inputs: Targets, weights, advantages and the sampler's log-probabilities.
         """
 
         def function(logprob_T: Tensor, rows_T: Tensor) -> Term:
-            surrogate = self._surrogate(logprob_T, tokens, rows_T)
+            surrogate = self._surrogate(logprob_T, inputs, rows_T)
             return Term(surrogate.value_T, surrogate.slope_T)
 
         loss, statistics = chunked_target_loss(
-            _tempered(student, tokens.temperature),
-            None if teacher is None else _tempered(teacher, tokens.temperature),
-            tokens.target_T,
-            tokens.weight_T,
+            _tempered(student, inputs.temperature),
+            None if teacher is None else _tempered(teacher, inputs.temperature),
+            inputs.target_T,
+            inputs.weight_T,
             function,
             self.kl_coefficient,
             self.chunk_size,
         )
-        everywhere_T = torch.arange(len(tokens.target_T), device=tokens.target_T.device)
-        surrogate = self._surrogate(statistics.logprob_T, tokens, everywhere_T)
-        counted_T = tokens.weight_T != 0
+        everywhere_T = torch.arange(len(inputs.target_T), device=inputs.target_T.device)
+        surrogate = self._surrogate(statistics.logprob_T, inputs, everywhere_T)
+        counted_T = inputs.weight_T != 0
         sampled_T = counted_T & ~surrogate.log_ratio_T.isnan()
         totals = {
             "student_entropy": total_over(statistics.entropy_T, counted_T),
@@ -137,11 +137,11 @@ class PolicyGradientLoss(TrainingLoss):
             totals["kl_reference"] = total_over(statistics.reference_kl_T, counted_T)
         return LossOutput(loss, totals, teacher_top1_T=None)
 
-    def _surrogate(self, logprob_T: Tensor, tokens: TokenStreams, rows_T: Tensor) -> _Surrogate:
-        old_T = tokens.sampled_logprob_T[rows_T].to(logprob_T.dtype)
-        if tokens.temperature != 1:
+    def _surrogate(self, logprob_T: Tensor, inputs: LossInputs, rows_T: Tensor) -> _Surrogate:
+        old_T = inputs.sampled_logprob_T[rows_T].to(logprob_T.dtype)
+        if inputs.temperature != 1:
             old_T = torch.where(old_T.isnan(), old_T, logprob_T)
-        advantage_T = tokens.advantage_T[rows_T].to(logprob_T.dtype)
+        advantage_T = inputs.advantage_T[rows_T].to(logprob_T.dtype)
         log_ratio_T = logprob_T - old_T
         gain_T = log_ratio_T.exp() * advantage_T
         bounded_T = log_ratio_T.exp().clamp(1 - self.clip_low, 1 + self.clip_high) * advantage_T

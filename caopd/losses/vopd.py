@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from caopd.errors import ConfigError
-from caopd.losses.base import LossOutput, Reduction, SegmentTotal, TokenStreams, TrainingLoss
-from caopd.losses.blocks import ModelOutput
-from caopd.losses.chunked import TokenTerm, chunked_objective, log_probability_of
-from caopd.losses.distillation import SEGMENT_TOTALS, segment_totals
-from caopd.losses.divergence import Divergence, divergence_of
+from caopd.losses.base import LossInputs, LossOutput, Reduction, SegmentTotal, TrainingLoss
+from caopd.losses.chunks import Chunk, ModelOutput, Part, TokenTerm, chunked_loss
+from caopd.losses.distributions import log_probability_of
+from caopd.losses.divergences import ReverseKL
 from caopd.losses.importance import LOGGED, ImportanceSampling
+from caopd.losses.statistics import SEGMENT_TOTALS, TokenStatistics, segment_totals
+from caopd.losses.top_k import TopK
 
 
 class VOPDLoss(TrainingLoss):
@@ -49,8 +50,8 @@ class VOPDLoss(TrainingLoss):
         >>> student = ModelOutput(torch.ones(1, 1), torch.zeros(2, 1, requires_grad=True))
         >>> teacher = ModelOutput(torch.ones(1, 1), torch.tensor([[0.75], [0.25]]).log())
         >>> zero, one = torch.tensor([0]), torch.ones(1)
-        >>> tokens = TokenStreams(one, zero.bool(), zero, one, one, 1.0, zero)
-        >>> VOPDLoss()(student, teacher, tokens).loss.backward()
+        >>> inputs = LossInputs(one, zero.bool(), zero, one, one, 1.0, zero)
+        >>> VOPDLoss()(student, teacher, inputs).loss.backward()
         >>> student.head_VH.grad.T  # A (S - e_y), A = log 3/2 + (log 2/3 + log 2) / 2
         tensor([[-0.2747,  0.2747]])
     """
@@ -71,7 +72,7 @@ class VOPDLoss(TrainingLoss):
             raise ConfigError(
                 f"Expected `baseline_top_k` to be 0 or larger, or null for all tokens, but got {baseline_top_k}."
             )
-        self.baseline = None if baseline_top_k == 0 else Divergence("reverse_kl", top_k=baseline_top_k)
+        self.baseline_top_k = baseline_top_k
         self.importance_sampling = importance_sampling
         if importance_sampling is not None:
             self.logged = (*self.logged, *LOGGED)
@@ -110,39 +111,45 @@ class VOPDLoss(TrainingLoss):
                 "`model.loss.importance_sampling`."
             )
 
-    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, tokens: TokenStreams) -> LossOutput:
+    def __call__(self, student: ModelOutput, teacher: ModelOutput | None, inputs: LossInputs) -> LossOutput:
         """Return -sum_t weight_t A_t log S(y_t).
 
         Args:
             student: Hidden states and head of the student.
             teacher: The same of the teacher.
-            tokens: Targets, weights, segments and the sampler's log-probabilities.
+            inputs: Targets, weights, segments and the sampler's log-probabilities.
         """
         assert teacher is not None
-        weight_T = tokens.weight_T
+        weight_T = inputs.weight_T
         totals: dict[str, SegmentTotal] = {}
         if self.importance_sampling is not None:
-            weight_T, totals = self.importance_sampling.corrected(student, tokens, self.chunk_size)
+            weight_T, totals = self.importance_sampling.corrected(student, inputs, self.chunk_size)
+        statistics = TokenStatistics.empty(student)
 
-        def objective(student_TV: Tensor, teacher_TV: Tensor, rows_T: Tensor, with_gradient: bool) -> TokenTerm:
-            return _term(student_TV, teacher_TV, tokens.target_T[rows_T], self.baseline)
+        def objective(chunk: Chunk) -> TokenTerm:
+            assert chunk.teacher_TV is not None
+            statistics.fill(chunk, inputs.target_T)
+            kl_T = ReverseKL().values(chunk.student_TV, chunk.teacher_TV)
+            statistics.divergence_T[chunk.rows_T] = kl_T
+            baseline_T = self._baseline(kl_T, chunk.student_TV, chunk.teacher_TV)
+            return _term(chunk.student_TV, chunk.teacher_TV, inputs.target_T[chunk.rows_T], baseline_T)
 
-        everywhere_T = torch.arange(len(weight_T), device=weight_T.device)
-        loss, statistics = chunked_objective(
-            student, teacher, weight_T, [(everywhere_T, objective)], tokens.target_T, self.chunk_size
-        )
-        totals |= segment_totals(statistics, tokens.weight_T, tokens.confidence_mask_T)
+        loss, _ = chunked_loss(student, teacher, weight_T, [Part(objective)], self.chunk_size)
+        totals |= segment_totals(statistics, inputs.weight_T, inputs.confidence_mask_T)
         return LossOutput(loss, totals, statistics.teacher_top1_T)
 
+    def _baseline(self, kl_T: Tensor, student_TV: Tensor, teacher_TV: Tensor) -> Tensor:
+        if self.baseline_top_k is None:
+            return kl_T
+        if self.baseline_top_k == 0:
+            return torch.zeros_like(kl_T)
+        return TopK(ReverseKL(), self.baseline_top_k).values(student_TV, teacher_TV)
 
-def _term(student_TV: Tensor, teacher_TV: Tensor, target_T: Tensor, baseline: Divergence | None) -> TokenTerm:
-    """Return -A log S(y), KL(S||T) and the gradient A (S - e_y) with respect to the student's logits."""
-    kl_T = divergence_of(student_TV, teacher_TV, Divergence("reverse_kl"))
+
+def _term(student_TV: Tensor, teacher_TV: Tensor, target_T: Tensor, baseline_T: Tensor) -> TokenTerm:
+    """Return -A log S(y), and its gradient A (S - e_y) with respect to the student's logits."""
     logprob_T = log_probability_of(student_TV, target_T)
-    advantage_T = log_probability_of(teacher_TV, target_T) - logprob_T
-    if baseline is not None:
-        whole = baseline.top_k is None
-        advantage_T = advantage_T + (kl_T if whole else divergence_of(student_TV, teacher_TV, baseline))
+    advantage_T = log_probability_of(teacher_TV, target_T) - logprob_T + baseline_T
     minus_one_T1 = -torch.ones_like(logprob_T).unsqueeze(-1)
     gradient_TV = student_TV.exp().scatter_add_(-1, target_T.unsqueeze(-1), minus_one_T1)
-    return TokenTerm(-advantage_T * logprob_T, kl_T, gradient_TV.mul_(advantage_T.unsqueeze(-1)))
+    return TokenTerm(-advantage_T * logprob_T, gradient_TV.mul_(advantage_T.unsqueeze(-1)))

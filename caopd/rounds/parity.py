@@ -14,6 +14,7 @@ from torch import Tensor
 
 from caopd.distributed import gather_in_order
 from caopd.errors import ConfigError, RolloutError
+from caopd.losses import ModelOutput
 from caopd.losses.logprobs import target_logprobs
 from caopd.models import LanguageModel
 from caopd.types import Rollout
@@ -102,7 +103,10 @@ def _difference_T(policy: LanguageModel, prompt: Sequence[int], rollout: Rollout
     policy.eval()
     try:
         logprob_T = policy(
-            ids_1L, torch.ones_like(ids_1L), predictors_1L, lambda hidden, head: target_logprobs(hidden, head, target_T)
+            ids_1L,
+            torch.ones_like(ids_1L),
+            predictors_1L,
+            lambda hidden_TH, head_VH: target_logprobs(ModelOutput(hidden_TH, head_VH), target_T),
         )
     finally:
         policy.train(was_training)

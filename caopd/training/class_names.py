@@ -9,14 +9,14 @@ from difflib import get_close_matches
 import caopd.confidence
 import caopd.rollouts
 import caopd.tasks
-from caopd.losses import TrainingLoss
+from caopd.losses import Divergence, TrainingLoss
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
 from caopd.methods.rewards import Reward
 from caopd.models import Teacher
 
 _UNKNOWN = re.compile(r"Expected a dot import path string: (?P<name>\w+)$")
-_BASES: tuple[type, ...] = (Method, Reward, TrainingLoss, Teacher, Estimator)
+_BASES: tuple[type, ...] = (Method, Reward, TrainingLoss, Divergence, Teacher, Estimator)
 _PROTOCOLS = (caopd.tasks, caopd.rollouts, caopd.confidence)
 """Modules with implementations of protocols, which need their full name."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from lightning import LightningDataModule, Trainer
 
 from caopd.confidence import ConfidenceFormat
+from caopd.distributed import close_group
 from caopd.errors import ConfigError
 from caopd.evaluation import EvaluationBatches, EvaluationConfig
 from caopd.evaluation.held_out import HeldOut, HeldOutSampler, load_held_out
@@ -80,9 +81,10 @@ class HeldOutDataModule(LightningDataModule):
         return self._evaluation_batches("test")
 
     def teardown(self, stage: str) -> None:
-        """Close the engine; ``stage`` is not used."""
+        """Close the engine, and what its processes spoke through; ``stage`` is not used."""
         self.engine.close()
         self._engine_started = False
+        close_group()
 
     def on_exception(self, exception: BaseException) -> None:
         """Close the engine: neither an error nor Ctrl-C leaves a process behind."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, get_scheduler
 from caopd.distributed import log_alike
 from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
-from caopd.losses import LossOutput, ModelOutput, TokenStreams, TrainingLoss
+from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
 from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
@@ -190,13 +190,13 @@ class DistillationModule(LightningModule):
             batch_idx: Not used.
         """
         teacher = self._teacher_output(batch)
-        tokens = self._streams(batch)
+        inputs = self._loss_inputs(batch)
 
         def loss_of(hidden_TH: Tensor, head_VH: Tensor) -> LossOutput:
-            return self.loss(ModelOutput(hidden_TH, head_VH), teacher, tokens)
+            return self.loss(ModelOutput(hidden_TH, head_VH), teacher, inputs)
 
         output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, loss_of)
-        self._count(batch, output, tokens.target_T)
+        self._count(batch, output, inputs.target_T)
         self._step_loss = self._step_loss.to(self.device) + output.loss.detach()
         # Lightning averages over processes and micro-batches, but the shares of a step add up.
         loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
@@ -222,9 +222,9 @@ class DistillationModule(LightningModule):
         inputs = batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL
         return ModelOutput(*self.teacher_rule.hidden_and_head(self.teacher, self.student, inputs))
 
-    def _streams(self, batch: TokenBatch) -> TokenStreams:
+    def _loss_inputs(self, batch: TokenBatch) -> LossInputs:
         mask_BC = batch.completion_mask_BC
-        return TokenStreams(
+        return LossInputs(
             weight_T=self.loss.token_weights(mask_BC, batch.weight_B, batch.denominators),
             confidence_mask_T=batch.confidence_mask_BC[mask_BC],
             target_T=batch.completion_ids_BC[mask_BC],

@@ -88,8 +88,10 @@ def test_other_ablations_have_the_main_budget(entry, parse, capsys):
         assert budget.pop("start") == "{directory}/width-32"
         main_one.pop("start")
     else:
+        short = {"caopd.losses.ReverseKL": "reverse", "caopd.losses.ForwardKL": "forward"}
         loss = config["model"]["loss"]["init_args"]
-        assert f"{loss['reasoning']} / {loss['confidence']}".replace("_kl", "") == entry.setting
+        reasoning, confidence = (short[loss[segment]["class_path"]] for segment in ("reasoning", "confidence"))
+        assert f"{reasoning} / {confidence}" == entry.setting
     assert budget == main_one
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from caopd.confidence import InlineConfidence
-from caopd.losses import Divergence, chunked_divergence, token_divergence
+from caopd.losses import JSD, ForwardKL, LossInputs, ModelOutput, ReverseKL, chunked_divergence
 from caopd.models import ModelSource
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.rounds.encoding import SampleEncoder
@@ -84,20 +84,20 @@ def test_recorded_log_probabilities_are_those_of_a_forward_pass(dtype, limit):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 3e-2)])
-@pytest.mark.parametrize("name", ["reverse_kl", "forward_kl", "jsd"])
-def test_the_chunked_loss_is_the_dense_one(name, dtype, tolerance):
+@pytest.mark.parametrize("divergence", [ReverseKL(), ForwardKL(), JSD()], ids=str)
+def test_the_chunked_loss_is_the_dense_one(divergence, dtype, tolerance):
     generator = torch.Generator("cuda").manual_seed(0)
     sizes = [(300, 64), (5000, 64), (300, 64), (5000, 64)]
     inputs = [torch.randn(size, device="cuda", generator=generator).mul(0.3).to(dtype) for size in sizes]
     hidden, head = inputs[0].requires_grad_(), inputs[1].requires_grad_()
     weight = torch.full((300,), 1 / 300, device="cuda")
-    divergence = Divergence(name)
-    nothing = torch.zeros(300, dtype=torch.bool, device="cuda")
-    loss, _ = chunked_divergence(hidden, head, *inputs[2:], weight, nothing, divergence, divergence, None, 64)
+    target = torch.zeros(300, dtype=torch.int64, device="cuda")
+    tokens = LossInputs(weight, target.bool(), target, weight, weight, 1.0, target)
+    loss, _ = chunked_divergence(ModelOutput(hidden, head), ModelOutput(*inputs[2:]), tokens, divergence, divergence)
     loss.backward()
     exact = [x.detach().double() for x in inputs]
     hidden64, head64 = exact[0].requires_grad_(), exact[1].requires_grad_()
-    dense = token_divergence(hidden64 @ head64.T, exact[2] @ exact[3].T, divergence).mean()
+    dense = divergence(hidden64 @ head64.T, exact[2] @ exact[3].T).mean()
     dense.backward()
     assert float(loss) == pytest.approx(float(dense), rel=tolerance)
     for found, expected in ((hidden.grad, hidden64.grad), (head.grad, head64.grad)):

@@ -144,6 +144,8 @@ def assert_contained(part, whole):
             assert_contained(value, whole[key])
         elif isinstance(value, list):
             assert len(whole[key]) == len(value)
+        elif isinstance(value, str) and isinstance(whole[key], dict):
+            assert whole[key]["class_path"].rpartition(".")[2] == value, "a class by its short name"
         else:
             assert whole[key] == value, key
 

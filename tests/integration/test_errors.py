@@ -136,9 +136,9 @@ def test_an_unknown_method(failure):
 
 
 def test_an_unknown_divergence(failure):
-    message = failure("--model.loss.reasoning=revers")
+    message = failure("--model.loss.reasoning=ReversKL")
     assert "model.loss" in message
-    assert "reverse_kl" in message
+    assert "Did you mean 'ReverseKL'" in message
 
 
 def test_no_rollouts(failure):

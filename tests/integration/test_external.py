@@ -17,7 +17,7 @@ BOTH = {
     "data.sampling.max_new_tokens": 6,
 }
 FIRST = {**BOTH, "model.method.draws": "teacher", "trainer.max_epochs": 4}
-SECOND = {**BOTH, "model.loss.reasoning": "reverse_kl", "model.loss.confidence": "reverse_kl", "trainer.max_epochs": 8}
+SECOND = {**BOTH, "model.loss.reasoning": "ReverseKL", "model.loss.confidence": "ReverseKL", "trainer.max_epochs": 8}
 
 
 @pytest.fixture(scope="module")

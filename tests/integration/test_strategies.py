@@ -94,7 +94,9 @@ def test_policy_gradients_equal_one_process(strategy, grpo_in_one_process, spawn
 
 TRUST_REGION = {
     "model.method": "SDFT",
-    "model.loss.top_k": 5,
+    "model.loss.reasoning": "TopK",
+    "model.loss.reasoning.k": 5,
+    "model.loss.confidence": "null",
     "model.teacher": "TrustRegion",
     "model.teacher.rate": 0.5,
 }

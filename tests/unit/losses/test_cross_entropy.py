@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from caopd.losses import CrossEntropyLoss, ModelOutput, TokenStreams
+from caopd.losses import CrossEntropyLoss, LossInputs, ModelOutput
 
 LENGTHS, WEIGHTS = [4, 1, 3], [1.0, 2.0, 0.0]
 
@@ -22,7 +22,7 @@ def batch_of(loss, target):
     weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
     nowhere_T = torch.full_like(weight_T, torch.nan)
     one_sequence_T = torch.zeros_like(target)
-    return TokenStreams(weight_T, one_sequence_T.bool(), target, nowhere_T, nowhere_T, 1.0, one_sequence_T)
+    return LossInputs(weight_T, one_sequence_T.bool(), target, nowhere_T, nowhere_T, 1.0, one_sequence_T)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 64])

@@ -1,19 +1,18 @@
 """DistillationLoss: reductions against loops, global denominators, settings and logged means."""
 
-import math
-
 import pytest
 import torch
 
 from caopd.errors import ConfigError
 from caopd.losses import (
+    JSD,
     Denominators,
     DistillationLoss,
+    ForwardKL,
+    LossInputs,
     ModelOutput,
-    TokenStatistics,
-    TokenStreams,
-    segment_totals,
-    token_divergence,
+    ReverseKL,
+    TopK,
 )
 
 LENGTHS = [4, 1, 0, 6, 2]
@@ -88,7 +87,7 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     hidden, teacher_hidden = torch.randn(2, tokens, 6, dtype=torch.float64, generator=g)
     head, teacher_head = torch.randn(2, 17, 6, dtype=torch.float64, generator=g)
     confidence_T = torch.rand(tokens, generator=g) < 0.5
-    loss = DistillationLoss("reverse_kl", confidence="jsd", jsd_teacher_weight=0.3, chunk_size=4)
+    loss = DistillationLoss(ReverseKL(), confidence=JSD(0.3), chunk_size=4)
     weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
     target_T = torch.randint(17, (tokens,), generator=g)
     nowhere_T = torch.full_like(weight_T, torch.nan)
@@ -96,13 +95,11 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     output = loss(
         student,
         teacher,
-        TokenStreams(weight_T, confidence_T, target_T, nowhere_T, nowhere_T, 1.0, torch.zeros_like(target_T)),
+        LossInputs(weight_T, confidence_T, target_T, nowhere_T, nowhere_T, 1.0, torch.zeros_like(target_T)),
     )
 
     logits = hidden @ head.T, teacher_hidden @ teacher_head.T
-    value_T = torch.where(
-        confidence_T, token_divergence(*logits, loss.confidence), token_divergence(*logits, loss.reasoning)
-    )
+    value_T = torch.where(confidence_T, JSD(0.3)(*logits), ReverseKL()(*logits))
     value_BC = torch.zeros(5, 9, dtype=torch.float64)
     value_BC[mask_BC] = value_T
     expected = loop_loss(value_BC, LENGTHS, WEIGHTS, "sequence_mean", 0)
@@ -126,28 +123,16 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     assert means["teacher_log_ratio"].item() == pytest.approx(ratio_T.mean().item())
 
 
-def test_the_information_gap_of_a_teacher_whose_mean_is_the_student_is_the_mutual_information():
-    """Two equally likely contexts, each with a teacher of its own; I(y; z) by summing the joint distribution."""
-    taught = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
-    student = taught.mean(dim=0, keepdim=True).expand(2, 3)
-    entropy = [torch.distributions.Categorical(probs=each).entropy() for each in (student, taught)]
-    statistics = TokenStatistics(torch.zeros(2), *entropy, torch.zeros(2).long(), None, None)
-    total, num_tokens = segment_totals(statistics, torch.ones(2), torch.zeros(2).bool())["information_gap"]
-    pairs = zip(taught.flatten().tolist(), student.flatten().tolist(), strict=True)
-    information = sum(0.5 * conditional * math.log(conditional / marginal) for conditional, marginal in pairs)
-    assert total.item() / num_tokens.item() == pytest.approx(information, abs=1e-6)
-
-
-@pytest.mark.parametrize("name", ["reverse_kl", "forward_kl", "jsd"])
-def test_top_k_is_the_divergence_of_distributions_whose_tail_is_merged(name):
+@pytest.mark.parametrize("divergence", [ReverseKL(), ForwardKL(), JSD(0.3)], ids=str)
+def test_top_k_is_the_divergence_of_distributions_whose_tail_is_merged(divergence):
     """The tail is merged by hand, densely; gradients by autograd through the merged probabilities."""
     g = torch.Generator().manual_seed(2)
     hidden, teacher_hidden = torch.randn(2, 9, 6, dtype=torch.float64, generator=g)
     head, teacher_head = torch.randn(2, 17, 6, dtype=torch.float64, generator=g)
     leaves = hidden.requires_grad_(), head.requires_grad_()
     weight_T, target_T = torch.rand(9, dtype=torch.float64, generator=g), torch.zeros(9, dtype=torch.int64)
-    tokens = TokenStreams(weight_T, target_T.bool(), target_T, weight_T, weight_T, 1.0, target_T)
-    loss = DistillationLoss(name, jsd_teacher_weight=0.3, chunk_size=4, top_k=5)
+    tokens = LossInputs(weight_T, target_T.bool(), target_T, weight_T, weight_T, 1.0, target_T)
+    loss = DistillationLoss(TopK(divergence, 5), chunk_size=4)
     output = loss(ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head), tokens)
 
     s_TV, t_TV = (hidden @ head.T).softmax(-1), (teacher_hidden @ teacher_head.T).softmax(-1)
@@ -158,49 +143,28 @@ def test_top_k_is_the_divergence_of_distributions_whose_tail_is_merged(name):
     )
     m = 0.3 * t + 0.7 * s
     value_T = {
-        "reverse_kl": (s * (s / t).log()).sum(1),
-        "forward_kl": (t * (t / s).log()).sum(1),
-        "jsd": (0.3 * t * (t / m).log() + 0.7 * s * (s / m).log()).sum(1),
-    }[name]
+        ReverseKL: (s * (s / t).log()).sum(1),
+        ForwardKL: (t * (t / s).log()).sum(1),
+        JSD: (0.3 * t * (t / m).log() + 0.7 * s * (s / m).log()).sum(1),
+    }[type(divergence)]
     expected = (weight_T * value_T).sum()
     torch.testing.assert_close(output.loss, expected, rtol=1e-12, atol=1e-14)
     actual = torch.autograd.grad(output.loss, leaves)
     torch.testing.assert_close(actual, torch.autograd.grad(expected, leaves), rtol=1e-10, atol=1e-13)
 
 
-def test_segment_totals_leave_out_what_does_not_count():
-    one = torch.ones(3)
-    statistics = TokenStatistics(torch.tensor([1.0, torch.inf, 3.0]), one, 2 * one, one.long(), -2 * one, -5 * one)
-    confidence_T = torch.tensor([False, False, True])
-    totals = segment_totals(statistics, torch.tensor([0.5, 0.0, 0.0]), confidence_T)
-    assert {name: (total.item(), number.item()) for name, (total, number) in totals.items()} == {
-        "kl_reasoning": (1.0, 1),
-        "kl_confidence": (0.0, 0),
-        "student_entropy": (1.0, 1),
-        "teacher_entropy": (2.0, 1),
-        "information_gap": (-1.0, 1),
-        "teacher_log_ratio": (-3.0, 1),
-    }
-    total, num_tokens = segment_totals(statistics, torch.ones(3), confidence_T)["kl_confidence"]
-    assert (total.item(), num_tokens.item()) == (3.0, 1)
-
-
 def test_confidence_defaults_to_reasoning():
-    loss = DistillationLoss("forward_kl")
-    assert loss.confidence == loss.reasoning
-    assert loss.confidence.name == "forward_kl"
+    loss = DistillationLoss(ForwardKL())
+    assert loss.confidence == loss.reasoning == ForwardKL()
+    assert DistillationLoss().reasoning == ReverseKL()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reasoning": "reverse"}, "'reverse_kl', 'forward_kl', 'jsd'.*'reverse'"),
-        ({"confidence": "js"}, "'reverse_kl', 'forward_kl', 'jsd'.*'js'"),
-        ({"jsd_teacher_weight": 1.5}, "strictly between 0 and 1.*1.5"),
         ({"reduction": "mean"}, "'sequence_mean', 'token_mean'.*'mean'"),
         ({"skip_first_tokens": -1}, "skip_first_tokens.*-1"),
         ({"chunk_size": 0}, "chunk_size.*larger than 0.*0"),
-        ({"top_k": 0}, "`top_k`.*1 or larger.*0"),
     ],
 )
 def test_bad_settings_fail_at_construction(settings, message):

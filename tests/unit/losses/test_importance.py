@@ -6,8 +6,7 @@ import torch
 
 from caopd.errors import ConfigError
 from caopd.losses import CrossEntropyLoss, DistillationLoss, ImportanceSampling, ModelOutput, PolicyGradientLoss
-from caopd.losses.base import TokenStreams
-from caopd.losses.divergence import token_divergence
+from caopd.losses.base import LossInputs
 from caopd.losses.logprobs import target_logprobs
 from caopd.methods import SDFT, SDPO, CaOPD
 from caopd.training.module import DistillationModule
@@ -62,17 +61,17 @@ def test_the_loss_weighs_every_token_by_its_ratio(level, chunk_size):
 
     logits = hidden @ head.T
     logprob = logits.log_softmax(-1)[torch.arange(7), target]
-    torch.testing.assert_close(target_logprobs(hidden, head, target, chunk_size), logprob.detach())
+    torch.testing.assert_close(target_logprobs(ModelOutput(hidden, head), target, chunk_size), logprob.detach())
     difference = (logprob - sampled).detach()
     if level == "sequence":
         difference = torch.stack([difference[sequence == index].sum() for index in sequence])
     ratio = difference.exp().clamp(max=1.5)
-    dense = (weight * ratio * token_divergence(logits, teacher_hidden @ teacher_head.T, loss.reasoning)).sum()
+    dense = (weight * ratio * loss.reasoning(logits, teacher_hidden @ teacher_head.T)).sum()
     (expected_gradient,) = torch.autograd.grad(dense, head)
 
     if level == "token":
         sampled[0] = torch.nan
-    streams = TokenStreams(weight, torch.zeros(7, dtype=torch.bool), target, sampled, sampled, 1.0, sequence)
+    streams = LossInputs(weight, torch.zeros(7, dtype=torch.bool), target, sampled, sampled, 1.0, sequence)
     output = loss(ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head), streams)
     (gradient,) = torch.autograd.grad(output.loss, head)
     torch.testing.assert_close(output.loss, dense)

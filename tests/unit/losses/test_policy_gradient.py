@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from caopd.errors import ConfigError
-from caopd.losses import ModelOutput, PolicyGradientLoss, TokenStreams
+from caopd.losses import LossInputs, ModelOutput, PolicyGradientLoss
 
 VOCABULARY, CLOSE = 19, {"rtol": 1e-10, "atol": 1e-12}
 
@@ -26,7 +26,7 @@ def make_case(tokens=40, temperature=1.0, seed=0, drift=0.5, vocabulary=VOCABULA
     old_T = logprob_T + drift * torch.randn(tokens, dtype=torch.float64, generator=g)
     advantage_T = torch.randn(tokens, dtype=torch.float64, generator=g)
     weight_T = torch.rand(tokens, dtype=torch.float64, generator=g)
-    streams = TokenStreams(
+    streams = LossInputs(
         weight_T,
         torch.zeros(tokens, dtype=torch.bool),
         target_T,
@@ -117,7 +117,7 @@ def test_the_expected_gradient_is_that_of_the_expected_advantage(temperature):
 
     every_V = torch.arange(VOCABULARY)
     raw_V = (hidden @ head.T).detach().log_softmax(-1)[0]
-    tokens = TokenStreams(
+    tokens = LossInputs(
         probability_V.detach(),
         every_V > VOCABULARY,
         every_V,

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from caopd.errors import ConfigError
-from caopd.losses import DistillationLoss, ImportanceSampling, ModelOutput, TokenStreams, VOPDLoss
+from caopd.losses import DistillationLoss, ImportanceSampling, LossInputs, ModelOutput, VOPDLoss
 from caopd.methods import SDFT, SDPO, CaOPD
 from caopd.training.module import DistillationModule
 
@@ -27,7 +27,7 @@ def make_case(tokens=40, seed=0, vocabulary=VOCABULARY, dtype=torch.float64):
     weight_T = torch.rand(tokens, dtype=dtype, generator=g)
     mask_T = torch.rand(tokens, generator=g) < 0.4
     nowhere_T = torch.full_like(weight_T, torch.nan)
-    streams = TokenStreams(weight_T, mask_T, target_T, nowhere_T, nowhere_T, 1.0, torch.zeros_like(target_T))
+    streams = LossInputs(weight_T, mask_T, target_T, nowhere_T, nowhere_T, 1.0, torch.zeros_like(target_T))
     return hidden, head, teacher, streams
 
 
@@ -107,7 +107,7 @@ def enumerated(top_k, seed, distance):
     every_V, one_hot_VV = torch.arange(VOCABULARY), torch.eye(VOCABULARY, dtype=torch.float64)
     hidden_VV = logits_V.detach().expand(VOCABULARY, -1).clone().requires_grad_()  # the head is the identity
     ones_V = torch.ones(VOCABULARY, dtype=torch.float64)
-    tokens = TokenStreams(ones_V, every_V < 0, every_V, ones_V, ones_V, 1.0, every_V)
+    tokens = LossInputs(ones_V, every_V < 0, every_V, ones_V, ones_V, 1.0, every_V)
     teacher = ModelOutput(teacher_V.expand(VOCABULARY, -1), one_hot_VV)
     output = VOPDLoss(top_k, chunk_size=5)(ModelOutput(hidden_VV, one_hot_VV), teacher, tokens)
     (gradient_VV,) = torch.autograd.grad(output.loss, hidden_VV)
@@ -164,7 +164,7 @@ def expected_gradient(loss, others, vocabulary=3, length=3):
         denominators = loss.denominators([size, *[mean_length] * others], [1.0] * (1 + others))
         weight_T = loss.token_weights(torch.ones(1, size, dtype=torch.bool), torch.ones(1), denominators).double()
         target_T, ones_T = torch.tensor(completion), torch.ones(size, dtype=torch.float64)
-        tokens = TokenStreams(weight_T, target_T < 0, target_T, ones_T, ones_T, 1.0, torch.zeros_like(target_T))
+        tokens = LossInputs(weight_T, target_T < 0, target_T, ones_T, ones_T, 1.0, torch.zeros_like(target_T))
         teacher_PV = student_PV + offset_PV
         loss(ModelOutput(leaf_PV[rows], head), ModelOutput(teacher_PV[rows], head), tokens).loss.backward()
         total_PV += probability * leaf_PV.grad * (1 + others)
@@ -212,7 +212,7 @@ def test_the_expectation_over_earlier_weights_is_right_with_importance_sampling(
     every_V = torch.arange(VOCABULARY)
     many = ModelOutput(hidden.detach().expand(VOCABULARY, -1), head)
     other = ModelOutput(teacher.hidden_TH.expand(VOCABULARY, -1), teacher.head_VH)
-    tokens = TokenStreams(sampler.probs, every_V < 0, every_V, sampler.logits, sampler.logits, 1.0, every_V)
+    tokens = LossInputs(sampler.probs, every_V < 0, every_V, sampler.logits, sampler.logits, 1.0, every_V)
     loss = VOPDLoss(importance_sampling=ImportanceSampling("token", cap=1e6))
     output = loss(many, other, tokens)
     (actual,) = torch.autograd.grad(output.loss, head)

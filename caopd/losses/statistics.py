@@ -1,0 +1,92 @@
+"""What a pass over the logits of student and teacher tells about every token, and its sums for the log.
+
+Shape suffixes: T tokens of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from caopd.losses.base import SegmentTotal, total_over
+from caopd.losses.chunks import Chunk, ModelOutput
+from caopd.losses.distributions import entropy, log_probability_of
+
+SEGMENT_TOTALS = (
+    "kl_reasoning",
+    "kl_confidence",
+    "student_entropy",
+    "teacher_entropy",
+    "information_gap",
+    "teacher_log_ratio",
+)
+"""Names of what :func:`segment_totals` sums."""
+
+
+class TokenStatistics(NamedTuple):
+    """What is known of every token; detached, float32 (float64 for float64 inputs).
+
+    Attributes:
+        divergence_T: Divergence of student and teacher, nats; unweighted.
+        student_entropy_T: Entropy of the student's distribution, nats.
+        teacher_entropy_T: Entropy of the teacher's distribution, nats.
+        teacher_top1_T: The teacher's most likely token id, int64.
+        student_logprob_T: The student's log-probability of the target token, nats.
+        teacher_logprob_T: The teacher's, likewise.
+    """
+
+    divergence_T: Tensor
+    student_entropy_T: Tensor
+    teacher_entropy_T: Tensor
+    teacher_top1_T: Tensor
+    student_logprob_T: Tensor
+    teacher_logprob_T: Tensor
+
+    @classmethod
+    def empty(cls, student: ModelOutput) -> TokenStatistics:
+        """Return zeros for every token of the student, to be filled chunk by chunk."""
+        statistics = cls(*(student.zeros_T() for _ in cls._fields))
+        return statistics._replace(teacher_top1_T=statistics.teacher_top1_T.long())
+
+    def fill(self, chunk: Chunk, target_T: Tensor) -> None:
+        """Fill in a chunk's tokens, all but the divergence.
+
+        Args:
+            chunk: Distributions of student and teacher.
+            target_T: Token ids of the whole batch, int64.
+        """
+        assert chunk.teacher_TV is not None
+        rows_T = chunk.rows_T
+        self.student_entropy_T[rows_T] = entropy(chunk.student_TV)
+        self.teacher_entropy_T[rows_T] = entropy(chunk.teacher_TV)
+        self.teacher_top1_T[rows_T] = chunk.teacher_TV.argmax(-1)
+        self.student_logprob_T[rows_T] = log_probability_of(chunk.student_TV, target_T[rows_T])
+        self.teacher_logprob_T[rows_T] = log_probability_of(chunk.teacher_TV, target_T[rows_T])
+
+
+def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor) -> dict[str, SegmentTotal]:
+    """Return sums over the counted tokens (weight not 0) for logging, in nats.
+
+    Args:
+        statistics: What the loss reported.
+        weight_T: The weights that the loss was given; only whether they are 0 matters.
+        confidence_mask_T: Boolean, true in the confidence segment.
+
+    Returns:
+        ``kl_reasoning`` and ``kl_confidence``, the divergence in either segment (whichever divergence was
+        configured); ``student_entropy`` and ``teacher_entropy``, over both; in the reasoning, ``information_gap``,
+        H(S) - H(T), and ``teacher_log_ratio``, log T - log S of the target.
+    """
+    counted_T = weight_T != 0
+    reasoning_T = counted_T & ~confidence_mask_T
+    gap_T = statistics.student_entropy_T - statistics.teacher_entropy_T
+    ratio_T = statistics.teacher_logprob_T - statistics.student_logprob_T
+    return {
+        "kl_reasoning": total_over(statistics.divergence_T, reasoning_T),
+        "kl_confidence": total_over(statistics.divergence_T, counted_T & confidence_mask_T),
+        "student_entropy": total_over(statistics.student_entropy_T, counted_T),
+        "teacher_entropy": total_over(statistics.teacher_entropy_T, counted_T),
+        "information_gap": total_over(gap_T, reasoning_T),
+        "teacher_log_ratio": total_over(ratio_T, reasoning_T),
+    }
