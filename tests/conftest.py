@@ -18,6 +18,7 @@ from caopd.types import (
     VerifiedGroup,
     VerifiedRollout,
 )
+from tests.needs import needs_vllm
 
 CORPUS = [
     "The answer is B.\nConfidence: 0.90",
@@ -26,6 +27,14 @@ CORPUS = [
     "Café crème, naïve\n\nConfidence: 0.38\nDone",
     *["it is B.\nConfidence: 0.90\nDone", "it is C.\nConfidence: 0.90\nDone"] * 8,
 ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one process, which share costly fixtures, and those with vLLM in one of all."""
+    for item in items:
+        group = "vllm" if needs_vllm.mark in item.iter_markers() else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -45,17 +45,20 @@ def one_process(spawn, tmp_path_factory):
     return spawn(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
 
 
-def test_fsdp2_draws_and_trains_as_one_process(one_process, spawn, tmp_path):
-    assert_same_run(spawn(tmp_path, **VLLM, **FSDP2, **{"trainer.devices": 2}), one_process)
-
-
-def test_ddp_does_too_when_vllm_dies_in_the_second_round(one_process, spawn, tmp_path, monkeypatch):
+def test_fsdp2_draws_and_trains_as_one_process_also_when_vllm_dies_in_the_second_round(
+    one_process, spawn, tmp_path, monkeypatch
+):
     """Process 0 starts vLLM again and draws the same round, while the other process waits for its groups."""
     (tmp_path / "dying.py").write_text(DYING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     settings = {name: value for name, value in VLLM.items() if not name.startswith("data.engine")}
-    run = spawn(tmp_path, **settings, **DDP, **{"data.engine": "dying.DyingEngine"})
+    run = spawn(tmp_path, **settings, **FSDP2, **{"trainer.devices": 2, "data.engine": "dying.DyingEngine"})
     assert_same_run(run, one_process)
+
+
+@pytest.mark.slow
+def test_ddp_does_too(one_process, spawn, tmp_path):
+    assert_same_run(spawn(tmp_path, **VLLM, **DDP), one_process)
 
 
 def test_a_resumed_run_draws_with_the_restored_weights(one_process, spawn, tmp_path):
