@@ -5,6 +5,7 @@ import resource
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from xdist.scheduler import LoadFileScheduling
 
 from caopd.confidence import InlineConfidence
 from caopd.models import LanguageModel, ModelSource
@@ -18,7 +19,6 @@ from caopd.types import (
     VerifiedGroup,
     VerifiedRollout,
 )
-from tests.needs import needs_vllm
 
 CORPUS = [
     "The answer is B.\nConfidence: 0.90",
@@ -29,12 +29,17 @@ CORPUS = [
 ]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one process, which share costly fixtures, and those with vLLM in one of all."""
-    for item in items:
-        group = "vllm" if needs_vllm.mark in item.iter_markers() else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFile(LoadFileScheduling):
+    """Keeps the tests of a file in one process, where they share costly fixtures, and those that start vLLM in one."""
+
+    def _split_scope(self, nodeid):
+        starts_vllm = "vllm" in nodeid or nodeid.startswith("tests/contracts/test_engines.py")
+        return "vllm" if starts_vllm else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """How ``pytest -n`` shares out tests."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -190,6 +190,13 @@ def test_the_house_stays_small():
     assert imports <= MAX_IMPORTS_BETWEEN_ROOMS
 
 
+def test_unit_tests_mirror_the_package():
+    unit = ROOT / "tests" / "unit"
+    for path in unit.rglob("test_*.py"):
+        folder = path.parent.relative_to(unit)
+        assert (PACKAGE / folder).is_dir(), f"{path}: there is no caopd/{folder}"
+
+
 FORBIDDEN = {
     "caopd.rounds.tokens": {"tasks", "methods", "models", "rollouts.base", "training"},
     "caopd.rounds.parity": {"tasks", "methods", "prompts", "rollouts"},
