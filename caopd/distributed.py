@@ -36,6 +36,11 @@ def process_number() -> int:
     return distributed.get_rank() if is_distributed() else 0
 
 
+def num_processes() -> int:
+    """Return how many processes train together."""
+    return distributed.get_world_size() if is_distributed() else 1
+
+
 def is_first_process() -> bool:
     """Return whether this process is number 0, or the only one."""
     return process_number() == 0

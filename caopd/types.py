@@ -1,12 +1,13 @@
 """The frozen carriers that travel between the rooms of caopd. No torch here.
 
 Order of travel: ``Example`` -> ``Rollout`` -> ``VerifiedRollout`` -> ``VerifiedGroup`` -> ``TrainSample``
-(the tensors that follow live in :mod:`caopd.rounds.tokens`).
+(the tensors that follow live in :mod:`caopd.rounds.batches`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypedDict
 
@@ -169,20 +170,19 @@ class VerifiedGroup:
         prompt_ids: Token ids of the rendered prompt that the rollouts complete, and that is trained on: a template that
             writes the date would render another one later.
         rollouts: All G rollouts, in the order of sampling.
-        mu_hat: Empirical confidence: the estimator's estimate of the student's success rate on this prompt; None
-            where it could not be estimated.
-        mu_hats: The same per rollout, where the estimator gives each its own; empty where all share ``mu_hat``.
+        mu_hats: Empirical confidence, one per rollout: what the estimator says of the student's success rate on this
+            prompt, and the rollout is to state; None where it could not be estimated.
     """
 
     example: Example
     prompt_ids: tuple[int, ...]
     rollouts: tuple[VerifiedRollout, ...]
-    mu_hat: float | None
-    mu_hats: tuple[float, ...] = ()
+    mu_hats: tuple[float | None, ...]
 
-    def mu_hat_of(self, index: int) -> float | None:
-        """Return the empirical confidence that ``rollouts[index]`` is to state."""
-        return self.mu_hats[index] if self.mu_hats else self.mu_hat
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts of the rollouts, in their order."""
+        return [verified.verdict for verified in self.rollouts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +231,7 @@ class TrainSample:
             completion as it is.
         weight: Weight in the loss; 0 means that the method had nothing to teach here.
         advantage: How much better the rollout is than the rest of its group; None where the method does not say.
+        rewards: What the rollout earned, by the name of the reward, before weights; empty where nothing is rewarded.
         student_sees_context: Whether the student, too, reads the context: it then learns to use one.
     """
 
@@ -240,4 +241,5 @@ class TrainSample:
     confidence: float | None = None
     weight: float = 1.0
     advantage: float | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict)
     student_sees_context: bool = False

@@ -107,6 +107,6 @@ def group_of():
             verdict = Verdict(correct, text.split("\n")[0], AnswerOutcome.PARSED)
             rollout = Rollout((1, 2), text, StopReason.EOS, (-0.5, -1.0), policy_version=3)
             rollouts.append(VerifiedRollout(rollout, verdict, reading))
-        return VerifiedGroup(example, (1, 2), tuple(rollouts), mu_hat)
+        return VerifiedGroup(example, (1, 2), tuple(rollouts), (mu_hat,) * len(rollouts))
 
     return build

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from caopd.confidence import InlineConfidence
 from caopd.models import LanguageModel, ModelSource
 from caopd.prompts import student_messages, teacher_messages
-from caopd.rounds.tokens import encode_prompts
+from caopd.rounds.encoding import encode_prompts
 from caopd.tasks import DrawTask
 from caopd.tasks.draw import KINDS
 from caopd.training.warm_start import KNOWN_KINDS

@@ -134,7 +134,7 @@ def judge(policy: Policy, rates: Distribution) -> dict[str, float]:
 def _targets(estimator: Estimator, size: int, correct: int, probability: float) -> list[tuple[int, float, float]]:
     """Return what the rollouts of a group are to state: one value, or one per rollout."""
     group = verdicts(size, correct)
-    each = estimator.estimate_each(group) or (estimator.estimate(group),)
+    each = estimator.estimate_each(group)
     return [(size, float(value), probability / len(each)) for value in each]
 
 

@@ -51,46 +51,47 @@ def load_held_out(stages: Sequence[Stage], config: EvaluationConfig, split: str)
 
 
 @dataclass(frozen=True)
-class HeldOutDrawer:
+class HeldOutSampler:
     """Completes held-out prompts as they are asked for.
 
     Attributes:
-        completer: Makes what draws, and verifies with the task's verifier.
+        completer: Samples and verifies.
         encoder: Makes the prompts' ids.
         policy: The student.
         version: Returns the number of optimizer steps behind its weights.
         seed: What the seeds of completions are derived from, beside the example's id.
     """
 
-    completer: Callable[[Verifier], Completer]
+    completer: Completer
     encoder: SampleEncoder
     policy: LanguageModel
     version: Callable[[], int]
     seed: tuple[object, ...]
 
-    def passes(self, held_out: HeldOut, config: EvaluationConfig, several: bool) -> list[EvaluationPass]:
-        """Return the ways through one task's prompts: one completion each, and several where the config asks for it.
+    def passes(self, held_out: Sequence[HeldOut], config: EvaluationConfig, several: bool) -> list[EvaluationPass]:
+        """Return the ways through each task's prompts: one completion each, and several where the config asks for it.
 
         Args:
-            held_out: The task's.
+            held_out: The prompts of every task.
             config: How they are completed.
-            several: Whether several completions are drawn at all.
+            several: Whether several completions are sampled at all.
         """
-        passes = [self._pass(held_out, config.sampling, None)]
-        if several and config.sampled is not None:
-            passes.append(self._pass(held_out, config.sampling_of_several, config.sampled.num_samples))
+        passes = []
+        for prompts in held_out:
+            passes.append(self._pass(prompts, config.sampling, None))
+            if several and config.sampled is not None:
+                passes.append(self._pass(prompts, config.sampling_of_several, config.sampled.num_samples))
         return passes
 
     def _pass(self, held_out: HeldOut, sampling: Sampling, num_samples: int | None) -> EvaluationPass:
-        completer = self.completer(held_out.verifier)
         seed = self.seed if num_samples is None else (*self.seed, "sampled")
 
         def complete(examples: Sequence[Example]) -> list[tuple[VerifiedRollout, ...]]:
-            completer.sync(self.policy, self.version())
+            self.completer.sync(self.policy, self.version())
             requests = [
                 RolloutRequest(prompt, derive_seed(*seed, example.id))
                 for prompt, example in zip(self.encoder.student_prompts(examples), examples, strict=True)
             ]
-            return completer.complete(examples, requests, num_samples or 1, sampling)
+            return self.completer.complete(examples, requests, num_samples or 1, sampling, held_out.verifier)
 
         return EvaluationPass(held_out.examples, complete, held_out.name, held_out.in_domain, num_samples)

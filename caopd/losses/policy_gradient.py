@@ -29,7 +29,7 @@ class PolicyGradientLoss(TrainingLoss):
     other, rho is 1 with the gradient of log S, which is exact in a round's first optimizer step, and a second one is
     refused. A token that was not sampled as it stands has no ratio, and no part but the divergence.
 
-    The reference is the teacher: with ``ema_rate: 0`` it stays the model of the start. Without a coefficient there is
+    The reference is the teacher, by default the frozen model of the start. Without a coefficient there is
     none.
 
     Deviation: KL(S||R) over the full vocabulary, where GRPO estimates it from the sampled token.

@@ -31,13 +31,25 @@ class Method(ABC):
             group: The rollouts of one prompt with verdicts, readings and mu_hat.
         """
 
-    def statistics(self, group: VerifiedGroup) -> dict[str, float]:
+    def statistics(self, samples: Sequence[TrainSample]) -> dict[str, float]:
         """Return numbers whose means over the groups of a round are logged under ``rollout/``.
 
         Args:
-            group: The rollouts of one prompt.
+            samples: What :meth:`train_samples` made of one group.
         """
         return {}
+
+    def teacher_context(
+        self, example: Example, rollouts: Sequence[VerifiedRollout], index: int
+    ) -> TeacherContext | None:
+        """Return what the teacher sees for ``rollouts[index]``; None where it sees what the student sees.
+
+        Args:
+            example: The prompt's row.
+            rollouts: The whole group.
+            index: Which rollout is trained on.
+        """
+        return None
 
     @abstractmethod
     def check_example(self, example: Example) -> None:

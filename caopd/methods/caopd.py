@@ -40,14 +40,14 @@ class CaOPD(Distillation):
 
     @property
     def min_rollouts(self) -> int:  # type: ignore[override]
-        """The backbone's."""
+        """Smallest G that the backbone can work with."""
         return self.backbone.min_rollouts
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return the backbone's samples with mu_hat in completion and context; weight 0 where it is unknown."""
         return [
-            _calibrated(sample, self.stated_confidence(group.mu_hat_of(index)))
-            for index, sample in enumerate(self.backbone.train_samples(group))
+            _calibrated(sample, self.stated_confidence(mu_hat))
+            for sample, mu_hat in zip(self.backbone.train_samples(group), group.mu_hats, strict=True)
         ]
 
     def stated_confidence(self, mu_hat: float | None) -> float | None:
@@ -69,7 +69,7 @@ class CaOPD(Distillation):
         return context and context.with_empirical_confidence(1.0)
 
     def check_example(self, example: Example) -> None:
-        """Ask the backbone."""
+        """Raise if the backbone cannot use the row."""
         self.backbone.check_example(example)
 
 

@@ -26,20 +26,23 @@ class Estimator(ABC):
 
     @abstractmethod
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float | None:
-        """Return mu_hat in [0, 1]; None where nothing can be said, which gives the group no weight.
+        """Return the group's mu_hat in [0, 1]; None where nothing can be said, which gives the group no weight.
 
         Args:
             verdicts: Of the G rollouts of one prompt.
             teacher_answers: Parsed answers of the teacher's completions, when the estimator asks for them.
         """
 
-    def estimate_each(self, verdicts: Sequence[Verdict]) -> tuple[float, ...]:
-        """Return an estimate of its own for every rollout; nothing where all rollouts share that of the group.
+    def estimate_each(
+        self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()
+    ) -> tuple[float | None, ...]:
+        """Return mu_hat of every rollout: by default all share that of the group.
 
         Args:
             verdicts: Of the G rollouts of one prompt.
+            teacher_answers: As in :meth:`estimate`.
         """
-        return ()
+        return (self.estimate(verdicts, teacher_answers),) * len(verdicts)
 
     def deviation(self, verdicts: Sequence[Verdict]) -> float:
         """Return how uncertain the success rate is: the standard deviation of its posterior.
@@ -92,7 +95,7 @@ class MonteCarlo(Estimator):
 
 
 class LeaveOneOut(MonteCarlo):
-    """Every rollout's estimate is the share of correct ones among the others; the group's is the mean of all.
+    """Every rollout's estimate is the share of correct ones among the others.
 
     Given the prompt, a rollout's target is independent of its own verdict: unbiased, variance mu (1 - mu) / (G - 1).
     The Monte Carlo target of a correct rollout is above that of a wrong one by 1/G on average.
@@ -107,10 +110,12 @@ class LeaveOneOut(MonteCarlo):
 
     min_rollouts = 2
 
-    def estimate_each(self, verdicts: Sequence[Verdict]) -> tuple[float, ...]:
-        """Return the mean of the other verdicts, per verdict; nothing for a single one."""
+    def estimate_each(
+        self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()
+    ) -> tuple[float | None, ...]:
+        """Return the mean of the other verdicts, per verdict; for a single one its own, as nothing else is known."""
         if len(verdicts) < 2:
-            return ()
+            return super().estimate_each(verdicts, teacher_answers)
         num_correct = sum(verdict.correct for verdict in verdicts)
         return tuple((num_correct - verdict.correct) / (len(verdicts) - 1) for verdict in verdicts)
 

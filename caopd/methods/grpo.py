@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean, pstdev
@@ -57,20 +57,32 @@ class GRPO(Method):
         Raises:
             DataError: A reward is not finite.
         """
-        advantages = group_advantages(self._total_rewards(group), self.scale_by_std)
+        names = _names(self.terms)
+        earned = [
+            {name: _earned(reward, group.example, rollout) for name, reward in zip(names, self.terms, strict=True)}
+            for rollout in group.rollouts
+        ]
+        totals = [self._total(rewards) for rewards in earned]
+        if not all(map(isfinite, totals)):
+            raise DataError(
+                f"Expected finite rewards, but the completions of example {group.example.id!r} earn {totals}: correct "
+                f"{', '.join(type(reward).__name__ for reward in self.terms)}, or their weights, so that a completion "
+                "that cannot be read earns a number."
+            )
+        advantages = group_advantages(totals, self.scale_by_std)
         return [
-            TrainSample(group.example, rollout, context=None, advantage=advantage)
-            for rollout, advantage in zip(group.rollouts, advantages, strict=True)
+            TrainSample(group.example, rollout, context=None, advantage=advantage, rewards=rewards)
+            for rollout, advantage, rewards in zip(group.rollouts, advantages, earned, strict=True)
         ]
 
-    def statistics(self, group: VerifiedGroup) -> dict[str, float]:
+    def statistics(self, samples: Sequence[TrainSample]) -> dict[str, float]:
         """Return the group's mean reward, that of each kind unweighted, and whether all rewards are equal."""
-        totals = self._total_rewards(group)
-        each = {
-            f"reward_{name}": fmean(_earned(reward, group.example, rollout) for rollout in group.rollouts)
-            for name, reward in zip(_names(self.terms), self.terms, strict=True)
-        }
+        totals = [self._total(sample.rewards) for sample in samples]
+        each = {f"reward_{name}": fmean(sample.rewards[name] for sample in samples) for name in _names(self.terms)}
         return {"reward": fmean(totals), **each, "zero_advantage": float(min(totals) == max(totals))}
+
+    def _total(self, rewards: Mapping[str, float]) -> float:
+        return sum(reward.weight * rewards[name] for name, reward in zip(_names(self.terms), self.terms, strict=True))
 
     def known_context(self, example: Example) -> TeacherContext | None:
         """Return None: a reference, where there is one, sees the student's prompt."""
@@ -78,19 +90,6 @@ class GRPO(Method):
 
     def check_example(self, example: Example) -> None:
         """Accept every row: the verifier has the target."""
-
-    def _total_rewards(self, group: VerifiedGroup) -> list[float]:
-        totals = [
-            sum(reward.weight * _earned(reward, group.example, rollout) for reward in self.terms)
-            for rollout in group.rollouts
-        ]
-        if not all(map(isfinite, totals)):
-            raise DataError(
-                f"Expected finite rewards, but the completions of example {group.example.id!r} earn {totals}: correct "
-                f"{', '.join(type(reward).__name__ for reward in self.terms)}, or their weights, so that a completion "
-                "that cannot be read earns a number."
-            )
-        return totals
 
 
 @dataclass(frozen=True)

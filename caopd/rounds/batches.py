@@ -1,15 +1,90 @@
-"""How a round's samples become optimizer steps: the same for any number of processes."""
+"""Token ids to micro-batches, and how a round's become optimizer steps: the same for any number of processes.
+
+Shape suffixes: B sequences, L padded length, C padded completion length.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from caopd.errors import ConfigError
 from caopd.losses import Denominators, TrainingLoss
-from caopd.rounds.tokens import TokenBatch, TokenizedSample, collate
-from caopd.seeds import derive_seed
+from caopd.rounds.splice import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedSample:
+    """One training sequence, twice: as the student and as the teacher sees it.
+
+    Attributes:
+        student_prompt_ids: The question.
+        teacher_prompt_ids: The question with its privileged context.
+        completion: Follows either prompt.
+        weight: Weight in the loss.
+        copies_context: Whether the completion states the confidence that stands in the teacher's context.
+        advantage: The sample's, None where the method gives none.
+    """
+
+    student_prompt_ids: tuple[int, ...]
+    teacher_prompt_ids: tuple[int, ...]
+    completion: Completion
+    weight: float
+    copies_context: bool
+    advantage: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A micro-batch of training sequences, right-padded. A predictor is a position whose next token is completion.
+
+    Attributes:
+        student_ids_BL: Question and completion, long.
+        student_mask_BL: 1 at tokens.
+        student_predictors_BL: True at predictors.
+        teacher_ids_BL: Question, context and completion, long.
+        teacher_mask_BL: 1 at tokens.
+        teacher_predictors_BL: True at predictors.
+        completion_ids_BC: Completion ids, long.
+        completion_mask_BC: True at completion tokens.
+        confidence_mask_BC: True at tokens of the confidence segment.
+        sampled_logprob_BC: The engine's log-probabilities (nats) of the completion ids, under the model's unscaled
+            distribution, float32; NaN at tokens that were not sampled as they stand, 0 at padding.
+        weight_B: Weight in the loss, float32.
+        advantage_B: Advantage, float32; NaN where the method gives none.
+        copies_context_B: Whether the completion states its context's confidence.
+        denominators: Totals over the whole optimizer step: all micro-batches, all processes.
+        temperature: That completions were sampled at.
+    """
+
+    student_ids_BL: Tensor
+    student_mask_BL: Tensor
+    student_predictors_BL: Tensor
+    teacher_ids_BL: Tensor
+    teacher_mask_BL: Tensor
+    teacher_predictors_BL: Tensor
+    completion_ids_BC: Tensor
+    completion_mask_BC: Tensor
+    confidence_mask_BC: Tensor
+    sampled_logprob_BC: Tensor
+    weight_B: Tensor
+    advantage_B: Tensor
+    copies_context_B: Tensor
+    denominators: Denominators
+    temperature: float
+
+    def to(self, device: torch.device | str, **arguments: Any) -> TokenBatch:  # noqa: ANN401 (Tensor.to's own)
+        """Return the batch on ``device``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device, **arguments) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +118,17 @@ class BatchPlan:
                 "change `data.batch_size` or `data.round.num_prompts_per_round`."
             )
 
+    def num_steps(self, num_samples: int) -> int:
+        """Return the optimizer steps that train on so many samples."""
+        return -(-num_samples // (self.batch_size * self.accumulate * self.world_size))
+
     def micro_batches(
-        self, samples: Sequence[TokenizedSample], rank: int, loss: TrainingLoss, pad_token_id: int
+        self,
+        samples: Sequence[TokenizedSample],
+        rank: int,
+        loss: TrainingLoss,
+        temperature: float,
+        pad_token_id: int,
     ) -> list[TokenBatch]:
         """Return the micro-batches of one process, in order; each knows the denominators of its optimizer step.
 
@@ -55,6 +139,7 @@ class BatchPlan:
             samples: All samples of the round, the same in every process.
             rank: This process.
             loss: Says what the denominators count.
+            temperature: That completions were sampled at.
             pad_token_id: Fills shorter sequences.
         """
         step_size = self.batch_size * self.accumulate * self.world_size
@@ -65,7 +150,8 @@ class BatchPlan:
             share = len(step) // self.world_size
             mine = step[rank * share : (rank + 1) * share]
             for first in range(0, share, self.batch_size):
-                batches.append(collate(mine[first : first + self.batch_size], denominators, pad_token_id))
+                some = mine[first : first + self.batch_size]
+                batches.append(collate(some, denominators, temperature, pad_token_id))
         return batches
 
 
@@ -73,26 +159,6 @@ def step_denominators(step: Sequence[TokenizedSample], loss: TrainingLoss) -> De
     """Return the totals over all samples of one optimizer step."""
     lengths = [len(sample.completion.token_ids) for sample in step]
     return loss.denominators(lengths, [sample.weight for sample in step])
-
-
-def prompt_positions(round_index: int, num_prompts: int) -> range:
-    """Return the positions of a round's prompts in the endless stream of shuffled passes over the data."""
-    return range(round_index * num_prompts, (round_index + 1) * num_prompts)
-
-
-def prompt_indices(positions: range, num_examples: int, seed: int) -> list[int]:
-    """Return which example stands at each position; every pass is shuffled by its own seed.
-
-    Args:
-        positions: Of a round.
-        num_examples: Examples in a pass.
-        seed: Of the run.
-    """
-    orders: dict[int, list[int]] = {}
-    for number in {position // num_examples for position in positions}:
-        orders[number] = list(range(num_examples))
-        random.Random(derive_seed(seed, "order", number)).shuffle(orders[number])
-    return [orders[position // num_examples][position % num_examples] for position in positions]
 
 
 class RoundBatches:
@@ -114,3 +180,56 @@ class RoundBatches:
     def __iter__(self) -> Iterator[TokenBatch]:
         """Yield what is left."""
         yield from self._batches
+
+
+def collate(
+    samples: Sequence[TokenizedSample], denominators: Denominators, temperature: float, pad_token_id: int
+) -> TokenBatch:
+    """Pad samples to one batch.
+
+    Args:
+        samples: At least one.
+        denominators: Totals over the whole optimizer step.
+        temperature: That completions were sampled at.
+        pad_token_id: Fills the right of shorter sequences.
+    """
+    student = _pad_side([s.student_prompt_ids for s in samples], samples, pad_token_id)
+    teacher = _pad_side([s.teacher_prompt_ids for s in samples], samples, pad_token_id)
+    completions = [torch.tensor(s.completion.token_ids) for s in samples]
+    logprobs = [_or_nan(s.completion.sampled_logprobs) for s in samples]
+    return TokenBatch(
+        *student,
+        *teacher,
+        completion_ids_BC=pad_sequence(completions, batch_first=True, padding_value=pad_token_id),
+        completion_mask_BC=pad_sequence([torch.ones_like(c, dtype=torch.bool) for c in completions], True),
+        confidence_mask_BC=pad_sequence([torch.tensor(s.completion.confidence_mask) for s in samples], True),
+        sampled_logprob_BC=pad_sequence(logprobs, batch_first=True),
+        weight_B=torch.tensor([s.weight for s in samples], dtype=torch.float32),
+        advantage_B=_or_nan([s.advantage for s in samples]),
+        copies_context_B=torch.tensor([s.copies_context for s in samples]),
+        denominators=denominators,
+        temperature=temperature,
+    )
+
+
+def _or_nan(values: Sequence[float | None]) -> Tensor:
+    """Return float32 values, NaN for None."""
+    return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
+
+
+def _pad_side(
+    prompts: Sequence[tuple[int, ...]], samples: Sequence[TokenizedSample], pad_token_id: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, attention mask and predictor mask [B, L] of prompts followed by their completions."""
+    ids, masks, predictors = [], [], []
+    for prompt, sample in zip(prompts, samples, strict=True):
+        row = torch.tensor((*prompt, *sample.completion.token_ids))
+        position = torch.arange(len(row))
+        ids.append(row)
+        masks.append(torch.ones_like(row))
+        predictors.append((position >= len(prompt) - 1) & (position < len(row) - 1))
+    return (
+        pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
+        pad_sequence(masks, batch_first=True),
+        pad_sequence(predictors, batch_first=True),
+    )

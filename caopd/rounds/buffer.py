@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,30 @@ from caopd.types import (
     VerifiedGroup,
     VerifiedRollout,
 )
+
+
+@dataclass(frozen=True)
+class RoundBuffer:
+    """The rollouts of a run's last rounds.
+
+    Attributes:
+        directory: Where they are.
+        keep: How many rounds' rollouts stay; None keeps all.
+    """
+
+    directory: Path
+    keep: int | None
+
+    def file(self, number: int) -> Path:
+        """Return where a round's rollouts are."""
+        return self.directory / f"round_{number:05d}.jsonl"
+
+    def save(self, number: int, groups: Sequence[VerifiedGroup]) -> str:
+        """Write a round's rollouts, forget those of the round that is one too many, and return the file's SHA-256."""
+        digest = save_groups(self.file(number), groups)
+        if self.keep is not None:
+            self.file(number - self.keep).unlink(missing_ok=True)
+        return digest
 
 
 def save_groups(path: Path, groups: Sequence[VerifiedGroup]) -> str:
@@ -70,7 +94,7 @@ def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the datacla
 def _group(row: dict[str, Any]) -> VerifiedGroup:
     rollouts = tuple(_verified(verified) for verified in row["rollouts"])
     example, prompt_ids = Example(**row["example"]), tuple(row["prompt_ids"])
-    return VerifiedGroup(example, prompt_ids, rollouts, row["mu_hat"], tuple(row["mu_hats"]))
+    return VerifiedGroup(example, prompt_ids, rollouts, tuple(row["mu_hats"]))
 
 
 def _verified(row: dict[str, Any]) -> VerifiedRollout:

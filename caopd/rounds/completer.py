@@ -1,50 +1,55 @@
-"""Draws completions of some weights and verifies them: for training, evaluation and the teacher alike."""
+"""Samples completions of some weights and verifies them: for training, evaluation and the teacher alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
+from transformers import PreTrainedTokenizerBase
+
+from caopd.confidence import ConfidenceFormat
 from caopd.errors import RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
+from caopd.rollouts.decoding import opens_thought
 from caopd.rounds.parity import ParityConfig, check_parity
 from caopd.rounds.phases import PhaseClock
 from caopd.types import Example, Rollout, VerifiedRollout
+from caopd.verifiers import Verifier
 from caopd.verifiers.verification import Verification
 
 
 class Completer:
-    """An engine, a verification and a clock, used together.
+    """An engine, a confidence format and a clock, used together.
 
     Args:
-        engine: Draws; already started.
-        verification: Verifies what was drawn.
+        engine: Samples completions; already started.
+        tokenizer: Says whether a prompt ends with the opening of a thought.
+        confidence_format: Reads the stated confidence.
         clock: Times the phases.
         precision: Gives the context that the model computes in, the same as in training.
-        opens_thought: Whether a prompt's ids end with the opening of a thought.
     """
 
     def __init__(
         self,
         engine: RolloutEngine,
-        verification: Verification,
+        tokenizer: PreTrainedTokenizerBase,
+        confidence_format: ConfidenceFormat,
         clock: PhaseClock,
         precision: Callable[[], AbstractContextManager[None]],
-        opens_thought: Callable[[Sequence[int]], bool],
     ) -> None:
         self._engine = engine
-        self._verification = verification
+        self._tokenizer = tokenizer
+        self._confidence_format = confidence_format
         self._clock = clock
         self._precision = precision
-        self._opens_thought = opens_thought
         self._version = -1
 
     def sync(self, policy: LanguageModel, version: int) -> None:
         """Hand the policy's current weights to the engine.
 
         Args:
-            policy: The model to draw from.
+            policy: The model to sample from.
             version: Number of optimizer steps behind these weights.
         """
         with self._clock("sync"):
@@ -57,14 +62,16 @@ class Completer:
         requests: Sequence[RolloutRequest],
         num_rollouts: int,
         sampling: Sampling,
+        verifier: Verifier,
     ) -> list[tuple[VerifiedRollout, ...]]:
-        """Draw ``num_rollouts`` completions per request and verify each against its example.
+        """Sample ``num_rollouts`` completions per request and verify each against its example.
 
         Args:
             examples: The rows.
             requests: Their prompts and seeds.
             num_rollouts: G.
             sampling: Temperature, nucleus, length limit.
+            verifier: Of the examples' task.
 
         Raises:
             RolloutError: If the engine sampled from other weights than the synced ones.
@@ -72,10 +79,11 @@ class Completer:
         with self._clock("rollout"), self._precision():
             groups = self._engine.generate(requests, num_rollouts, sampling)
         check_versions(groups, self._version)
+        verification = Verification(verifier, self._confidence_format)
         with self._clock("verify"):
-            begun = [self._opens_thought(request.prompt_ids) for request in requests]
+            begun = [opens_thought(self._tokenizer, request.prompt_ids) for request in requests]
             return [
-                tuple(self._verification(rollout, example, thinks) for rollout in group)
+                tuple(verification(rollout, example, thinks) for rollout in group)
                 for example, group, thinks in zip(examples, groups, begun, strict=True)
             ]
 

@@ -13,9 +13,7 @@ from math import nan
 from statistics import fmean
 
 from caopd.errors import ConfigError
-from caopd.methods import Method
-from caopd.rounds.config import train_samples
-from caopd.types import VerifiedGroup, VerifiedRollout
+from caopd.types import TrainSample, VerifiedGroup, VerifiedRollout
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class TeacherProbe:
         return self.every_num_rounds > 0 and number % self.every_num_rounds == 0
 
 
-def stated_optimism(groups: Sequence[VerifiedGroup], method: Method) -> dict[str, float]:
+def stated_optimism(groups: Sequence[VerifiedGroup], samples: Sequence[Sequence[TrainSample]]) -> dict[str, float]:
     """Return ``stated_optimism``: mean of c minus the success rate, over groups that train with a context.
 
     Of a group, c is the mean over its samples. It needs no sampling. For SDFT, whose demonstrations state 1, it is 1
@@ -53,11 +51,11 @@ def stated_optimism(groups: Sequence[VerifiedGroup], method: Method) -> dict[str
 
     Args:
         groups: All groups of the round.
-        method: Chooses the contexts.
+        samples: Of each group, with the contexts that the method chose.
     """
     differences = []
-    for group, success_rate in zip(groups, _success_rates(groups), strict=True):
-        contexts = [sample.context for sample in train_samples(method, group) if sample.weight > 0]
+    for of_group, success_rate in zip(samples, _success_rates(groups), strict=True):
+        contexts = [sample.context for sample in of_group if sample.weight > 0]
         stated = [context.confidence for context in contexts if context and context.confidence is not None]
         if stated:
             differences.append(fmean(stated) - success_rate)

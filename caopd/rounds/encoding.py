@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
-from caopd.errors import PromptTooLongError, user_code
+from caopd.errors import ModelError, PromptTooLongError, user_code
 from caopd.methods import Method
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
-from caopd.rounds.tokens import (
-    Completion,
-    TokenizedSample,
-    encode_prompts,
-    revised_completion,
-    sampled_completion,
-    written_completion,
-)
-from caopd.types import Example, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
+from caopd.rounds.batches import TokenizedSample
+from caopd.rounds.splice import Completion, revised_completion, sampled_completion, written_completion
+from caopd.types import Example, Message, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
 
 _EMPTY_SOLUTION = TeacherContext("solution", "", 1.0, empirical=True)
 
@@ -64,14 +59,14 @@ class SampleEncoder:
         self._check_prompts(examples, prompts, [self._longest_completion] * len(prompts))
         return prompts
 
-    def undrawn(self, examples: Sequence[Example]) -> list[VerifiedGroup]:
+    def unsampled(self, examples: Sequence[Example]) -> list[VerifiedGroup]:
         """Return a group without rollouts of every row, for a method that trains on what was written.
 
         Args:
             examples: The rows.
         """
         pairs = zip(examples, self._rendered(examples), strict=True)
-        return [VerifiedGroup(example, prompt_ids, rollouts=(), mu_hat=None) for example, prompt_ids in pairs]
+        return [VerifiedGroup(example, prompt_ids, rollouts=(), mu_hats=()) for example, prompt_ids in pairs]
 
     def teacher_prompts(
         self, pairs: Sequence[tuple[Example, TeacherContext]], completion_lengths: Sequence[int] | None = None
@@ -134,7 +129,7 @@ class SampleEncoder:
             with user_code(method, f"example {example.id!r}"):
                 method.check_example(example)
         if method.min_rollouts == 0:  # all that will be trained on is known
-            pairs = [(s, group.prompt_ids) for group in self.undrawn(examples) for s in method.train_samples(group)]
+            pairs = [(s, group.prompt_ids) for group in self.unsampled(examples) for s in method.train_samples(group)]
             self.encode([sample for sample, _ in pairs], [prompt for _, prompt in pairs])
             return
         self.student_prompts(examples)
@@ -172,6 +167,40 @@ class SampleEncoder:
                 "`max_new_tokens` (`data.sampling` for training, `data.evaluation.sampling` for validation), shorten "
                 "or leave out such rows in the task, or choose a model with a longer context."
             )
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    template_arguments: Mapping[str, object],
+) -> list[tuple[int, ...]]:
+    """Render conversations with the tokenizer's chat template and return the ids of the prompts.
+
+    Args:
+        tokenizer: With a chat template.
+        conversations: What was said so far, per prompt.
+        template_arguments: Passed to the template, for example ``{"enable_thinking": False}``.
+
+    Raises:
+        ModelError: If the template cannot be read, or refuses the messages.
+    """
+    if not conversations:
+        return []
+    try:
+        texts = tokenizer.apply_chat_template(
+            [[dict(message) for message in messages] for messages in conversations],
+            tokenize=False,
+            add_generation_prompt=True,
+            **template_arguments,
+        )
+    except TemplateError as error:
+        roles = sorted({message["role"] for messages in conversations for message in messages})
+        raise ModelError(
+            f"Expected the chat template of {tokenizer.name_or_path!r} to render messages of the roles "
+            f"{', '.join(roles)}, but it does not: {error}. Correct its `chat_template`, or choose a task without a "
+            "role that the model does not know."
+        ) from error
+    return [tuple(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
 def _copies_context(sample: TrainSample, completion: Completion) -> bool:

@@ -24,10 +24,10 @@ class PhaseClock:
     """Times the phases of a round and tells who listens when one begins.
 
     Args:
-        on_phase: Called with the phase's name as it begins.
+        on_phase: Called with the phase's name as it begins; by default nobody listens.
     """
 
-    def __init__(self, on_phase: Callable[[Phase], None]) -> None:
+    def __init__(self, on_phase: Callable[[Phase], None] = lambda phase: None) -> None:
         self._on_phase = on_phase
         self._seconds: dict[Phase, float] = defaultdict(float)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from caopd.errors import ConfigError
-from caopd.rounds.batches import prompt_indices, prompt_positions
 from caopd.seeds import derive_seed
 from caopd.tasks import Stage, examples_of
 from caopd.types import Example
@@ -16,7 +16,7 @@ from caopd.verifiers import Verifier
 
 @dataclass(frozen=True)
 class RoundPrompts:
-    """What a round draws rollouts for.
+    """What a round samples rollouts for.
 
     Attributes:
         examples: Rows, in order.
@@ -31,8 +31,15 @@ class RoundPrompts:
     def share(self, rank: int, world_size: int) -> RoundPrompts:
         """Return the part of one of several processes."""
         size = len(self.examples) // world_size
-        mine = slice(rank * size, (rank + 1) * size)
-        return RoundPrompts(self.examples[mine], self.seeds[mine], self.verifier)
+        return self.only(range(rank * size, (rank + 1) * size))
+
+    def only(self, indices: Sequence[int]) -> RoundPrompts:
+        """Return the prompts at some places, in their order."""
+        return RoundPrompts([self.examples[i] for i in indices], [self.seeds[i] for i in indices], self.verifier)
+
+    def reseeded(self, name: str) -> RoundPrompts:
+        """Return the same prompts with other seeds, derived from theirs and a name."""
+        return replace(self, seeds=[derive_seed(seed, name) for seed in self.seeds])
 
 
 class Curriculum:
@@ -118,3 +125,23 @@ def check_rounds(stages: Sequence[Stage], max_epochs: int | None, validates_ever
                 f"`trainer.check_val_every_n_epoch` is {validates_every}: take a divisor of "
                 f"{', '.join(map(str, ends))}."
             )
+
+
+def prompt_positions(round_index: int, num_prompts: int) -> range:
+    """Return the positions of a round's prompts in the endless stream of shuffled passes over the data."""
+    return range(round_index * num_prompts, (round_index + 1) * num_prompts)
+
+
+def prompt_indices(positions: range, num_examples: int, seed: int) -> list[int]:
+    """Return which example stands at each position; every pass is shuffled by its own seed.
+
+    Args:
+        positions: Of a round.
+        num_examples: Examples in a pass.
+        seed: Of the run.
+    """
+    orders: dict[int, list[int]] = {}
+    for number in {position // num_examples for position in positions}:
+        orders[number] = list(range(num_examples))
+        random.Random(derive_seed(seed, "order", number)).shuffle(orders[number])
+    return [orders[position // num_examples][position % num_examples] for position in positions]

@@ -9,6 +9,7 @@ from caopd.errors import ConfigError
 from caopd.losses import TrainingLoss
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
+from caopd.rounds.config import RoundConfig
 from caopd.rounds.diagnostics import TeacherProbe
 from caopd.types import Signal
 
@@ -38,6 +39,43 @@ def check_trainer(trainer: Trainer) -> None:
             f"Expected whole rounds under gradient accumulation, but got limit_train_batches = {limit} "
             "(fast_dev_run sets it too): lower `data.round.num_prompts_per_round` instead, or set "
             "`trainer.accumulate_grad_batches` to 1."
+        )
+
+
+def check_settings(round: RoundConfig, estimator: Estimator, keep_rounds: int | None) -> None:
+    """Raise where settings of the data module contradict each other.
+
+    Args:
+        round: Prompts and rollouts per round.
+        estimator: Makes mu_hat.
+        keep_rounds: How many rounds' rollouts stay; None keeps all.
+
+    Raises:
+        ConfigError: With what to change.
+    """
+    if keep_rounds is not None and keep_rounds < 1:
+        raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
+    if round.adaptive is not None and estimator.num_teacher_rollouts:
+        raise ConfigError(
+            "Expected an estimator that judges by verdicts with `data.round.adaptive`, but got "
+            f"{type(estimator).__name__}, which knows nothing before the teacher has answered."
+        )
+
+
+def check_processes(num_prompts: int, world_size: int) -> None:
+    """Raise unless every process samples for equally many prompts.
+
+    Args:
+        num_prompts: Of a round.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigError: If they do not divide.
+    """
+    if num_prompts % world_size:
+        raise ConfigError(
+            f"Expected `num_prompts_per_round` = {num_prompts} to be a multiple of the number of processes, "
+            f"{world_size}: groups are kept whole."
         )
 
 

@@ -18,11 +18,13 @@ from transformers import PreTrainedTokenizerBase, get_scheduler
 from caopd.distributed import log_alike
 from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
-from caopd.losses import LOSSES, LossOutput, ModelOutput, TokenStreams, TrainingLoss
+from caopd.losses import LossOutput, ModelOutput, TokenStreams, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import EMA, Frozen, LanguageModel, ModelSource, Teacher, TrustRegion, check_precision, shard
-from caopd.rounds.tokens import TokenBatch
+from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
+from caopd.rounds.batches import TokenBatch
+from caopd.rounds.groups import Policies
+from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import check_loaded, check_step, check_weights
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
 from caopd.types import Signal
@@ -33,24 +35,24 @@ OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 class DistillationModule(LightningModule):
     """Trains a student on what a method makes of its rollouts, beside a teacher.
 
-    Where the loss compares with no teacher, there is none.
+    Where the loss compares with no teacher, there is none. The data module says how many optimizer steps a round has:
+    it sets ``num_steps_per_round`` in its ``setup``.
 
     Args:
         source: Which model is trained.
         method: Makes training samples of verified groups; used by the data module.
         loss: What is minimised. None, or a loss for another signal than that of the method's samples, is the default
             for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
-        ema_rate: Short for ``teacher: EMA(rate)``; with neither of both it is 0.01, and a policy gradient's is frozen.
-        teacher: What becomes of the copy: its moving average follows the student, it stays, or it is the reference of a
-            trust region; or another model in its place.
+        teacher: What becomes of the student's copy: its moving average follows the student, it stays, or it is the
+            reference of a trust region; or another model in its place. None is ``EMA(0.01)``, and ``Frozen()`` for a
+            policy gradient's reference.
         optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
 
     Raises:
-        ConfigError: If a rate or a share is not in [0, 1], a teacher comes beside a rate, a method without
-            privileged context has no other model as its teacher, or completions are not the student's samples where the
-            loss needs them.
+        ConfigError: If a share is not in [0, 1], a method without privileged context has no other model as its teacher,
+            or completions are not the student's samples where the loss needs them.
     """
 
     def __init__(
@@ -58,7 +60,6 @@ class DistillationModule(LightningModule):
         source: ModelSource = ModelSource(),
         method: Method = CaOPD(),
         loss: TrainingLoss | None = None,
-        ema_rate: float | None = None,
         teacher: Teacher | None = None,
         optimizer: OptimizerFactory | None = None,
         schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
@@ -69,10 +70,11 @@ class DistillationModule(LightningModule):
             raise ConfigError(f"Expected `warmup` to be between 0 and 1, but got {warmup}.")
         self.source = source
         self.method = method
-        self.loss = _loss_for(method, loss)
-        self.teacher_rule = _teacher_for(method, self.loss, ema_rate, teacher)
+        self.loss = loss_for(method, loss)
+        self.teacher_rule = teacher_for(method, self.loss, teacher)
         self.schedule = schedule
         self.warmup = warmup
+        self.num_steps_per_round: int | None = None
         self._optimizer = optimizer or _default_optimizer
         self._step_loss = torch.zeros(())
         self._stepped = False
@@ -111,6 +113,14 @@ class DistillationModule(LightningModule):
             shard(self.student, self.device_mesh["data_parallel"])
             if self.loss.needs_teacher:
                 shard(self.teacher, self.device_mesh["data_parallel"])
+
+    def policies(self, version: int) -> Policies:
+        """Return whose completions a round samples.
+
+        Args:
+            version: Number of optimizer steps behind the weights.
+        """
+        return Policies(self.student, self.teacher if self.loss.needs_teacher else None, version)
 
     def train(self, mode: bool = True) -> DistillationModule:
         """Set the student's mode; the teacher stays in evaluation mode."""
@@ -220,7 +230,7 @@ class DistillationModule(LightningModule):
             target_T=batch.completion_ids_BC[mask_BC],
             sampled_logprob_T=batch.sampled_logprob_BC[mask_BC],
             advantage_T=batch.advantage_B.repeat_interleave(mask_BC.sum(dim=1)),
-            temperature=self.trainer.datamodule.sampling.temperature,  # type: ignore[attr-defined]
+            temperature=batch.temperature,
             sequence_T=torch.arange(len(mask_BC), device=mask_BC.device).repeat_interleave(mask_BC.sum(dim=1)),
         )
 
@@ -323,7 +333,12 @@ class DistillationModule(LightningModule):
                 f"Expected `max_epochs` (rollout rounds) of the Trainer to be at least 1, but got "
                 f"{trainer.max_epochs}: the learning-rate schedule needs an end."
             )
-        steps = int(trainer.max_epochs * trainer.datamodule.steps_per_round)  # type: ignore[attr-defined]
+        if self.num_steps_per_round is None:
+            raise ConfigError(
+                "Expected the data module to set `num_steps_per_round` of the DistillationModule in its `setup`, as "
+                "RolloutDataModule does: the learning-rate schedule needs an end."
+            )
+        steps = int(trainer.max_epochs * self.num_steps_per_round)
         return min(steps, int(trainer.max_steps)) if trainer.max_steps > 0 else steps
 
     def _log_scores(self, prefix: str, scores: EvaluationScores) -> None:
@@ -334,52 +349,6 @@ class DistillationModule(LightningModule):
 COPY_ACCURACY = "teacher_copy_accuracy"
 TRAINING_MEANS = "caopd_training_means"
 """Of a checkpoint: what the means of its round are made of."""
-
-
-def _loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
-    """Return the loss that trains on the method's samples: the given one if it is for them."""
-    if loss is not None and loss.signal == method.signal:
-        if loss.needs_sampled and (method.revises or method.draws != "student"):
-            does = "revises them" if method.revises else "draws them from the teacher"
-            raise ConfigError(
-                f"Expected completions as the student sampled them, since {type(loss).__name__} as it is set needs "
-                f"every token's sampled probability, but {type(method).__name__} {does}. Use DistillationLoss without "
-                "`importance_sampling`, or another method."
-            )
-        return loss
-    default = LOSSES[method.signal]()
-    if loss is not None:
-        rank_zero_warn(
-            f"`model.loss` is {type(loss).__name__}, which {type(method).__name__} has no use for: its samples are "
-            f"trained on with {type(default).__name__} and its default settings. Set `model.loss` to change them."
-        )
-    return default
-
-
-def _teacher_for(method: Method, loss: TrainingLoss, ema_rate: float | None, teacher: Teacher | None) -> Teacher:
-    if ema_rate is not None and teacher is not None:
-        raise ConfigError(
-            f"Expected one of `model.ema_rate` and `model.teacher`, but got {ema_rate} beside {teacher}: set the one "
-            "that is not meant to null."
-        )
-    if ema_rate is not None and not 0 <= ema_rate <= 1:
-        raise ConfigError(f"Expected `ema_rate` to be between 0 and 1, but got {ema_rate}.")
-    is_reference = method.signal is Signal.ADVANTAGE
-    if teacher is None:
-        default = Frozen() if is_reference else EMA()
-        teacher = default if ema_rate is None else EMA(ema_rate)
-    if is_reference and loss.needs_teacher and isinstance(teacher, EMA | TrustRegion) and teacher.rate > 0:
-        rank_zero_warn(
-            f"The reference of {type(method).__name__} follows the student, as {teacher} says: the divergence from it "
-            "bounds how fast the student moves, not how far. Set `model.ema_rate` to 0 for the frozen reference of the "
-            "papers."
-        )
-    if not method.privileged and not teacher.external:
-        raise ConfigError(
-            f"Expected another model as the teacher of {type(method).__name__}, whose teacher sees no more than the "
-            f"student, but got {teacher}: set `model.teacher` to External with the `source` of a stronger model."
-        )
-    return teacher
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:

@@ -8,7 +8,6 @@ before the validation that is due there and before the hooks of the epoch's end,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from lightning import Trainer
@@ -16,7 +15,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from caopd.errors import ConfigError
-from caopd.rounds.batches import BatchPlan
 
 _COUNTS = ("ready", "started", "processed", "completed")
 _UNSET = ("params", "lr")
@@ -104,36 +102,6 @@ def _begin(validation: Mapping[str, Any]) -> None:
     """Write what Lightning takes for a validation that was interrupted in its first batch."""
     validation["current"].update(dict.fromkeys(_COUNTS, 0))
     validation["total"].update({"ready": 1, "started": 1, "processed": 0, "completed": 0})
-
-
-def check_plan(saved: Mapping[str, Any], plan: BatchPlan, num_samples: int) -> None:
-    """Raise unless the rest of an interrupted round is shared out as its beginning was.
-
-    Args:
-        saved: The data module's state of the round.
-        plan: How this run shares out samples.
-        num_samples: Training samples of this run's rounds.
-
-    Raises:
-        ConfigError: If a batch would be trained on twice, or never.
-    """
-    if "plan" not in saved:
-        raise ConfigError(
-            "Expected a checkpoint from within a round to say how its batches were made, but this one does not: it was "
-            "written by an earlier version of caopd. Resume from a checkpoint that was written at the end of a round."
-        )
-    before, now = (
-        {**each, "num_samples": number}
-        for each, number in ((saved["plan"], saved["num_samples"]), (asdict(plan), num_samples))
-    )
-    differ = [f"{name} {before[name]} (now {now[name]})" for name in now if before[name] != now[name]]
-    if differ:
-        raise ConfigError(
-            "Expected a run that resumes within a round to share out its samples as before, but it began with "
-            f"{', '.join(differ)}: batches would be left out, or trained on twice. Keep `data.batch_size`, "
-            "`data.round`, `trainer.accumulate_grad_batches` and the number of processes, or resume from a checkpoint "
-            "that was written at the end of a round."
-        )
 
 
 def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:

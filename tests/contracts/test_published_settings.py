@@ -14,7 +14,7 @@ SDFT = {  # arXiv 2601.19897
     "model.loss.init_args.confidence": "reverse_kl",
     "model.loss.init_args.reduction": "sequence_mean",
     "model.loss.init_args.skip_first_tokens": 3,
-    "model.ema_rate": 0.01,
+    "model.teacher.init_args.rate": 0.01,
     "model.optimizer.init_args.lr": 2e-5,
     "model.schedule": "cosine",
     "model.warmup": 0.1,
@@ -31,15 +31,15 @@ SDPO = {  # arXiv 2601.20802
 PUBLISHED = {
     "sdft": {**SDFT, "model.method.class_path": "caopd.methods.SDFT"},
     "sdft_caopd": {**SDFT, "data.round.num_rollouts": 8, "data.round.num_trained_rollouts": 1},
-    "sdpo": {**SDPO, "model.ema_rate": 0.05, "model.method.class_path": "caopd.methods.SDPO"},
-    "sdpo_caopd": {**SDPO, "model.ema_rate": 0.01},  # arXiv 2604.16830, appendix C.3.2
+    "sdpo": {**SDPO, "model.teacher.init_args.rate": 0.05, "model.method.class_path": "caopd.methods.SDPO"},
+    "sdpo_caopd": {**SDPO, "model.teacher.init_args.rate": 0.01},  # arXiv 2604.16830, appendix C.3.2
     "vopd": {"model.loss.init_args.baseline_top_k": None, "data.sampling.temperature": 1.0},  # arXiv 2605.07865
     "grpo": {  # arXiv 2402.03300
         "model.method.class_path": "caopd.methods.GRPO",
         "model.method.init_args.scale_by_std": True,
         "model.loss.init_args.kl_coefficient": 0.04,
         "model.loss.init_args.reduction": "sequence_mean",
-        "model.ema_rate": 0.0,
+        "model.teacher.class_path": "caopd.models.Frozen",
         "model.optimizer.init_args.lr": 1e-6,
         "data.sampling.temperature": 1.0,
     },
@@ -54,7 +54,7 @@ PUBLISHED = {
     "car": {  # arXiv 2601.07264: GRPO with another reward
         "model.method.class_path": "caopd.methods.CAR",
         "model.method.init_args.scale_by_std": True,
-        "model.ema_rate": 0.0,
+        "model.teacher.class_path": "caopd.models.Frozen",
     },
     "external_forward": {  # arXiv 2605.12483
         "model.method.init_args.draws": "teacher",

@@ -14,7 +14,7 @@ def test_a_probe_measures_the_teacher_and_leaves_the_rollouts_alone(fit, tmp_pat
     for file in files:
         assert (probed.directory / "rollouts" / file).read_text() == (plain.directory / "rollouts" / file).read_text()
     groups = load_groups(probed.directory / "rollouts" / files[0])
-    mu_hat = sum(group.mu_hat for group in groups) / len(groups)
+    mu_hat = sum(group.mu_hats[0] for group in groups) / len(groups)
 
     (accuracy,) = probed.scalars("rollout/teacher_accuracy")  # of round 0; round 1 is not probed
     assert accuracy > 0.9

@@ -34,7 +34,7 @@ json.dump([list(output.outputs[0].token_ids) for output in outputs], open(sys.ar
 @pytest.fixture(scope="module")
 def run(fit, tmp_path_factory):
     """Large steps, so that student, teacher and base write different completions."""
-    return fit(tmp_path_factory.mktemp("run"), **{"model.optimizer.init_args.lr": 3e-3, "model.ema_rate": 0.2})
+    return fit(tmp_path_factory.mktemp("run"), **{"model.optimizer.init_args.lr": 3e-3, "model.teacher.rate": 0.2})
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ from caopd.models import ModelSource
 from caopd.models.tiny import build_model, build_tokenizer
 from caopd.prompts import student_messages
 from caopd.rounds.buffer import load_groups
-from caopd.rounds.tokens import encode_prompts
+from caopd.rounds.encoding import encode_prompts
 
 BOTH = {
-    "model.ema_rate": "null",
     "model.teacher": "External",
     "model.method": "PlainDistillation",
     "model.schedule": "constant_with_warmup",

@@ -87,8 +87,8 @@ def test_rollouts_on_disk_are_what_was_trained_on(run):
         for group in groups:
             correct = [v.rollout.text.split("\n")[0] == group.example.target for v in group.rollouts]
             assert [verified.verdict.correct for verified in group.rollouts] == correct
-            assert group.mu_hat == sum(correct) / 4
-        mean = sum(group.mu_hat for group in groups) / 16
+            assert group.mu_hats[0] == sum(correct) / 4
+        mean = sum(group.mu_hats[0] for group in groups) / 16
         assert run.scalars("rollout/mu_hat")[number] == pytest.approx(mean, abs=1e-6)
 
 

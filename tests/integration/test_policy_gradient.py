@@ -16,7 +16,7 @@ from caopd.training.module import DistillationModule
 
 ALL_TRAINED = {"data.round.num_trained_rollouts": "null", "data.batch_size": "32"}
 ONE_STEP = {**ALL_TRAINED, "trainer.accumulate_grad_batches": "2"}
-REFERENCE = {"model.loss": "PolicyGradientLoss", "model.loss.kl_coefficient": "0.1", "model.ema_rate": "0"}
+REFERENCE = {"model.loss": "PolicyGradientLoss", "model.loss.kl_coefficient": "0.1", "model.teacher": "Frozen"}
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def slow_but(kept):
 # The teacher moves fast enough that a wrong teacher would show within two rounds.
 # Plain SGD without clipping, since Adam and clipping would hide a gradient of the wrong scale.
 COMMON = {
-    "model.ema_rate": 0.1,
+    "model.teacher.rate": 0.1,
     "model.optimizer": "torch.optim.SGD",
     "model.optimizer.lr": 0.05,
     "model.schedule": "constant_with_warmup",
@@ -75,7 +75,7 @@ GRPO = {
     "model.method": "GRPO",
     "model.loss": "PolicyGradientLoss",
     "model.loss.kl_coefficient": 0.1,
-    "model.ema_rate": 0,
+    "model.teacher": "Frozen",
     "data.round.num_trained_rollouts": "null",
     "data.batch_size": 8,
 }
@@ -102,7 +102,6 @@ def test_policy_gradients_equal_one_process(strategy, grpo_in_one_process, spawn
 TRUST_REGION = {
     "model.method": "SDFT",
     "model.loss.top_k": 5,
-    "model.ema_rate": "null",
     "model.teacher": "TrustRegion",
     "model.teacher.rate": 0.5,
 }

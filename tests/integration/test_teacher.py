@@ -5,7 +5,7 @@ import torch
 from lightning import Callback, Trainer
 
 from caopd.evaluation import EvaluationConfig
-from caopd.models import ModelSource
+from caopd.models import EMA, ModelSource
 from caopd.rollouts import Sampling
 from caopd.rounds.config import RoundConfig
 from caopd.tasks import DrawTask
@@ -32,7 +32,7 @@ class Recorder(Callback):
 
 def test_one_update_per_optimizer_step_under_accumulation(tmp_path):
     rate = 0.25
-    model = DistillationModule(ema_rate=rate, optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3))
+    model = DistillationModule(teacher=EMA(rate), optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3))
     data = RolloutDataModule(
         DrawTask(num_train=16, num_validation=4, num_test=4),
         round=RoundConfig(num_prompts_per_round=8, num_rollouts=2, num_trained_rollouts=1),
@@ -68,7 +68,7 @@ def test_one_update_per_optimizer_step_under_accumulation(tmp_path):
 
 @pytest.mark.parametrize("name", ["TrustRegion", "Frozen"])
 def test_a_teacher_that_is_no_average_is_named_in_the_config_and_stays(fit, tmp_path, name):
-    settings = {"model.ema_rate": "null", "model.teacher": name, "model.loss": "DistillationLoss"}
+    settings = {"model.teacher": name, "model.loss": "DistillationLoss"}
     weights = fit(tmp_path, **settings).checkpoint("round1")["state_dict"]
     start = ModelSource().load_model(ModelSource().load_tokenizer()).state_dict()
     for key, weight in start.items():

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from caopd.confidence import InlineConfidence
-from caopd.rounds.tokens import revised_completion, sampled_completion
+from caopd.rounds.splice import revised_completion, sampled_completion
 from caopd.types import ConfidenceOutcome, StopReason
 
 SETTINGS = settings(

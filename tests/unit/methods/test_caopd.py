@@ -41,7 +41,7 @@ def test_without_an_estimate_nothing_has_weight(group_of, backbone):
 
 @every_backbone
 def test_a_rollout_with_an_estimate_of_its_own_states_that(group_of, backbone):
-    group = replace(group_of(EXAMPLE, ROLLOUTS, mu_hat=1 / 3), mu_hats=(0.0, 0.5, 0.25))
+    group = replace(group_of(EXAMPLE, ROLLOUTS), mu_hats=(0.0, 0.5, 0.25))
     samples = CaOPD(backbone).train_samples(group)
     assert [sample.confidence for sample in samples] == [0.0, 0.5, 0.25]
     assert all(sample.context.confidence == sample.confidence for sample in samples if sample.context)
@@ -53,11 +53,11 @@ def test_a_rollout_with_an_estimate_of_its_own_states_that(group_of, backbone):
     [(2, [0.0, 1.0, 1.0]), (3, [0.0, 0.5, 1.0]), (9, [0.25, 0.625, 0.875]), (None, [0.24, 0.61, 0.9])],
 )
 def test_levels_round_what_is_stated_and_not_what_is_measured(group_of, backbone, num_levels, stated):
-    group = replace(group_of(EXAMPLE, ROLLOUTS, mu_hat=0.58), mu_hats=(0.24, 0.61, 0.9))
+    group = replace(group_of(EXAMPLE, ROLLOUTS), mu_hats=(0.24, 0.61, 0.9))
     samples = CaOPD(backbone, num_levels).train_samples(group)
     assert [sample.confidence for sample in samples] == stated
     assert all(sample.context.confidence == sample.confidence for sample in samples if sample.context)
-    assert (group.mu_hat, group.mu_hats) == (0.58, (0.24, 0.61, 0.9))
+    assert group.mu_hats == (0.24, 0.61, 0.9)
 
 
 def test_one_level_is_refused():

@@ -90,11 +90,12 @@ def test_a_group_of_equal_rewards_stays_and_is_counted(group_of):
     group = group_of(EXAMPLE, [("B\nConfidence: 1.00", True)] * 3)
     samples = GRPO().train_samples(group)
     assert [(sample.advantage, sample.weight) for sample in samples] == [(0.0, 1.0)] * 3
-    assert GRPO().statistics(group)["zero_advantage"] == 1.0
+    assert GRPO().statistics(samples)["zero_advantage"] == 1.0
 
 
 def test_statistics_tell_the_rewards_apart(group_of):
-    statistics = RLCR(rewards=[Brier(weight=2.0), Format()]).statistics(group_of(EXAMPLE, ROLLOUTS))
+    method = RLCR(rewards=[Brier(weight=2.0), Format()])
+    statistics = method.statistics(method.train_samples(group_of(EXAMPLE, ROLLOUTS)))
     assert statistics == pytest.approx(
         {
             "reward": 2 * sum(BRIER) / 4 + 0.75,
@@ -107,7 +108,7 @@ def test_statistics_tell_the_rewards_apart(group_of):
 
 def test_two_rewards_of_one_class_are_logged_apart(group_of):
     method = GRPO([Format(tags=["x"]), Correctness(), Format()])
-    statistics = method.statistics(group_of(EXAMPLE, ROLLOUTS))
+    statistics = method.statistics(method.train_samples(group_of(EXAMPLE, ROLLOUTS)))
     found = {name: value for name, value in statistics.items() if name.startswith("reward_")}
     assert found == {"reward_Format_0": 0.0, "reward_Correctness": 0.5, "reward_Format_2": 0.75}
 

@@ -117,7 +117,7 @@ def test_feedback_is_shown_on_request_alone(group_of):
 
 
 def test_calibration_notes_the_empirical_confidence_beside_feedback(group_of):
-    group = replace(with_feedback(group_with(group_of, [False, False])), mu_hat=0.25)
+    group = replace(with_feedback(group_with(group_of, [False, False])), mu_hats=(0.25, 0.25))
     for sample in CaOPD(SDPO(feedback=True)).train_samples(group):
         assert (sample.confidence, sample.context.confidence, sample.context.empirical) == (0.25, 0.25, True)
         assert sample.context.feedback

@@ -9,14 +9,14 @@ EXAMPLE = Example("7", "Q", "B", demonstration="Because.\nB")
 
 @pytest.mark.parametrize("confidence", [1.0, 0.75, None])
 def test_the_demonstration_is_the_completion_and_states_its_confidence(confidence):
-    samples = SFT(demonstration_confidence=confidence).train_samples(VerifiedGroup(EXAMPLE, (1,), (), None))
+    samples = SFT(demonstration_confidence=confidence).train_samples(VerifiedGroup(EXAMPLE, (1,), (), ()))
     assert samples == [TrainSample(EXAMPLE, Response("Because.\nB"), None, confidence, weight=1.0)]
 
 
 def test_some_prompts_show_a_context_whose_confidence_is_repeated():
     examples = [Example(f"row-{n}", "Q", "B", demonstration="Because.\nB") for n in range(2000)]
     method = SFT(context_share=0.25)
-    (first, second) = ([method.train_samples(VerifiedGroup(e, (1,), (), None))[0] for e in examples] for _ in range(2))
+    (first, second) = ([method.train_samples(VerifiedGroup(e, (1,), (), ()))[0] for e in examples] for _ in range(2))
     assert first == second, "it depends on the example alone"
     shown = [sample for sample in first if sample.context is not None]
     assert 430 < len(shown) < 570

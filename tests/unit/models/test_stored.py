@@ -12,8 +12,8 @@ from caopd.errors import ModelError, RolloutError
 from caopd.models import External, LanguageModel, ModelSource
 from caopd.models.stored import settle_config
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
+from caopd.rounds.encoding import encode_prompts
 from caopd.rounds.parity import ParityConfig, check_parity
-from caopd.rounds.tokens import encode_prompts
 
 EMBEDDED = Path(ModelSource().location)
 PROMPTS = [(4, 120, 125), (4, 130, 15, 57, 126, 3, 9)]

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from caopd.errors import ConfigError
-from caopd.losses import DistillationLoss
-from caopd.rounds.batches import BatchPlan, RoundBatches, prompt_indices, prompt_positions, step_denominators
-from caopd.rounds.tokens import Completion, TokenizedSample
+from caopd.losses import Denominators, DistillationLoss
+from caopd.rounds.batches import BatchPlan, RoundBatches, TokenizedSample, collate, step_denominators
+from caopd.rounds.splice import Completion
 
 PLANS = [
     BatchPlan(batch_size, accumulate, world_size)
@@ -31,7 +31,7 @@ def identities(batch):
 
 
 def of_all_ranks(plan, samples, loss):
-    return [plan.micro_batches(samples, rank, loss, pad_token_id=0) for rank in range(plan.world_size)]
+    return [plan.micro_batches(samples, rank, loss, temperature=0.7, pad_token_id=0) for rank in range(plan.world_size)]
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -95,7 +95,7 @@ def test_denominators_count_the_whole_step():
 def test_the_last_step_of_a_round_may_be_smaller():
     plan = BatchPlan(batch_size=2, accumulate=3, world_size=1)
     samples = samples_of(8)
-    batches = plan.micro_batches(samples, 0, DistillationLoss(), 0)
+    batches = plan.micro_batches(samples, 0, DistillationLoss(), 1.0, 0)
     assert [identities(batch) for batch in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert batches[3].denominators == step_denominators(samples[6:], DistillationLoss())
 
@@ -107,34 +107,86 @@ def test_sizes_that_do_not_divide_are_refused(batch_size, world_size, num_sample
         plan.check(num_samples)
 
 
-@pytest.mark.parametrize(("num_examples", "num_prompts"), [(7, 3), (4, 4), (5, 2), (10, 1)])
-def test_every_pass_over_the_data_is_a_permutation(num_examples, num_prompts):
-    num_passes = 3
-    stream = []
-    for number in range(num_passes * num_examples // num_prompts + 1):
-        stream += prompt_indices(prompt_positions(number, num_prompts), num_examples, seed=5)
-    passes = [stream[n * num_examples : (n + 1) * num_examples] for n in range(num_passes)]
-    for each in passes:
-        assert sorted(each) == list(range(num_examples))
-    assert len(set(map(tuple, passes))) > 1, "passes are shuffled anew"
-
-
-def test_rounds_are_the_same_however_the_stream_is_cut_into_them():
-    whole = prompt_indices(range(40), 9, seed=1)
-    assert [index for n in range(8) for index in prompt_indices(prompt_positions(n, 5), 9, seed=1)] == whole
-    assert prompt_indices(range(17, 23), 9, seed=1) == whole[17:23]
-
-
-def test_the_order_comes_from_the_seed():
-    assert prompt_indices(range(50), 50, seed=0) == prompt_indices(range(50), 50, seed=0)
-    assert prompt_indices(range(50), 50, seed=0) != prompt_indices(range(50), 50, seed=1)
-
-
 @pytest.mark.parametrize("num_done", [0, 1, 3, 4])
 def test_a_resumed_round_goes_on_behind_what_was_trained_on(num_done):
     plan = BatchPlan(batch_size=2, accumulate=1, world_size=1)
-    batches = plan.micro_batches(samples_of(8), 0, DistillationLoss(), 0)
+    batches = plan.micro_batches(samples_of(8), 0, DistillationLoss(), 1.0, 0)
     resumed = RoundBatches(batches[num_done:], num_done)
     assert len(resumed) == 4
     for _ in range(2):
         assert [identities(batch) for batch in resumed] == [[0, 1], [2, 3], [4, 5], [6, 7]][num_done:]
+
+
+def sample(student, teacher, completion, marked=1, weight=1.0, copies=True, advantage=None):
+    mask = (False,) * (len(completion) - marked) + (True,) * marked
+    logprobs = tuple(None if is_marked else -0.01 * token for token, is_marked in zip(completion, mask, strict=True))
+    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weight, copies, advantage)
+
+
+SAMPLES = [
+    sample((11, 12, 13), (14, 15, 16, 17), (21, 22, 23), weight=0.5),
+    sample((31,), (32, 33, 34, 35, 36, 37), (41, 42, 43, 44), marked=2, copies=False),
+    sample((51, 52), (53,), (61,), weight=0.0, advantage=-0.25),
+]
+DENOMINATORS = Denominators(1.5, 6.0)
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_predictors_stand_just_before_the_completions_tokens(side):
+    batch = collate(SAMPLES, DENOMINATORS, 0.7, pad_token_id=99)
+    ids, predictors = getattr(batch, f"{side}_ids_BL"), getattr(batch, f"{side}_predictors_BL")
+    predicted = [
+        tuple(ids[row, position + 1].item() for position in predictors[row].nonzero()[:, 0])
+        for row in range(len(SAMPLES))
+    ]
+    assert predicted == [s.completion.token_ids for s in SAMPLES]
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_the_attention_mask_leaves_prompt_and_completion(side):
+    batch = collate(SAMPLES, DENOMINATORS, 0.7, pad_token_id=99)
+    ids, mask = getattr(batch, f"{side}_ids_BL"), getattr(batch, f"{side}_mask_BL")
+    for row, each in enumerate(SAMPLES):
+        assert tuple(ids[row, mask[row].bool()].tolist()) == (
+            *getattr(each, f"{side}_prompt_ids"),
+            *each.completion.token_ids,
+        )
+        assert (ids[row, ~mask[row].bool()] == 99).all()
+        assert not mask[row].diff().gt(0).any(), "padding is on the right"
+
+
+def test_completion_streams_keep_the_order_of_the_samples():
+    batch = collate(SAMPLES, DENOMINATORS, 0.7, pad_token_id=99)
+    in_order = [token for each in SAMPLES for token in each.completion.token_ids]
+    assert batch.completion_ids_BC[batch.completion_mask_BC].tolist() == in_order
+    assert batch.completion_ids_BC[batch.confidence_mask_BC].tolist() == [23, 43, 44, 61]
+    assert batch.weight_B.tolist() == [0.5, 1.0, 0.0]
+    assert batch.copies_context_B.tolist() == [True, False, True]
+    torch.testing.assert_close(batch.advantage_B, torch.tensor([torch.nan, torch.nan, -0.25]), equal_nan=True)
+    assert not (batch.confidence_mask_BC & ~batch.completion_mask_BC).any()
+
+
+def test_sampled_logprobs_stand_at_their_tokens():
+    """NaN where a token was not sampled, 0 at padding."""
+    batch = collate(SAMPLES, DENOMINATORS, 0.7, pad_token_id=99)
+    nan = torch.nan
+    expected_BC = torch.tensor([[-0.21, -0.22, nan, 0], [-0.41, -0.42, nan, nan], [nan, 0, 0, 0]])
+    torch.testing.assert_close(batch.sampled_logprob_BC, expected_BC, equal_nan=True)
+    assert batch.sampled_logprob_BC.dtype == torch.float32
+    assert not batch.sampled_logprob_BC[~batch.completion_mask_BC].any()
+
+
+def test_sampled_logprobs_are_float32_where_none_is_known():
+    batch = collate(SAMPLES[2:], DENOMINATORS, 0.7, pad_token_id=99)
+    assert batch.sampled_logprob_BC.isnan().tolist() == [[True]]
+    assert batch.sampled_logprob_BC.dtype == torch.float32
+
+
+def test_to_moves_every_tensor_and_keeps_the_numbers():
+    batch = collate(SAMPLES, DENOMINATORS, 0.7, pad_token_id=99)
+    moved = batch.to("meta")
+    assert (moved.denominators, moved.temperature) == (DENOMINATORS, 0.7)
+    for name, value in vars(moved).items():
+        if isinstance(value, torch.Tensor):
+            before = getattr(batch, name)
+            assert (value.device.type, value.dtype, value.shape) == ("meta", before.dtype, before.shape), name

@@ -35,8 +35,7 @@ GROUPS = [
             rollout("C", StopReason.EOS, WRONG, MISSING),
             rollout("\x00😀\ud83d\x85\u2029", StopReason.LENGTH, RIGHT, MISSING, (-0.0, -123.456e-30)),
         ),
-        mu_hat=1 / 3,
-        mu_hats=(1 / 3, 0.0),
+        mu_hats=(1 / 3, 0.0, None),
     ),
     VerifiedGroup(
         Example("2", "", ""),
@@ -46,7 +45,7 @@ GROUPS = [
             for answer in AnswerOutcome
             for stated in ConfidenceOutcome
         ),
-        mu_hat=None,
+        mu_hats=(None,) * (len(AnswerOutcome) * len(ConfidenceOutcome)),
     ),
 ]
 
@@ -62,7 +61,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_infinite_logprobs_survive(tmp_path):
     group = VerifiedGroup(
-        Example("1", "Q", "B"), (4,), (rollout("B", StopReason.EOS, RIGHT, MISSING, (-math.inf, -1.0)),), 0.0
+        Example("1", "Q", "B"), (4,), (rollout("B", StopReason.EOS, RIGHT, MISSING, (-math.inf, -1.0)),), (0.0,)
     )
     save_groups(tmp_path / "a.jsonl", [group])
     assert load_groups(tmp_path / "a.jsonl") == [group]

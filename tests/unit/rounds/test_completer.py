@@ -11,15 +11,10 @@ from caopd.rounds.phases import PhaseClock
 from caopd.tasks import DrawTask
 from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Rollout, StopReason
 from caopd.verifiers import ExactMatch
-from caopd.verifiers.verification import Verification
 
 
 def rollout_of(text, version=0):
     return Rollout((1,), text, StopReason.EOS, (-1.0,), version)
-
-
-def no_thought(prompt_ids):
-    return False
 
 
 def test_rollouts_of_other_weights_are_refused():
@@ -42,10 +37,10 @@ def test_completions_are_verified_against_their_own_example(tokenizer, policy):
     engine = TransformersEngine()
     engine.start(tokenizer)
     clock = PhaseClock(phases.append)
-    completer = Completer(engine, Verification(ExactMatch(), InlineConfidence()), clock, precision, no_thought)
+    completer = Completer(engine, tokenizer, InlineConfidence(), clock, precision)
     completer.sync(policy, version=4)
     requests = [RolloutRequest(prompt, seed) for seed, prompt in enumerate(prompts)]
-    groups = completer.complete(examples, requests, 2, Sampling(max_new_tokens=8))
+    groups = completer.complete(examples, requests, 2, Sampling(max_new_tokens=8), ExactMatch())
     assert [len(group) for group in groups] == [2, 2, 2]
     for example, group in zip(examples, groups, strict=True):
         for verified in group:
@@ -66,27 +61,25 @@ def test_a_stale_engine_is_noticed(tokenizer, policy):
 
     engine = Stale()
     engine.start(tokenizer)
-    clock = PhaseClock(lambda phase: None)
-    completer = Completer(
-        engine, Verification(ExactMatch(), InlineConfidence()), clock, contextlib.nullcontext, no_thought
-    )
+    completer = Completer(engine, tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
     completer.sync(policy, version=4)
     request = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0)
     with pytest.raises(RolloutError, match="stale"):
-        completer.complete([Example("1", "Q", "6")], [request], 1, Sampling(max_new_tokens=2))
+        completer.complete([Example("1", "Q", "6")], [request], 1, Sampling(max_new_tokens=2), ExactMatch())
 
 
 def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer, policy):
-    """Its text alone does not tell: what the embedded model says reads as an answer and a confidence."""
+    """Its text alone does not tell."""
     engine = TransformersEngine()
     engine.start(tokenizer)
-    clock, examples = PhaseClock(lambda phase: None), DrawTask(num_train=2).examples("train")
-    prompts = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).student_prompts(examples)
-    verification = Verification(ExactMatch(), InlineConfidence())
-    completer = Completer(engine, verification, clock, contextlib.nullcontext, lambda ids: ids == prompts[1])
+    examples = DrawTask(num_train=2).examples("train")
+    first, second = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).student_prompts(examples)
+    completer = Completer(engine, tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
     completer.sync(policy, version=0)
-    requests = [RolloutRequest(prompt, seed=0) for prompt in prompts]
-    (said,), (thought,) = completer.complete(examples, requests, 1, Sampling(temperature=0.0, max_new_tokens=8))
+    requests = [RolloutRequest(ids, seed=0) for ids in (first, (*second, *tokenizer("<think>")["input_ids"]))]
+    sampling = Sampling(temperature=0.0, max_new_tokens=8)
+    (said,), (thought,) = completer.complete(examples, requests, 1, sampling, ExactMatch())
+    assert "think" not in thought.rollout.text
     assert said.verdict.outcome is AnswerOutcome.PARSED
     assert said.reading.outcome is ConfidenceOutcome.DECIMAL
     assert thought.verdict.outcome is AnswerOutcome.MISSING

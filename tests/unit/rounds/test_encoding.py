@@ -1,12 +1,15 @@
 from dataclasses import replace
 
 import pytest
+from tokenizers import Tokenizer, processors
+from transformers import PreTrainedTokenizerFast
 
 from caopd.confidence import InlineConfidence
 from caopd.errors import DataError, PromptTooLongError
 from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
-from caopd.rounds.encoding import SampleEncoder
+from caopd.rollouts.decoding import decode_ids
+from caopd.rounds.encoding import SampleEncoder, encode_prompts
 from caopd.tasks import DrawTask
 from caopd.types import (
     ConfidenceOutcome,
@@ -39,7 +42,7 @@ def limited(tokenizer, max_length, max_new_tokens=8):
 
 def encoded(encoder, samples):
     """Encoded behind prompts that are rendered for each sample."""
-    prompts = [group.prompt_ids for group in encoder.undrawn([sample.example for sample in samples])]
+    prompts = [group.prompt_ids for group in encoder.unsampled([sample.example for sample in samples])]
     return encoder.encode(samples, prompts)
 
 
@@ -129,7 +132,7 @@ def test_a_completion_that_ends_within_its_thinking_is_trained_on_as_it_is_and_s
     verified = sampled(tokenizer, tokenizer("6\nConfidence: 1.00")["input_ids"], StopReason.LENGTH)
     unfinished = ConfidenceReading(None, None, ConfidenceOutcome.UNFINISHED)
     thought = replace(verified, reading=unfinished)
-    group = VerifiedGroup(examples[0], (1,), (thought, verified), mu_hat=0.5)
+    group = VerifiedGroup(examples[0], (1,), (thought, verified), (0.5, 0.5))
     samples = CaOPD(SDFT()).train_samples(group)
     as_it_is, revised = encoded(encoder, samples)
     assert as_it_is.completion.token_ids == verified.rollout.token_ids
@@ -253,3 +256,20 @@ def test_a_completion_is_trained_on_behind_the_prompt_it_was_drawn_from(tokenize
     completion = completions_of(tokenizer, sampled)[0]
     samples = [TrainSample(example, completion, None) for example in examples]
     assert [each.student_prompt_ids for each in encoder.encode(samples, prompts)] == prompts
+
+
+def test_prompts_are_encoded_as_their_template_renders_them(byte_level_tokenizer):
+    core = Tokenizer.from_str(byte_level_tokenizer.backend_tokenizer.to_str())
+    end = byte_level_tokenizer.eos_token_id
+    core.post_processor = processors.TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", end)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|end|>",
+        chat_template="<|end|>{{ messages[0].content }}{% if add_generation_prompt %}|{{ mood }}{% endif %}",
+    )
+    conversations = [[{"role": "user", "content": text}] for text in ("the answer", "é", "is B.")]
+    together = encode_prompts(tokenizer, conversations, {"mood": "calm"})
+    assert together == [encode_prompts(tokenizer, [one], {"mood": "calm"})[0] for one in conversations]
+    assert [decode_ids(tokenizer, ids) for ids in together] == ["the answer|calm", "é|calm", "is B.|calm"]
+    assert [ids.count(end) for ids in together] == [1, 1, 1], "the template's special tokens are not doubled"
+    assert encode_prompts(tokenizer, [], {}) == []

@@ -1,11 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from caopd.errors import DataError, UserCodeError
+from caopd.methods import GRPO, SDFT, SDPO, CaOPD
 from caopd.methods.estimators import Estimator, LeaveOneOut, MonteCarlo
-from caopd.rounds.groups import estimated_group
-from caopd.types import Example
+from caopd.rounds.groups import estimated, shown_context
+from caopd.types import Example, TeacherContext
 
 EXAMPLE = Example("sum-7", "Q", "B")
 
@@ -13,39 +15,56 @@ EXAMPLE = Example("sum-7", "Q", "B")
 class Says(Estimator):
     """Gives what it is told to."""
 
-    def __init__(self, mu_hat, mu_hats=()):
-        self._answers = mu_hat, mu_hats
+    def __init__(self, *mu_hats):
+        self._mu_hats = mu_hats
 
     def estimate(self, verdicts, teacher_answers=()):
-        return self._answers[0]
+        return self._mu_hats[0]
 
-    def estimate_each(self, verdicts):
-        return self._answers[1]
+    def estimate_each(self, verdicts, teacher_answers=()):
+        return self._mu_hats if len(self._mu_hats) > 1 else super().estimate_each(verdicts, teacher_answers)
 
 
 @pytest.fixture
-def rollouts(group_of):
-    return group_of(EXAMPLE, [("B", True), ("C", False), ("B", True), ("B", True)]).rollouts
+def group(group_of):
+    return group_of(EXAMPLE, [("B", True), ("C", False), ("B", True), ("B", True)])
 
 
-def test_a_group_has_what_the_estimator_makes_of_its_verdicts(rollouts):
-    group = estimated_group(MonteCarlo(), EXAMPLE, (1, 2), rollouts, ())
-    assert (group.example, group.prompt_ids, group.rollouts) == (EXAMPLE, (1, 2), rollouts)
-    assert (group.mu_hat, group.mu_hats) == (0.75, ())
-    assert estimated_group(LeaveOneOut(), EXAMPLE, (1, 2), rollouts, ()).mu_hats == pytest.approx(
-        (2 / 3, 1, 2 / 3, 2 / 3)
-    )
-    assert estimated_group(Says(None), EXAMPLE, (1, 2), rollouts, ()).mu_hat is None
+def test_every_rollout_has_what_the_estimator_makes_of_the_verdicts(group):
+    assert estimated(MonteCarlo(), group, ()) == replace(group, mu_hats=(0.75,) * 4)
+    assert estimated(LeaveOneOut(), group, ()).mu_hats == pytest.approx((2 / 3, 1, 2 / 3, 2 / 3))
+    assert estimated(Says(None), group, ()).mu_hats == (None,) * 4
 
 
 @pytest.mark.parametrize(
-    "estimates", [(1.5,), (-0.1,), (math.nan,), (0.5, (0.5, 0.5)), (0.5, (0.5, 0.5, 0.5, 75)), (None, (2, 0, 0, 0))]
+    "estimates", [(1.5,), (-0.1,), (math.nan,), (0.5, 0.5), (0.5, 0.5, 0.5, 75), (2, 0, 0, 0), (0.5,) * 5]
 )
-def test_what_is_no_success_rate_is_refused(rollouts, estimates):
-    with pytest.raises(DataError, match=r"test_drawing\.Says .*\[0, 1\] of example 'sum-7'.* but got"):
-        estimated_group(Says(*estimates), EXAMPLE, (1, 2), rollouts, ())
+def test_what_is_no_success_rate_is_refused(group, estimates):
+    with pytest.raises(DataError, match=r"test_groups\.Says .*\[0, 1\] of example 'sum-7'.* 4 rollouts, but got"):
+        estimated(Says(*estimates), group, ())
 
 
-def test_an_estimator_that_raises_is_named(rollouts):
-    with pytest.raises(UserCodeError, match=r"test_drawing\.Says .*example 'sum-7'.*TypeError"):
-        estimated_group(Says("high"), EXAMPLE, (1, 2), rollouts, ())
+def test_an_estimator_that_raises_is_named(group):
+    with pytest.raises(UserCodeError, match=r"test_groups\.Says .*example 'sum-7'.*TypeError"):
+        estimated(Says("high"), group, ())
+
+
+@pytest.mark.parametrize("method", [SDFT(), CaOPD(SDFT())])
+def test_the_known_context_of_a_demonstration(group_of, method):
+    example = Example("1", "Q", "B", demonstration="DEMONSTRATION")
+    context = shown_context(method, group_of(example, [("C", False)]))
+    assert context == TeacherContext("demonstration", "DEMONSTRATION", 1.0)
+
+
+@pytest.mark.parametrize("method", [SDPO(), CaOPD(SDPO())])
+@pytest.mark.parametrize(
+    ("correct", "shown"),
+    [((False, False), None), ((True, False), "0"), ((False, True), "1"), ((True, True), "1")],
+)
+def test_the_known_context_of_a_solution_is_one_of_the_group(group_of, method, correct, shown):
+    context = shown_context(method, group_of(EXAMPLE, [(str(n), c) for n, c in enumerate(correct)]))
+    assert (None if context is None else context.response) == shown
+
+
+def test_a_method_without_a_context_shows_none(group):
+    assert shown_context(GRPO(), group) is None

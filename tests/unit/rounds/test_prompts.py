@@ -4,8 +4,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from caopd.errors import ConfigError, DataError, UserCodeError
-from caopd.rounds.batches import prompt_indices, prompt_positions
-from caopd.rounds.prompts import Curriculum, check_rounds, stage_ends, stage_starts
+from caopd.rounds.prompts import (
+    Curriculum,
+    check_rounds,
+    prompt_indices,
+    prompt_positions,
+    stage_ends,
+    stage_starts,
+)
 from caopd.seeds import derive_seed
 from caopd.tasks import DrawTask, Stage, stages_of
 from caopd.types import Example
@@ -47,9 +53,7 @@ class Broken(Numbered):
 
 
 def test_a_task_that_raises_or_returns_something_else_is_named():
-    with pytest.raises(
-        UserCodeError, match=r"test_curriculum\.Broken .*split 'train'.*FileNotFoundError: rows"
-    ) as error:
+    with pytest.raises(UserCodeError, match=r"test_prompts\.Broken .*split 'train'.*FileNotFoundError: rows") as error:
         loaded([Stage("a", Broken("a", 6, error=FileNotFoundError("rows.csv")), 1)])
     assert isinstance(error.value.__cause__, FileNotFoundError)
     with pytest.raises(DataError, match=r"Broken to return Examples for the split 'train', but got \{'id': '7'\}"):
@@ -125,3 +129,26 @@ def test_training_ends_with_the_last_stage(max_epochs):
 def test_every_stage_ends_with_a_validation(every, stage):
     with pytest.raises(ConfigError, match=rf"{stage}.*check_val_every_n_epoch` is {every}: take a divisor of 3, 5, 6"):
         check_rounds(STAGES, 6, every)
+
+
+@pytest.mark.parametrize(("num_examples", "num_prompts"), [(7, 3), (4, 4), (5, 2), (10, 1)])
+def test_every_pass_over_the_data_is_a_permutation(num_examples, num_prompts):
+    num_passes = 3
+    stream = []
+    for number in range(num_passes * num_examples // num_prompts + 1):
+        stream += prompt_indices(prompt_positions(number, num_prompts), num_examples, seed=5)
+    passes = [stream[n * num_examples : (n + 1) * num_examples] for n in range(num_passes)]
+    for each in passes:
+        assert sorted(each) == list(range(num_examples))
+    assert len(set(map(tuple, passes))) > 1, "passes are shuffled anew"
+
+
+def test_rounds_are_the_same_however_the_stream_is_cut_into_them():
+    whole = prompt_indices(range(40), 9, seed=1)
+    assert [index for n in range(8) for index in prompt_indices(prompt_positions(n, 5), 9, seed=1)] == whole
+    assert prompt_indices(range(17, 23), 9, seed=1) == whole[17:23]
+
+
+def test_the_order_comes_from_the_seed():
+    assert prompt_indices(range(50), 50, seed=0) == prompt_indices(range(50), 50, seed=0)
+    assert prompt_indices(range(50), 50, seed=0) != prompt_indices(range(50), 50, seed=1)

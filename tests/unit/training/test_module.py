@@ -57,8 +57,7 @@ def test_a_loss_for_other_samples_is_left_aside_with_a_warning(method, expected,
     ("settings", "expected"),
     [
         ({}, EMA(0.01)),
-        ({"ema_rate": 0.3}, EMA(0.3)),
-        ({"ema_rate": 0.0}, EMA(0.0)),
+        ({"teacher": EMA(0.3)}, EMA(0.3)),
         ({"teacher": Frozen()}, Frozen()),
         ({"teacher": TrustRegion(0.2)}, TrustRegion(0.2)),
     ],
@@ -70,22 +69,17 @@ def test_the_teacher_is_a_moving_average_unless_another_is_named(settings, expec
 def test_the_reference_of_a_policy_gradient_is_frozen_and_a_moving_one_gives_a_warning(recwarn):
     loss = PolicyGradientLoss(kl_coefficient=0.1)
     assert DistillationModule(method=GRPO(), loss=loss).teacher_rule == Frozen()
-    for fixed in ({"ema_rate": 0.0}, {"teacher": Frozen()}, {"teacher": External()}):
+    for fixed in ({"teacher": EMA(0.0)}, {"teacher": Frozen()}, {"teacher": External()}):
         DistillationModule(method=GRPO(), loss=loss, **fixed)
-    DistillationModule(method=GRPO(), ema_rate=0.1)  # without a divergence there is no reference
+    DistillationModule(method=GRPO(), teacher=EMA(0.1))  # without a divergence there is no reference
     assert not recwarn
-    for moving in ({"ema_rate": 0.1}, {"teacher": TrustRegion()}):
-        with pytest.warns(UserWarning, match=r"reference of GRPO follows.*`model.ema_rate` to 0"):
+    for moving in ({"teacher": EMA(0.1)}, {"teacher": TrustRegion()}):
+        with pytest.warns(UserWarning, match=r"reference of GRPO follows.*`model.teacher` to Frozen"):
             DistillationModule(method=GRPO(), loss=loss, **moving)
 
 
-def test_a_teacher_beside_a_rate_is_refused():
-    with pytest.raises(ConfigError, match=r"`model.ema_rate`.*`model.teacher`.*0.05 beside TrustRegion.*null"):
-        DistillationModule(ema_rate=0.05, teacher=TrustRegion())
-
-
 def test_a_teacher_that_sees_no_more_must_be_another_model():
-    for settings in ({}, {"ema_rate": 0.0}, {"teacher": Frozen()}):
+    for settings in ({}, {"teacher": Frozen()}):
         with pytest.raises(ConfigError, match=r"PlainDistillation.*External"):
             DistillationModule(method=PlainDistillation(), **settings)
     assert DistillationModule(method=PlainDistillation(), teacher=External()).teacher_rule == External()

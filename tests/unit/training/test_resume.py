@@ -5,8 +5,7 @@ import torch
 from transformers import get_scheduler
 
 from caopd.errors import ConfigError
-from caopd.rounds.batches import BatchPlan
-from caopd.training.resume import apply_settings, check_plan, settings_of
+from caopd.training.resume import apply_settings, settings_of
 
 
 def made(rate, decay=0.1, groups=2, kind=torch.optim.AdamW):
@@ -72,28 +71,3 @@ def test_another_optimizers_state_is_refused():
     optimizer.load_state_dict(trained(1e-3)[0])
     with pytest.raises(ConfigError, match=r"model\.optimizer.*momentum.*but it has.*betas"):
         apply_settings(wanted, optimizer, scheduler)
-
-
-SAVED = {"plan": {"batch_size": 8, "accumulate": 2, "world_size": 4}, "num_samples": 512}
-
-
-@pytest.mark.parametrize(
-    ("plan", "num_samples", "said"),
-    [
-        (BatchPlan(4, 2, 4), 512, "batch_size 8 (now 4)"),
-        (BatchPlan(8, 4, 4), 512, "accumulate 2 (now 4)"),
-        (BatchPlan(8, 2, 8), 512, "world_size 4 (now 8)"),
-        (BatchPlan(8, 2, 4), 256, "num_samples 512 (now 256)"),
-    ],
-)
-def test_the_rest_of_a_round_is_shared_out_as_its_beginning(plan, num_samples, said):
-    check_plan(SAVED, BatchPlan(8, 2, 4), 512)
-    with pytest.raises(ConfigError) as raised:
-        check_plan(SAVED, plan, num_samples)
-    assert said in str(raised.value)
-    assert "end of a round" in str(raised.value)
-
-
-def test_a_checkpoint_of_an_earlier_version_is_refused_within_a_round():
-    with pytest.raises(ConfigError, match="earlier version"):
-        check_plan({"num_batches_done": 2}, BatchPlan(8, 2, 4), 512)

@@ -21,7 +21,7 @@ EXAMPLES = DrawTask(num_train=40, num_validation=20).examples("train")
 def warm_start_samples():
     """What the warm start makes of 3,000 questions, without and with a context."""
     samples = [
-        WarmStart().train_samples(VerifiedGroup(e, (1,), (), None)) for e in DrawTask(num_train=3_000).examples("train")
+        WarmStart().train_samples(VerifiedGroup(e, (1,), (), ())) for e in DrawTask(num_train=3_000).examples("train")
     ]
     assert all(len(each) == 1 for each in samples)
     flat = [each[0] for each in samples]

@@ -69,7 +69,9 @@ def check_files(directory):
 
 
 def test_tensorboard_shows_them(show, tmp_path):
-    assert show(TensorBoardLogger(tmp_path, name="tb", version=0)) == 1
+    logger = TensorBoardLogger(tmp_path, name="tb", version=0)
+    assert show(logger) == 1
+    logger.experiment.flush()  # it writes in a thread of its own
     check_tensorboard(tmp_path / "tb" / "version_0")
     assert not (tmp_path / "run").exists()
 

@@ -1,20 +1,10 @@
 import pytest
-import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from caopd.confidence import InlineConfidence, TagConfidence
-from caopd.losses import Denominators
 from caopd.models import SMOLLM2, ModelSource
-from caopd.rounds.tokens import (
-    Completion,
-    TokenizedSample,
-    collate,
-    encode_prompts,
-    revised_completion,
-    sampled_completion,
-    written_completion,
-)
+from caopd.rounds.splice import Completion, revised_completion, sampled_completion, written_completion
 from caopd.types import ConfidenceOutcome, StopReason
 from tests.needs import needs_smollm2
 
@@ -285,95 +275,3 @@ def test_the_sampled_segment_is_marked_with_the_end_behind_it(tokenizer, sampled
     assert marked("6", start, "1.00", "\n", "7", "<|end|>") == [start, "1.00"]
     assert marked("6", start, "0.20", start, "1.00") == [start, "1.00"]
     assert marked("6", "<|end|>") == []
-
-
-def sample(student, teacher, completion, marked=1, weight=1.0, copies=True, advantage=None):
-    mask = (False,) * (len(completion) - marked) + (True,) * marked
-    logprobs = tuple(None if is_marked else -0.01 * token for token, is_marked in zip(completion, mask, strict=True))
-    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weight, copies, advantage)
-
-
-SAMPLES = [
-    sample((11, 12, 13), (14, 15, 16, 17), (21, 22, 23), weight=0.5),
-    sample((31,), (32, 33, 34, 35, 36, 37), (41, 42, 43, 44), marked=2, copies=False),
-    sample((51, 52), (53,), (61,), weight=0.0, advantage=-0.25),
-]
-DENOMINATORS = Denominators(1.5, 6.0)
-
-
-@pytest.mark.parametrize("side", ["student", "teacher"])
-def test_predictors_stand_just_before_the_completions_tokens(side):
-    batch = collate(SAMPLES, DENOMINATORS, pad_token_id=99)
-    ids, predictors = getattr(batch, f"{side}_ids_BL"), getattr(batch, f"{side}_predictors_BL")
-    predicted = [
-        tuple(ids[row, position + 1].item() for position in predictors[row].nonzero()[:, 0])
-        for row in range(len(SAMPLES))
-    ]
-    assert predicted == [s.completion.token_ids for s in SAMPLES]
-
-
-@pytest.mark.parametrize("side", ["student", "teacher"])
-def test_the_attention_mask_leaves_prompt_and_completion(side):
-    batch = collate(SAMPLES, DENOMINATORS, pad_token_id=99)
-    ids, mask = getattr(batch, f"{side}_ids_BL"), getattr(batch, f"{side}_mask_BL")
-    for row, each in enumerate(SAMPLES):
-        assert tuple(ids[row, mask[row].bool()].tolist()) == (
-            *getattr(each, f"{side}_prompt_ids"),
-            *each.completion.token_ids,
-        )
-        assert (ids[row, ~mask[row].bool()] == 99).all()
-        assert not mask[row].diff().gt(0).any(), "padding is on the right"
-
-
-def test_completion_streams_keep_the_order_of_the_samples():
-    batch = collate(SAMPLES, DENOMINATORS, pad_token_id=99)
-    in_order = [token for each in SAMPLES for token in each.completion.token_ids]
-    assert batch.completion_ids_BC[batch.completion_mask_BC].tolist() == in_order
-    assert batch.completion_ids_BC[batch.confidence_mask_BC].tolist() == [23, 43, 44, 61]
-    assert batch.weight_B.tolist() == [0.5, 1.0, 0.0]
-    assert batch.copies_context_B.tolist() == [True, False, True]
-    torch.testing.assert_close(batch.advantage_B, torch.tensor([torch.nan, torch.nan, -0.25]), equal_nan=True)
-    assert not (batch.confidence_mask_BC & ~batch.completion_mask_BC).any()
-
-
-def test_sampled_logprobs_stand_at_their_tokens():
-    """NaN where a token was not sampled, 0 at padding."""
-    batch = collate(SAMPLES, DENOMINATORS, pad_token_id=99)
-    nan = torch.nan
-    expected_BC = torch.tensor([[-0.21, -0.22, nan, 0], [-0.41, -0.42, nan, nan], [nan, 0, 0, 0]])
-    torch.testing.assert_close(batch.sampled_logprob_BC, expected_BC, equal_nan=True)
-    assert batch.sampled_logprob_BC.dtype == torch.float32
-    assert not batch.sampled_logprob_BC[~batch.completion_mask_BC].any()
-
-
-def test_sampled_logprobs_are_float32_where_none_is_known():
-    batch = collate(SAMPLES[2:], DENOMINATORS, pad_token_id=99)
-    assert batch.sampled_logprob_BC.isnan().tolist() == [[True]]
-    assert batch.sampled_logprob_BC.dtype == torch.float32
-
-
-def test_to_moves_every_tensor_and_keeps_the_denominators():
-    batch = collate(SAMPLES, DENOMINATORS, pad_token_id=99)
-    moved = batch.to("meta")
-    assert moved.denominators == DENOMINATORS
-    for name, value in vars(moved).items():
-        if isinstance(value, torch.Tensor):
-            before = getattr(batch, name)
-            assert (value.device.type, value.dtype, value.shape) == ("meta", before.dtype, before.shape), name
-
-
-def test_prompts_are_encoded_as_their_template_renders_them(byte_level_tokenizer):
-    core = Tokenizer.from_str(byte_level_tokenizer.backend_tokenizer.to_str())
-    end = byte_level_tokenizer.eos_token_id
-    core.post_processor = processors.TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", end)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token="<|end|>",
-        chat_template="<|end|>{{ messages[0].content }}{% if add_generation_prompt %}|{{ mood }}{% endif %}",
-    )
-    conversations = [[{"role": "user", "content": text}] for text in ("the answer", "é", "is B.")]
-    together = encode_prompts(tokenizer, conversations, {"mood": "calm"})
-    assert together == [encode_prompts(tokenizer, [one], {"mood": "calm"})[0] for one in conversations]
-    assert [decoded(tokenizer, ids) for ids in together] == ["the answer|calm", "é|calm", "is B.|calm"]
-    assert [ids.count(end) for ids in together] == [1, 1, 1], "the template's special tokens are not doubled"
-    assert encode_prompts(tokenizer, [], {}) == []

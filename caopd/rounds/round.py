@@ -1,0 +1,122 @@
+"""A whole round, made and read without a Trainer: prompts in, groups, training samples and statistics out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from caopd.distributed import gather_in_order, num_processes, process_number
+from caopd.errors import user_code
+from caopd.rounds.batches import TokenizedSample
+from caopd.rounds.diagnostics import TeacherProbe, optimism_bias, stated_optimism
+from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.groups import GroupSampler, Policies
+from caopd.rounds.prompts import RoundPrompts
+from caopd.rounds.samples import train_samples
+from caopd.rounds.statistics import method_statistics, round_statistics
+from caopd.types import TrainSample, VerifiedGroup
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round is made of, the same in every process.
+
+    Attributes:
+        number: Counted from 0.
+        groups: The rollouts of every prompt, in the order of the prompts.
+        samples: What the method made of each group, one sample per rollout.
+        num_trained_rollouts: How many samples of a group are trained on; None trains on all.
+        statistics: What it is judged by: name -> value, as it is logged under ``rollout/``.
+    """
+
+    number: int
+    groups: tuple[VerifiedGroup, ...]
+    samples: tuple[tuple[TrainSample, ...], ...]
+    num_trained_rollouts: int | None
+    statistics: dict[str, float]
+
+    @property
+    def trained(self) -> list[TrainSample]:
+        """The samples that are trained on, group by group."""
+        return [sample for group in self.samples for sample in group[: self.num_trained_rollouts]]
+
+    def tokenized(self, encoder: SampleEncoder) -> list[TokenizedSample]:
+        """Return the ids of what is trained on, behind the prompts that its rollouts were sampled from.
+
+        Args:
+            encoder: Of the model's tokenizer.
+
+        Raises:
+            PromptTooLongError: If a prompt with its completion does not fit the model.
+        """
+        sizes = [len(group[: self.num_trained_rollouts]) for group in self.samples]
+        prompts = [group.prompt_ids for group, size in zip(self.groups, sizes, strict=True) for _ in range(size)]
+        return encoder.encode(self.trained, prompts)
+
+
+@dataclass(frozen=True)
+class RoundMaker:
+    """Makes rounds; what they depend on beside the policies, the prompts and the seeds that come with these.
+
+    Attributes:
+        sampler: Samples groups.
+        probe: When the teacher's success under its context is measured.
+    """
+
+    sampler: GroupSampler
+    probe: TeacherProbe
+
+    def make(self, number: int, prompts: RoundPrompts, policies: Policies) -> Round:
+        """Sample a round's rollouts and make its training samples; collective, where several processes train.
+
+        Args:
+            number: Of the round, from 0.
+            prompts: Of all processes; each samples its share.
+            policies: The student and its teacher.
+
+        Raises:
+            RolloutError: The engine failed, or has not sampled from these weights.
+            UserCodeError: A class that the config names raised.
+        """
+        sampler = self.sampler
+        if sampler.method.min_rollouts == 0:
+            return self.of_groups(number, sampler.encoder.unsampled(prompts.examples))
+        mine = prompts.share(process_number(), num_processes())
+        sampled, measured = sampler.sample(policies, mine)
+        whole = self.of_groups(number, gather_in_order(sampled), measured)
+        if self.probe.is_due(number):
+            whole = self._probed(whole, policies, sampled, mine)
+        with user_code(sampler.estimator, f"round {number}"):
+            sampler.estimator.end_round([group.verdicts for group in whole.groups])
+        return whole
+
+    def of_groups(
+        self, number: int, groups: Sequence[VerifiedGroup], measured: dict[str, float] | None = None
+    ) -> Round:
+        """Return the round that is made of some groups, such as those of a run that was interrupted.
+
+        Args:
+            number: Of the round.
+            groups: All of its groups.
+            measured: What was measured while they were sampled.
+        """
+        method, num_trained = self.sampler.method, self.sampler.round.num_trained_rollouts
+        samples = tuple(tuple(train_samples(method, group)) for group in groups)
+        trained = [sample for group in samples for sample in group[:num_trained]]
+        statistics = (
+            round_statistics(groups, trained)
+            | method_statistics(method, samples)
+            | stated_optimism(groups, samples)
+            | (measured or {})
+        )
+        return Round(number, tuple(groups), samples, num_trained, statistics)
+
+    def _probed(self, whole: Round, policies: Policies, mine: Sequence[VerifiedGroup], prompts: RoundPrompts) -> Round:
+        """Return the round with what its teacher makes of the prompts under the contexts of their samples."""
+        first = process_number() * len(mine)
+        own = whole.samples[first : first + len(mine)]
+        contexts = [next((sample.context for sample in group if sample.context), None) for group in own]
+        num_rollouts = self.probe.num_rollouts
+        taught = self.sampler.sample_taught(policies, mine, contexts, prompts.reseeded("probe"), num_rollouts)
+        bias = optimism_bias(whole.groups, gather_in_order(taught))
+        return replace(whole, statistics=whole.statistics | bias)

@@ -1,0 +1,67 @@
+"""What a round is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from caopd.errors import user_code
+from caopd.methods import Method
+from caopd.types import AnswerOutcome, ConfidenceOutcome, StopReason, TrainSample, VerifiedGroup
+
+_WITHOUT_SEGMENT = (ConfidenceOutcome.MISSING, ConfidenceOutcome.UNFINISHED)
+
+
+def method_statistics(method: Method, samples: Sequence[Sequence[TrainSample]]) -> dict[str, float]:
+    """Return the means over the groups of a round of what the method says of the samples of each.
+
+    Args:
+        method: Made the samples.
+        samples: Of every group.
+
+    Raises:
+        UserCodeError: The method raised.
+    """
+    each = []
+    for group in samples:
+        with user_code(method, f"example {group[0].example.id!r}"):
+            each.append(method.statistics(group))
+    return {name: fmean(statistics[name] for statistics in each) for name in each[0]}
+
+
+def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
+    """Return what a round is judged by; what no rollout says is absent, such as a mean confidence where none is stated.
+
+    Shares and means of rollouts are over as many of every group as the smallest one has: an adaptive budget draws more
+    where the student is unsure, and those would count for more.
+
+    Args:
+        groups: All groups of the round.
+        samples: What is trained on.
+    """
+    smallest = min(len(group.rollouts) for group in groups)
+    rollouts = [verified for group in groups for verified in group.rollouts[:smallest]]
+    estimates = [fmean(known) for group in groups if (known := [each for each in group.mu_hats if each is not None])]
+    stated = [verified.reading.value for verified in rollouts if verified.reading.value is not None]
+    outcomes = [verified.reading.outcome for verified in rollouts]
+    without_weight = fmean(sample.weight == 0 for sample in samples)
+    if not rollouts:
+        return {"without_weight": without_weight}
+    statistics = {
+        "accuracy": fmean(verified.verdict.correct for verified in rollouts),
+        "format_adherence": len(stated) / len(rollouts),
+        "decimal_format": fmean(outcome is ConfidenceOutcome.DECIMAL for outcome in outcomes),
+        "missing_segment": fmean(outcome in _WITHOUT_SEGMENT for outcome in outcomes),
+        "unfinished_thinking": fmean(outcome is ConfidenceOutcome.UNFINISHED for outcome in outcomes),
+        "answer_parse_rate": fmean(v.verdict.outcome is AnswerOutcome.PARSED for v in rollouts),
+        "truncated": fmean(v.rollout.stop_reason is StopReason.LENGTH for v in rollouts),
+        "num_rollouts": fmean(len(group.rollouts) for group in groups),
+        "num_tokens": float(sum(len(v.rollout.token_ids) for group in groups for v in group.rollouts)),
+        "num_tokens_mean": fmean(len(verified.rollout.token_ids) for verified in rollouts),
+        "without_weight": without_weight,
+    }
+    if stated:
+        statistics["mean_confidence"] = fmean(stated)
+    if estimates:
+        statistics["mu_hat"] = fmean(estimates)
+    return statistics

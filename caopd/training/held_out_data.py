@@ -1,0 +1,124 @@
+"""The held-out prompts of a run, completed with its student: what validation, test and prediction iterate over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lightning import LightningDataModule, Trainer
+
+from caopd.confidence import ConfidenceFormat
+from caopd.errors import ConfigError
+from caopd.evaluation import EvaluationBatches, EvaluationConfig
+from caopd.evaluation.held_out import HeldOut, HeldOutSampler, load_held_out
+from caopd.rollouts import RolloutEngine, Sampling
+from caopd.rounds.completer import Completer
+from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.phases import PhaseClock
+from caopd.tasks import Stage
+from caopd.training.module import DistillationModule
+
+
+class HeldOutDataModule(LightningDataModule):
+    """Starts and closes the engine, and completes the validation and the test split as Lightning asks for them.
+
+    Args:
+        stages: Tasks that are trained on.
+        confidence: How confidences are asked for, written and read.
+        engine: Samples completions.
+        evaluation: How held-out prompts are completed, and of which further tasks.
+        template_arguments: Passed to the chat template.
+        seed: Of all completions.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        confidence: ConfidenceFormat,
+        engine: RolloutEngine,
+        evaluation: EvaluationConfig,
+        template_arguments: Mapping[str, object],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.stages = stages
+        self.confidence = confidence
+        self.engine = engine
+        self.evaluation = evaluation
+        self.template_arguments = template_arguments
+        self.seed = seed
+        self._held_out: dict[str, list[HeldOut]] = {}
+        self._engine_started = False
+
+    def setup(self, stage: str) -> None:
+        """Start the engine, load the split that the stage needs and check every row of it.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            DataError: If a row cannot be used.
+            PromptTooLongError: If a prompt does not fit the model.
+        """
+        if not self._engine_started:
+            self.engine.start(self._model.tokenizer)
+            self._engine_started = True
+        split = "validation" if stage in ("fit", "validate") else "test"
+        self._held_out[split] = load_held_out(self.stages, self.evaluation, split)
+        for held_out in self._held_out[split]:
+            self._encoder(self.evaluation.sampling).student_prompts(held_out.examples)
+
+    def val_dataloader(self) -> EvaluationBatches:
+        """Return the validation split, completed as it is iterated over."""
+        return self._evaluation_batches("validation")
+
+    def test_dataloader(self) -> EvaluationBatches:
+        """Return the test split, completed as it is iterated over."""
+        return self._evaluation_batches("test")
+
+    def predict_dataloader(self) -> EvaluationBatches:
+        """Return the test split, completed as it is iterated over."""
+        return self._evaluation_batches("test")
+
+    def teardown(self, stage: str) -> None:
+        """Close the engine; ``stage`` is not used."""
+        self.engine.close()
+        self._engine_started = False
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Close the engine: neither an error nor Ctrl-C leaves a process behind."""
+        self.teardown("exception")
+
+    def _evaluation_batches(self, split: str) -> EvaluationBatches:
+        config, trainer = self.evaluation, self._trainer
+        completer, encoder = self._completer(PhaseClock()), self._encoder(config.sampling)
+        seed = (self.seed, split)
+        sampler = HeldOutSampler(completer, encoder, self._model.student, lambda: int(trainer.global_step), seed)
+        passes = sampler.passes(self._held_out[split], config, several=split == "test")
+        rank, world_size = trainer.global_rank, trainer.world_size
+        return EvaluationBatches(passes, config.batch_size, rank, world_size, on_end=self.engine.rest)
+
+    def _completer(self, clock: PhaseClock) -> Completer:
+        precision = self._trainer.precision_plugin.forward_context
+        return Completer(self.engine, self._model.tokenizer, self.confidence, clock, precision)
+
+    def _encoder(self, sampling: Sampling) -> SampleEncoder:
+        tokenizer, max_length = self._model.tokenizer, self._model.max_length
+        return SampleEncoder(tokenizer, self.confidence, self.template_arguments, max_length, sampling.max_new_tokens)
+
+    @property
+    def _trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise ConfigError(
+                f"{type(self).__name__} works inside a Trainer: pass it as `Trainer.fit(model, datamodule=...)`."
+            )
+        return self.trainer
+
+    @property
+    def _model(self) -> DistillationModule:
+        model = self._trainer.lightning_module
+        if not isinstance(model, DistillationModule):
+            raise ConfigError(
+                f"Expected {type(self).__name__} to be used with a DistillationModule, but got "
+                f"{type(model).__name__}: rollouts come from its student."
+            )
+        return model
