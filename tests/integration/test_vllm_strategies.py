@@ -41,8 +41,8 @@ class DyingEngine(VLLMEngine):
 
 
 @pytest.fixture(scope="module")
-def one_process(spawn, tmp_path_factory):
-    return spawn(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
+def one_process(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
 
 
 def test_fsdp2_draws_and_trains_as_one_process_also_when_vllm_dies_in_the_second_round(
@@ -61,9 +61,9 @@ def test_ddp_does_too(one_process, spawn, tmp_path):
     assert_same_run(spawn(tmp_path, **VLLM, **DDP), one_process)
 
 
-def test_a_resumed_run_draws_with_the_restored_weights(one_process, spawn, tmp_path):
+def test_a_resumed_run_draws_with_the_restored_weights(one_process, fit, tmp_path):
     """A fresh vLLM gets the checkpoint's weights before the first rollout: the second round is the same."""
-    resumed = spawn(tmp_path, ckpt_path=one_process.checkpoint_file("round0"), **ONE_PROCESS)
+    resumed = fit(tmp_path, ckpt_path=one_process.checkpoint_file("round0"), **ONE_PROCESS)
     assert tokens(resumed, 1) == tokens(one_process, 1)
     assert max(resumed.scalars("rollout/parity_max")) < 1e-4
     assert_same_weights(resumed, one_process)
