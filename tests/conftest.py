@@ -5,6 +5,7 @@ import resource
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from xdist.scheduler import LoadFileScheduling
 
 from caopd.confidence import InlineConfidence
 from caopd.models import LanguageModel, ModelSource
@@ -26,6 +27,19 @@ CORPUS = [
     "Café crème, naïve\n\nConfidence: 0.38\nDone",
     *["it is B.\nConfidence: 0.90\nDone", "it is C.\nConfidence: 0.90\nDone"] * 8,
 ]
+
+
+class ByFile(LoadFileScheduling):
+    """Keeps the tests of a file in one process, where they share costly fixtures, and those that start vLLM in one."""
+
+    def _split_scope(self, nodeid):
+        starts_vllm = "vllm" in nodeid or nodeid.startswith("tests/contracts/test_engines.py")
+        return "vllm" if starts_vllm else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """How ``pytest -n`` shares out tests."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -132,10 +132,9 @@ def judge(policy: Policy, rates: Distribution) -> dict[str, float]:
 
 
 def _targets(estimator: Estimator, size: int, correct: int, probability: float) -> list[tuple[int, float, float]]:
-    """Return what the rollouts of a group are to state: one value, or one per rollout."""
-    group = verdicts(size, correct)
-    each = estimator.estimate_each(group)
-    return [(size, float(value), probability / len(each)) for value in each]
+    """Return what the rollouts of a group are to state: every value with its share of the group's probability."""
+    values = Counter(estimator.estimate_each(verdicts(size, correct)))
+    return [(size, float(value), probability * (number / size)) for value, number in values.items()]
 
 
 def oracle_share(rates: Distribution) -> float:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from caopd.metrics.catalogue import CATALOGUE
+
 Values = Mapping[str, float | None]
 """Metric -> value; None where it is undefined."""
 BEFORE = "before"
@@ -56,8 +58,7 @@ def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float
     end = measurements[-1].tasks
     lost = {
         each.stage: {
-            name: _lost(each.tasks[each.stage].get(metric), end[each.stage].get(metric), name.endswith("_drop"))
-            for name, metric in FORGETTING.items()
+            name: _lost(metric, each.tasks[each.stage], end[each.stage]) for name, metric in FORGETTING.items()
         }
         for each in measurements[:-1]
         if each.stage != BEFORE
@@ -72,10 +73,11 @@ def as_json(measurements: Sequence[Measurement]) -> dict[str, Any]:
     return {"stages": [asdict(each) for each in measurements], "forgetting": forgetting(measurements)}
 
 
-def _lost(then: float | None, end: float | None, is_drop: bool) -> float | None:
+def _lost(metric: str, before: Values, after: Values) -> float | None:
+    then, end = before.get(metric), after.get(metric)
     if then is None or end is None:
         return None
-    return then - end if is_drop else end - then
+    return then - end if CATALOGUE[metric].best == "largest" else end - then
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

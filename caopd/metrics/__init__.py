@@ -1,33 +1,39 @@
 """Metrics of stated confidence: calibration, ranking and accuracy, with missing confidences kept apart.
 
-Classes accumulate over batches and processes; :mod:`caopd.metrics.functional` holds the same as pure
-functions. The classes are imported when they are first asked for: torchmetrics takes seconds and imports
-transformers, which the functions need not wait for.
+:mod:`caopd.metrics.catalogue` lists them, :mod:`caopd.metrics.functional` computes them, and the classes accumulate
+over batches and processes. Each name is imported when it is first asked for: the catalogue needs no torch, and the
+functions do not wait for torchmetrics, which takes seconds and imports transformers.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from caopd.metrics.bins import ReliabilityBins, reliability_bins
-from caopd.metrics.cascade import CascadeCurve, OperatingPoint, cascade_curve
-
 if TYPE_CHECKING:
+    from caopd.metrics.bins import ReliabilityBins, reliability_bins
     from caopd.metrics.brier import BrierScore
     from caopd.metrics.calibration_error import ExpectedCalibrationError
+    from caopd.metrics.cascade import CascadeCurve, OperatingPoint, cascade_curve
+    from caopd.metrics.catalogue import MetricSpec
     from caopd.metrics.collection import CalibrationMetrics
     from caopd.metrics.overconfidence import OverconfidenceGap
     from caopd.metrics.pass_at_k import PassAtK
     from caopd.metrics.ranking import StrictPairwiseRanking
     from caopd.metrics.smooth import SmoothCalibrationError
 
-_CLASSES = {
+_MODULES = {
     "BrierScore": "brier",
     "CalibrationMetrics": "collection",
+    "CascadeCurve": "cascade",
     "ExpectedCalibrationError": "calibration_error",
+    "MetricSpec": "catalogue",
+    "OperatingPoint": "cascade",
     "OverconfidenceGap": "overconfidence",
     "PassAtK": "pass_at_k",
+    "ReliabilityBins": "bins",
     "SmoothCalibrationError": "smooth",
     "StrictPairwiseRanking": "ranking",
+    "cascade_curve": "cascade",
+    "reliability_bins": "bins",
 }
 
 __all__ = [
@@ -35,6 +41,7 @@ __all__ = [
     "CalibrationMetrics",
     "CascadeCurve",
     "ExpectedCalibrationError",
+    "MetricSpec",
     "OperatingPoint",
     "OverconfidenceGap",
     "PassAtK",
@@ -47,7 +54,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a class when it is first asked for."""
-    if name not in _CLASSES:
+    """Import what a name stands for when it is first asked for."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'caopd.metrics' has no attribute {name!r}")
-    return vars(import_module(f"caopd.metrics.{_CLASSES[name]}"))[name]
+    return vars(import_module(f"caopd.metrics.{_MODULES[name]}"))[name]
+
+
+def __dir__() -> list[str]:
+    """List every name, imported or not."""
+    return sorted({*globals(), *__all__})

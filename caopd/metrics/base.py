@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from caopd.metrics.bins import ReliabilityBins
+from caopd.metrics.catalogue import CATALOGUE
+from caopd.metrics.engine import value_of
+from caopd.metrics.functional.counts import ValueCounts, merged, value_counts
+from caopd.metrics.functional.validation import FLOAT_WIDTHS, check_pair
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_BATCHES = 100
+"""After so many, equal confidences are merged."""
 
 
 class ConfidenceMetric(Metric):
@@ -70,6 +79,97 @@ class ConfidenceMetric(Metric):
             ModuleNotFoundError: matplotlib is not installed.
         """
         return cast("tuple[Figure, Axes]", self._plot(val, ax))
+
+
+class CountedMetric(ConfidenceMetric):
+    """Base of metrics that keep what was stated, how often, and how often rightly; a subclass computes from it.
+
+    Kept is one row for each distinct confidence, and one for each that is distinct in its batch of the last 100 batches
+    at most. Rows hold float64, and a function of counts sees the confidences in the widest width that was given.
+
+    Args:
+        kwargs: Settings of :class:`torchmetrics.Metric`.
+    """
+
+    n_bins = 10
+
+    values: list[Tensor] | Tensor
+    counts: list[Tensor] | Tensor
+    correct: list[Tensor] | Tensor
+    width: Tensor
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        for name in ("values", "counts", "correct"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.add_state("width", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
+
+    def update(self, confidence: Tensor, correct: Tensor) -> None:
+        """Add completions.
+
+        Args:
+            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
+            correct: Verified correctness, ``[N]`` of {0, 1}.
+        """
+        self._add(*check_pair(confidence, correct))
+
+    def stated(self) -> ValueCounts:
+        """Return the counts of all completions so far: in ``compute`` over all processes."""
+        columns = (concatenated(state, self.device) for state in (self.values, self.counts, self.correct))
+        values, counts, correct = merged(*columns)
+        return ValueCounts(values.to(FLOAT_WIDTHS[int(self.width)]), counts, correct)
+
+    def bins(self) -> ReliabilityBins:
+        """Return the reliability bins of the completions that state a confidence, over all processes.
+
+        Every process must call it, as it must call ``compute``: the states are gathered.
+        """
+        with self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
+        ):
+            return ReliabilityBins.from_counts(self.stated(), self.n_bins)
+
+    def _add(self, confidence: Tensor, correct: Tensor) -> None:
+        batch = value_counts(confidence, correct)
+        self.width = self.width.clamp(min=FLOAT_WIDTHS.index(confidence.dtype))
+        self._keep([*self.values, batch.values], [*self.counts, batch.counts], [*self.correct, batch.correct])
+        if len(self.values) > _BATCHES:
+            table = self.stated()
+            self._keep([table.values], [table.counts], [table.correct])
+
+    def _keep(self, values: list[Tensor], counts: list[Tensor], correct: list[Tensor]) -> None:
+        self.values, self.counts, self.correct = [part.to(torch.float64) for part in values], counts, correct
+
+
+class CatalogueMetric(CountedMetric):
+    """Base of a metric of the catalogue that stands alone; a subclass says which.
+
+    The metric is one that runs over completions that state a confidence. Direction and range, as torchmetrics knows
+    them, are those of the catalogue.
+
+    Args:
+        kwargs: Settings of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> class TieRate(CatalogueMetric):
+        ...     metric = "tie_rate"
+        >>> tie_rate = TieRate()
+        >>> tie_rate.update(torch.tensor([0.5, 0.5, 1.0]), torch.tensor([1, 0, 1]))
+        >>> tie_rate.compute()
+        tensor(0.5000, dtype=torch.float64)
+    """
+
+    metric: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        spec = CATALOGUE[cls.metric]
+        cls.higher_is_better = {"largest": True, "smallest": False}.get(spec.best or "")
+        cls.plot_lower_bound, cls.plot_upper_bound = spec.lowest, spec.highest
+
+    def compute(self) -> Tensor:
+        """Return the value of all completions so far, over all processes."""
+        return value_of(CATALOGUE[self.metric], self.stated())
 
 
 def concatenated(state: list[Tensor] | Tensor, device: torch.device) -> Tensor:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from caopd.errors import DataError
-from caopd.metrics.functional.binning import BinSums, equal_width_sums
+from caopd.metrics.functional.binning import equal_width_bins
+from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_n_bins, check_pair
 
 
@@ -47,28 +48,32 @@ class ReliabilityBins:
             )
 
     @classmethod
-    def from_sums(cls, sums: BinSums) -> ReliabilityBins:
-        """Divide sums per bin.
+    def from_counts(cls, counts: ValueCounts, n_bins: int = 10) -> ReliabilityBins:
+        """Put the values of one set of completions into bins.
 
         Args:
-            sums: Sums per equal-width bin, ``[M]`` each.
+            counts: Counts per value, ``[V]`` each.
+            n_bins: M.
 
         Returns:
             The bins, as Python numbers.
 
         Example:
             >>> import torch
-            >>> sums = BinSums(torch.tensor([0, 2]), torch.tensor([0.0, 1.5]), torch.tensor([0, 1]))
-            >>> bins = ReliabilityBins.from_sums(sums)
+            >>> from caopd.metrics.functional.counts import value_counts
+            >>> counts = value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False]))
+            >>> bins = ReliabilityBins.from_counts(counts, n_bins=2)
             >>> bins.counts, bins.mean_confidence, bins.accuracy
             ((0, 2), (nan, 0.75), (nan, 0.5))
         """
-        counts = [int(count) for count in sums.counts.tolist()]
+        bin_V, zeros_M = equal_width_bins(counts.values, n_bins), counts.counts.new_zeros(n_bins)
+        columns = (counts.counts, counts.counts * counts.values.to(zeros_M.dtype), counts.correct)
+        total, confidence, correct = (zeros_M.index_add(0, bin_V, column).tolist() for column in columns)
         return cls(
-            edges=tuple(k / len(counts) for k in range(len(counts) + 1)),
-            counts=tuple(counts),
-            mean_confidence=_divide(sums.confidence.tolist(), counts),
-            accuracy=_divide(sums.correct.tolist(), counts),
+            edges=tuple(k / n_bins for k in range(n_bins + 1)),
+            counts=tuple(map(int, total)),
+            mean_confidence=_divide(confidence, total),
+            accuracy=_divide(correct, total),
         )
 
     @property
@@ -130,9 +135,8 @@ def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 10) -> R
         ((1, 2), (0.25, 0.75), (0.0, 1.0), 0.25)
     """
     check_n_bins(n_bins)
-    confidence, correct = check_pair(confidence, correct)
-    return ReliabilityBins.from_sums(equal_width_sums(confidence, correct, n_bins))
+    return ReliabilityBins.from_counts(value_counts(*check_pair(confidence, correct)), n_bins)
 
 
-def _divide(sums: list[float], counts: list[int]) -> tuple[float, ...]:
+def _divide(sums: list[float], counts: list[float]) -> tuple[float, ...]:
     return tuple(total / count if count else math.nan for total, count in zip(sums, counts, strict=True))

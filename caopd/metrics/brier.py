@@ -1,15 +1,11 @@
-"""Brier score, accumulated in constant memory."""
+"""Brier score, accumulated over batches and processes."""
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from caopd.metrics.base import ConfidenceMetric
-from caopd.metrics.functional.brier import squared_error_sum
-from caopd.metrics.functional.validation import check_pair
+from caopd.metrics.base import CatalogueMetric
 
 
-class BrierScore(ConfidenceMetric):
+class BrierScore(CatalogueMetric):
     r"""Brier score of the stated confidences.
 
     .. math::
@@ -40,27 +36,4 @@ class BrierScore(ConfidenceMetric):
         tensor(0.6250, dtype=torch.float64)
     """
 
-    higher_is_better = False
-
-    squared_error: Tensor
-    n_completions: Tensor
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.add_sum("squared_error")
-        self.add_count("n_completions")
-
-    def update(self, confidence: Tensor, correct: Tensor) -> None:
-        """Add completions.
-
-        Args:
-            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
-            correct: Verified correctness, ``[N]`` of {0, 1}.
-        """
-        confidence, correct = check_pair(confidence, correct)
-        self.squared_error = self.squared_error + squared_error_sum(confidence, correct)
-        self.n_completions = self.n_completions + confidence.numel()
-
-    def compute(self) -> Tensor:
-        """Return the Brier score of all completions so far, over all processes."""
-        return self.squared_error / self.n_completions
+    metric = "brier"

@@ -1,16 +1,15 @@
-"""Expected calibration error, accumulated in constant memory."""
+"""Expected calibration error, accumulated over batches and processes."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from caopd.metrics.base import ConfidenceMetric
-from caopd.metrics.bins import ReliabilityBins
-from caopd.metrics.functional.binning import BinSums, calibration_error_of_sums, equal_width_sums
-from caopd.metrics.functional.validation import check_n_bins, check_pair
+from caopd.metrics.base import CatalogueMetric
+from caopd.metrics.functional.calibration_error import equal_width_error_of_counts
+from caopd.metrics.functional.validation import check_n_bins
 
 
-class ExpectedCalibrationError(ConfidenceMetric):
+class ExpectedCalibrationError(CatalogueMetric):
     r"""Expected calibration error (ECE) over equal-width bins.
 
     .. math::
@@ -45,45 +44,12 @@ class ExpectedCalibrationError(ConfidenceMetric):
         tensor(0.2500, dtype=torch.float64)
     """
 
-    higher_is_better = False
-
-    counts: Tensor
-    confidence_sums: Tensor
-    correct_sums: Tensor
+    metric = "ece"
 
     def __init__(self, n_bins: int = 10, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.n_bins = check_n_bins(n_bins)
-        self.add_count("counts", n_bins)
-        self.add_sum("confidence_sums", n_bins)
-        self.add_count("correct_sums", n_bins)
-
-    def update(self, confidence: Tensor, correct: Tensor) -> None:
-        """Add completions.
-
-        Args:
-            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
-            correct: Verified correctness, ``[N]`` of {0, 1}.
-        """
-        confidence, correct = check_pair(confidence, correct)
-        sums = equal_width_sums(confidence, correct, self.n_bins)
-        self.counts = self.counts + sums.counts
-        self.confidence_sums = self.confidence_sums + sums.confidence
-        self.correct_sums = self.correct_sums + sums.correct
 
     def compute(self) -> Tensor:
         """Return the ECE of all completions so far, over all processes."""
-        return calibration_error_of_sums(self._sums())
-
-    def bins(self) -> ReliabilityBins:
-        """Return the reliability bins behind the ECE, over all processes.
-
-        Every process must call it, as it must call ``compute``: the states are gathered.
-        """
-        with self.sync_context(
-            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
-        ):
-            return ReliabilityBins.from_sums(self._sums())
-
-    def _sums(self) -> BinSums:
-        return BinSums(self.counts, self.confidence_sums, self.correct_sums)
+        return equal_width_error_of_counts(self.stated(), self.n_bins)

@@ -1,15 +1,11 @@
-"""Overconfidence gap, accumulated in constant memory."""
+"""Overconfidence gap, accumulated over batches and processes."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from caopd.metrics.base import ConfidenceMetric
-from caopd.metrics.functional.validation import check_pair
+from caopd.metrics.base import CatalogueMetric
 
 
-class OverconfidenceGap(ConfidenceMetric):
+class OverconfidenceGap(CatalogueMetric):
     r"""Overconfidence gap (OCG): mean confidence minus accuracy, signed.
 
     .. math::
@@ -39,30 +35,4 @@ class OverconfidenceGap(ConfidenceMetric):
         tensor(0.2500, dtype=torch.float64)
     """
 
-    plot_lower_bound = -1.0
-
-    confidence_sum: Tensor
-    n_correct: Tensor
-    n_completions: Tensor
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.add_sum("confidence_sum")
-        self.add_count("n_correct")
-        self.add_count("n_completions")
-
-    def update(self, confidence: Tensor, correct: Tensor) -> None:
-        """Add completions.
-
-        Args:
-            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
-            correct: Verified correctness, ``[N]`` of {0, 1}.
-        """
-        confidence, correct = check_pair(confidence, correct)
-        self.confidence_sum = self.confidence_sum + confidence.to(torch.float64).sum()
-        self.n_correct = self.n_correct + correct.sum()
-        self.n_completions = self.n_completions + confidence.numel()
-
-    def compute(self) -> Tensor:
-        """Return the gap over all completions so far, over all processes."""
-        return (self.confidence_sum - self.n_correct) / self.n_completions
+    metric = "ocg"

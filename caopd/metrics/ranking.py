@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from caopd.metrics.base import ConfidenceMetric, concatenated
-from caopd.metrics.functional.ranking import count_pairs
-from caopd.metrics.functional.validation import check_pair
+from caopd.metrics.base import CatalogueMetric
 
 
-class StrictPairwiseRanking(ConfidenceMetric):
+class StrictPairwiseRanking(CatalogueMetric):
     r"""Strict pairwise ranking (SPR): how often a correct completion states more confidence than a wrong one.
 
     .. math::
         \text{SPR} = \frac{1}{|C| \, |W|} \sum_{i \in C} \sum_{j \in W} \mathbb{1}[q_i > q_j]
 
     with :math:`C` the correct and :math:`W` the wrong completions and :math:`q` the stated confidences. Ties
-    earn 0. Pairs are formed over all batches and processes, so one number per completion is kept.
+    earn 0. Pairs are formed over all batches and processes.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
@@ -44,29 +39,4 @@ class StrictPairwiseRanking(ConfidenceMetric):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    higher_is_better = True
-
-    of_correct: list[Tensor] | Tensor
-    of_wrong: list[Tensor] | Tensor
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.add_state("of_correct", [], dist_reduce_fx="cat")
-        self.add_state("of_wrong", [], dist_reduce_fx="cat")
-
-    def update(self, confidence: Tensor, correct: Tensor) -> None:
-        """Add completions.
-
-        Args:
-            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
-            correct: Verified correctness, ``[N]`` of {0, 1}.
-        """
-        confidence, correct = check_pair(confidence, correct)
-        confidence = confidence.to(torch.float64)
-        self.of_correct = [*self.of_correct, confidence[correct]]
-        self.of_wrong = [*self.of_wrong, confidence[~correct]]
-
-    def compute(self) -> Tensor:
-        """Return the SPR over all pairs so far, over all processes."""
-        pairs = count_pairs(concatenated(self.of_correct, self.device), concatenated(self.of_wrong, self.device))
-        return pairs.strict_pairwise_ranking
+    metric = "spr"

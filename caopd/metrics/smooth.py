@@ -1,24 +1,18 @@
-"""Smooth calibration error, accumulated in constant memory."""
+"""Smooth calibration error, accumulated over batches and processes."""
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from caopd.metrics.base import ConfidenceMetric
-from caopd.metrics.functional.counts import value_counts
-from caopd.metrics.functional.smooth import GRID_STEPS, residuals_on_grid, smooth_error_of_residuals
-from caopd.metrics.functional.validation import check_pair
+from caopd.metrics.base import CatalogueMetric
 
 
-class SmoothCalibrationError(ConfidenceMetric):
+class SmoothCalibrationError(CatalogueMetric):
     r"""Smooth expected calibration error (smooth ECE): a kernel instead of bins.
 
     .. math::
         \sigma^* = \int_0^1 \Big| \frac{1}{N} \sum_{i=1}^{N} K_{\sigma^*}(t, q_i) \, (q_i - r_i) \Big| \, dt
 
     with confidence :math:`q_i`, correctness :math:`r_i` and the Gaussian kernel :math:`K_\sigma` reflected at 0
-    and 1; see :func:`~caopd.metrics.functional.smooth.smooth_calibration_error`. The state is the sum of
-    :math:`q_i - r_i` at each of 1001 points.
+    and 1; see :func:`~caopd.metrics.functional.smooth.smooth_calibration_error`.
 
     As input to ``forward`` and ``update`` the metric accepts:
 
@@ -46,27 +40,4 @@ class SmoothCalibrationError(ConfidenceMetric):
         tensor(0.2500, dtype=torch.float64)
     """
 
-    higher_is_better = False
-
-    residuals: Tensor
-    n_completions: Tensor
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.add_sum("residuals", GRID_STEPS + 1)
-        self.add_count("n_completions")
-
-    def update(self, confidence: Tensor, correct: Tensor) -> None:
-        """Add completions.
-
-        Args:
-            confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
-            correct: Verified correctness, ``[N]`` of {0, 1}.
-        """
-        confidence, correct = check_pair(confidence, correct)
-        self.residuals = self.residuals + residuals_on_grid(value_counts(confidence, correct))
-        self.n_completions = self.n_completions + confidence.numel()
-
-    def compute(self) -> Tensor:
-        """Return the error of all completions so far, over all processes."""
-        return smooth_error_of_residuals(self.residuals, self.n_completions)
+    metric = "smooth_ece"

@@ -1,5 +1,7 @@
 """What every confidence format promises to prompts, to the splice and to itself."""
 
+import itertools
+
 import pytest
 
 from caopd.confidence import InlineConfidence, RLCRConfidence, TagConfidence
@@ -11,20 +13,21 @@ every_format = pytest.mark.parametrize("form", FORMATS, ids=["inline", "tag", "r
 
 
 @every_format
-@pytest.mark.parametrize("hundredths", range(101))
-def test_what_is_rendered_is_read(form, hundredths):
-    segment = form.render(hundredths / 100)
-    for before, after in [("", ""), ("B\n", ""), ("B\n", "\n"), ("B.\n\n", "\nDone.")]:
-        reading = form.parse(before + segment + after)
-        assert reading.value == hundredths / 100
-        assert reading.outcome is ConfidenceOutcome.DECIMAL
-        assert reading.span == (len(before), len(before) + len(segment))
+def test_what_is_rendered_is_read(form):
+    around = [("", ""), ("B\n", ""), ("B\n", "\n"), ("B.\n\n", "\nDone.")]
+    for hundredths, (before, after) in itertools.product(range(101), around):
+        segment = form.render(hundredths / 100)
+        text = before + segment + after
+        reading = form.parse(text)
+        assert reading.value == hundredths / 100, text
+        assert reading.outcome is ConfidenceOutcome.DECIMAL, text
+        assert reading.span == (len(before), len(before) + len(segment)), text
 
 
 @every_format
-@pytest.mark.parametrize("confidence", [0.375, 1 / 3, 2 / 3, 0.0049, 0.995, 0.125])
-def test_two_decimals_are_stated(form, confidence):
-    assert form.parse(form.render(confidence)).value == round(confidence, 2)
+def test_two_decimals_are_stated(form):
+    for confidence in (0.375, 1 / 3, 2 / 3, 0.0049, 0.995, 0.125):
+        assert form.parse(form.render(confidence)).value == round(confidence, 2), confidence
 
 
 @every_format
@@ -36,11 +39,11 @@ def test_writing_over_a_segment_leaves_one_that_reads_as_the_new_value(form):
 
 
 @every_format
-@pytest.mark.parametrize("text", ["", "B", "I am confident.", "<answer>B</answer>"])
-def test_a_missing_segment_is_missing_and_not_zero(form, text):
-    reading = form.parse(text)
-    assert (reading.value, reading.span) == (None, None)
-    assert reading.outcome is ConfidenceOutcome.MISSING
+def test_a_missing_segment_is_missing_and_not_zero(form):
+    for text in ("", "B", "I am confident.", "<answer>B</answer>"):
+        reading = form.parse(text)
+        assert (reading.value, reading.span) == (None, None), text
+        assert reading.outcome is ConfidenceOutcome.MISSING, text
 
 
 @every_format

@@ -180,13 +180,13 @@ def greedy_by_hand(policy, prompt, max_new_tokens):
     return tuple(ids[len(prompt) :])
 
 
-@pytest.mark.parametrize("num_rollouts", [1, 3])
-def test_every_request_gets_its_rollouts_in_order(engine, policy, prompts, num_rollouts):
+def test_every_request_gets_its_rollouts_in_order(engine, policy, prompts):
     requests = requests_of(prompts)
-    groups = engine.generate(requests, num_rollouts, WILD)
-    assert [len(group) for group in groups] == [num_rollouts] * len(requests)
-    # Only the right prompt explains the recorded log-probabilities.
-    check_logprobs(policy, requests, groups)
+    for num_rollouts in (1, 3):
+        groups = engine.generate(requests, num_rollouts, WILD)
+        assert [len(group) for group in groups] == [num_rollouts] * len(requests)
+        # Only the right prompt explains the recorded log-probabilities.
+        check_logprobs(policy, requests, groups)
 
 
 def test_no_request_gets_no_rollouts(engine):
@@ -217,21 +217,14 @@ def test_greedy_rollouts_are_those_of_an_argmax_loop(engine, policy, prompts):
     assert tokens(engine.generate(requests_of(prompts, seed=3), 2, GREEDY)) == tokens(groups)
 
 
-@pytest.mark.parametrize("num_rollouts", [1, 4])
-def test_a_seed_gives_the_same_rollouts_whatever_else_is_drawn(engine, prompts, num_rollouts):
+def test_a_seed_gives_the_same_rollouts_whatever_else_is_drawn(engine, prompts):
     requests = requests_of(prompts)
-    together = tokens(engine.generate(requests, num_rollouts, WILD))
-    assert tokens(engine.generate(requests, num_rollouts, WILD)) == together
-    assert tokens(engine.generate(requests[::-1], num_rollouts, WILD)) == together[::-1]
-    alone = [tokens(engine.generate([request], num_rollouts, WILD))[0] for request in requests]
-    assert alone == together
-
-
-@pytest.mark.parametrize("batch_size", [3, 1_000])
-def test_the_batch_size_changes_no_rollout(make_engine, policy, prompts, batch_size):
-    requests = requests_of(prompts)
-    expected = tokens(make_engine(policy).generate(requests, 4, WILD))
-    assert tokens(make_engine(policy, batch_size).generate(requests, 4, WILD)) == expected
+    for num_rollouts in (1, 4):
+        together = tokens(engine.generate(requests, num_rollouts, WILD))
+        assert tokens(engine.generate(requests, num_rollouts, WILD)) == together, num_rollouts
+        assert tokens(engine.generate(requests[::-1], num_rollouts, WILD)) == together[::-1], num_rollouts
+        alone = [tokens(engine.generate([request], num_rollouts, WILD))[0] for request in requests]
+        assert alone == together, num_rollouts
 
 
 def test_more_prompt_tokens_than_are_read_at_once_change_nothing(engine, policy, prompts):
@@ -329,3 +322,11 @@ def test_the_callers_random_state_is_left_as_it_was(engine, prompts):
     state = torch.get_rng_state()
     engine.generate(requests_of(prompts[:2]), 2, WILD)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_batch_size_changes_no_rollout(make_engine, policy, prompts):
+    """The last test: it starts engines of other sizes."""
+    requests = requests_of(prompts)
+    expected = tokens(make_engine(policy).generate(requests, 4, WILD))
+    for batch_size in (3, 1_000):
+        assert tokens(make_engine(policy, batch_size).generate(requests, 4, WILD)) == expected, batch_size

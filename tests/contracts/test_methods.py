@@ -21,8 +21,6 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=repr)
 every_distillation = pytest.mark.parametrize("method", DISTILLATIONS, ids=repr)
 every_policy_gradient = pytest.mark.parametrize("method", POLICY_GRADIENTS, ids=repr)
 every_method_with_rollouts = pytest.mark.parametrize("method", [*DISTILLATIONS, *PLAIN, *POLICY_GRADIENTS], ids=repr)
-every_group = pytest.mark.parametrize("correct", CORRECT, ids=str)
-every_estimate = pytest.mark.parametrize("mu_hat", [None, 0.0, 0.4, 1.0])
 
 
 def group_with(group_of, correct, mu_hat):
@@ -30,52 +28,54 @@ def group_with(group_of, correct, mu_hat):
     return group_of(EXAMPLE, completions, mu_hat)
 
 
+@pytest.fixture(scope="module")
+def groups(group_of):
+    """Every group of three verdicts, with every kind of estimate."""
+    return [group_with(group_of, correct, mu_hat) for correct in CORRECT for mu_hat in (None, 0.0, 0.4, 1.0)]
+
+
 @every_method_with_rollouts
-@every_group
-@every_estimate
-def test_every_rollout_makes_one_sample_in_order(group_of, method, correct, mu_hat):
-    group = group_with(group_of, correct, mu_hat)
-    samples = method.train_samples(group)
-    assert [sample.rollout for sample in samples] == list(group.rollouts)
-    assert {sample.example.id for sample in samples} == {"7"}
+def test_every_rollout_makes_one_sample_in_order(method, groups):
+    for group in groups:
+        samples = method.train_samples(group)
+        assert [sample.rollout for sample in samples] == list(group.rollouts), group
+        assert {sample.example.id for sample in samples} == {"7"}, group
 
 
 @every_distillation
-@every_group
-@every_estimate
-def test_only_samples_with_a_teacher_have_weight(group_of, method, correct, mu_hat):
-    for sample in method.train_samples(group_with(group_of, correct, mu_hat)):
-        assert sample.weight >= 0
-        if sample.weight:
-            assert sample.context is not None
-            assert sample.context.kind in CONTEXT_TEMPLATES
-            assert sample.context.response.strip()
+def test_only_samples_with_a_teacher_have_weight(method, groups):
+    for group in groups:
+        for sample in method.train_samples(group):
+            assert sample.weight >= 0, group
+            if sample.weight:
+                assert sample.context is not None, group
+                assert sample.context.kind in CONTEXT_TEMPLATES, group
+                assert sample.context.response.strip(), group
 
 
 @every_distillation
-@every_group
-@every_estimate
-def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sampled(group_of, method, correct, mu_hat):
-    for sample in method.train_samples(group_with(group_of, correct, mu_hat)):
-        if sample.weight and sample.confidence is not None:
-            assert sample.confidence == sample.context.confidence == mu_hat
-            assert sample.context.empirical
+def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sampled(method, groups):
+    for group in groups:
+        for sample in method.train_samples(group):
+            if sample.weight and sample.confidence is not None:
+                assert sample.confidence == sample.context.confidence == group.mu_hat, group
+                assert sample.context.empirical, group
 
 
 @every_distillation
-@every_group
-def test_a_context_says_its_confidence_as_a_field_only(group_of, method, correct):
-    for sample in method.train_samples(group_with(group_of, correct, 0.4)):
-        if sample.context is not None:
-            assert "onfidence" not in sample.context.response
+def test_a_context_says_its_confidence_as_a_field_only(method, groups):
+    for group in groups:
+        for sample in method.train_samples(group):
+            if sample.context is not None:
+                assert "onfidence" not in sample.context.response, group
 
 
 @every_distillation
-@every_group
-def test_no_sample_is_taught_its_own_completion(group_of, method, correct):
-    for index, sample in enumerate(method.train_samples(group_with(group_of, correct, 0.4))):
-        if sample.context is not None:
-            assert sample.context.response != f"answer {index}"
+def test_no_sample_is_taught_its_own_completion(method, groups):
+    for group in groups:
+        for index, sample in enumerate(method.train_samples(group)):
+            if sample.context is not None:
+                assert sample.context.response != f"answer {index}", group
 
 
 @every_method
@@ -108,18 +108,17 @@ def test_samples_have_an_advantage_where_it_is_the_signal(group_of, method):
 
 
 @every_method
-@every_group
-def test_statistics_have_the_same_names_in_every_group(group_of, method, correct):
-    statistics = method.statistics(method.train_samples(group_with(group_of, correct, 0.4)))
-    assert statistics.keys() == method.statistics(method.train_samples(group_with(group_of, [True] * 3, 0.4))).keys()
+def test_statistics_have_the_same_names_in_every_group(group_of, method):
+    names = [method.statistics(method.train_samples(group_with(group_of, correct, 0.4))).keys() for correct in CORRECT]
+    assert all(each == names[0] for each in names), names
 
 
 @every_policy_gradient
-@every_group
-def test_advantages_of_a_group_add_up_to_nothing(group_of, method, correct):
-    samples = method.train_samples(group_with(group_of, correct, None))
-    assert sum(sample.advantage for sample in samples) == pytest.approx(0, abs=1e-9)
-    assert {sample.weight for sample in samples} == {1.0}, "no group is dropped"
+def test_advantages_of_a_group_add_up_to_nothing(method, groups):
+    for group in groups:
+        samples = method.train_samples(group)
+        assert sum(sample.advantage for sample in samples) == pytest.approx(0, abs=1e-9), group
+        assert {sample.weight for sample in samples} == {1.0}, f"{group} is dropped"
 
 
 @every_policy_gradient

@@ -28,6 +28,7 @@ def compare(request, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_it_writes_all_files_and_a_second_call_runs_nothing(compare):
     places = compare()
     found = json.loads((places["results"] / "comparison.json").read_text())

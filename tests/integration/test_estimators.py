@@ -4,7 +4,7 @@ import pytest
 
 from caopd.rounds.buffer import load_groups
 
-from .test_strategies import STRATEGIES
+from .test_strategies import STRATEGIES, slow_but
 
 
 def test_self_consistency_asks_the_teacher_with_its_context(fit, tmp_path):
@@ -79,7 +79,7 @@ def test_the_first_batch_is_what_a_fixed_budget_draws_and_the_others_differ(adap
     assert any(first != later for first, later in batches)
 
 
-@pytest.mark.parametrize("strategy", list(STRATEGIES))
+@pytest.mark.parametrize("strategy", slow_but("ddp"))
 def test_processes_with_unequal_doubts_draw_the_same_round(strategy, adaptive, spawn, tmp_path):
     run = spawn(tmp_path, **ADAPTIVE, **STRATEGIES[strategy], **{"trainer.devices": 2, "data.batch_size": 2})
     found, expected = rollouts_of(run), rollouts_of(adaptive)

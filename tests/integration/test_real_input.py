@@ -15,7 +15,7 @@ TASKS = {
 
 
 @needs_smollm2
-@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize("name", ["smollm2_science", pytest.param("smollm2_tool_use", marks=pytest.mark.slow)])
 def test_one_round(name, request, tmp_path):
     root = request.config.rootpath
     data = root.parent / "shared" / "data"

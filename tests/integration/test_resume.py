@@ -156,13 +156,14 @@ def test_a_resumed_run_can_be_resumed(validated, fit, every_step, tmp_path):
 TWICE_A_ROUND = {**EVERY_VALIDATION, "trainer.val_check_interval": 0.5}
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_validations_within_a_round_are_not_left_out_either(step, fit, every_step, tmp_path):
+def test_validations_within_a_round_are_not_left_out_either(fit, every_step, tmp_path):
     whole = fit(tmp_path / "whole", every_step, **TWICE_A_ROUND)
     assert [at for at, _ in logged(whole, 0)["val/brier"]] == [0, 0, 1, 2, 3, 4, 5]
-    resumed = fit(tmp_path / "resumed", every_step, ckpt_path=whole.checkpoint_file(f"step{step}"), **TWICE_A_ROUND)
-    assert logged(resumed, 0)["val/brier"] == logged(whole, 0)["val/brier"][step:]
-    assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
+    for step in (1, 2, 3):
+        checkpoint = whole.checkpoint_file(f"step{step}")
+        resumed = fit(tmp_path / f"resumed{step}", every_step, ckpt_path=checkpoint, **TWICE_A_ROUND)
+        assert logged(resumed, 0)["val/brier"] == logged(whole, 0)["val/brier"][step:], step
+        assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
 def test_a_run_that_is_counted_in_steps_resumes_at_a_rounds_end(validated, fit, every_step, tmp_path):
@@ -302,12 +303,13 @@ def test_another_optimizer_cannot_go_on_from_a_checkpoint(uninterrupted, tmp_pat
     assert "another optimizer" in capsys.readouterr().err
 
 
-def test_lost_rollouts_of_an_interrupted_round_are_an_error(fit, every_step, tmp_path, capsys):
-    run = fit(tmp_path / "run", every_step, **SETTINGS)
-    for file in (run.directory / "rollouts").glob("*.jsonl"):
-        file.unlink()
-    arguments = ["fit", f"--config={run.directory / 'config.yaml'}", f"--ckpt_path={run.checkpoint_file('step3')}"]
-    assert main([*arguments, f"--trainer.default_root_dir={tmp_path / 'resumed'}"]) == 2
+def test_lost_rollouts_of_an_interrupted_round_are_an_error(uninterrupted, tmp_path, capsys):
+    hidden = uninterrupted.directory / "rollouts"
+    try:
+        hidden.rename(tmp_path / "aside")
+        assert main(resume_arguments(uninterrupted, 3, tmp_path / "resumed")) == 2
+    finally:
+        (tmp_path / "aside").rename(hidden)
     message = capsys.readouterr().err
     assert "rollouts of the interrupted round" in message
     assert "end of a round" in message

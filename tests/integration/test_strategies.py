@@ -17,6 +17,13 @@ FSDP2 = {
     "trainer.inference_mode": "false",
 }
 STRATEGIES = {"ddp": {"trainer.strategy": "ddp"}, "fsdp2": FSDP2}
+
+
+def slow_but(kept):
+    """Every strategy, of which one runs every time."""
+    return [pytest.param(name, marks=() if name == kept else pytest.mark.slow) for name in STRATEGIES]
+
+
 # The teacher moves fast enough that a wrong teacher would show within two rounds.
 # Plain SGD without clipping, since Adam and clipping would hide a gradient of the wrong scale.
 COMMON = {
@@ -79,7 +86,7 @@ def grpo_in_one_process(fit, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("grpo_one"), **{**ONE_PROCESS, **GRPO})
 
 
-@pytest.mark.parametrize("strategy", list(STRATEGIES))
+@pytest.mark.parametrize("strategy", slow_but("ddp"))
 def test_policy_gradients_equal_one_process(strategy, grpo_in_one_process, spawn, tmp_path):
     """Several steps a round, so that ratios and the divergence from the frozen reference are at work."""
     two = spawn(tmp_path, **{**TWO_PROCESSES, **GRPO, **STRATEGIES[strategy]})
@@ -107,7 +114,7 @@ def trust_region_in_one_process(fit, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("trust_one"), **{**ONE_PROCESS, **TRUST_REGION})
 
 
-@pytest.mark.parametrize("strategy", list(STRATEGIES))
+@pytest.mark.parametrize("strategy", slow_but("fsdp2"))
 def test_a_trust_region_equals_one_process(strategy, trust_region_in_one_process, spawn, tmp_path):
     """The student of now is half of the teacher: its sharded weights take part in a second forward pass."""
     two = spawn(tmp_path, **{**TWO_PROCESSES, **TRUST_REGION, **STRATEGIES[strategy]})

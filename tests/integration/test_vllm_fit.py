@@ -41,31 +41,39 @@ IMPORTANCE = {
 }
 
 
-def children():
-    """Processes of vLLM that anybody started."""
+@pytest.fixture
+def directory(tmp_path_factory):
+    """For temporary files of the runs that a test starts; its short name fits into a socket's."""
+    return tmp_path_factory.mktemp("files")
+
+
+def children(directory):
+    """Processes of vLLM whose temporary files are there."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "caopd.vllm_host" in (process.info["cmdline"] or []):
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        is_ours = (process.info["environ"] or {}).get("TMPDIR") == str(directory)
+        if is_ours and "caopd.vllm_host" in (process.info["cmdline"] or []):
             found.append(process)
     return found
 
 
-def files():
-    return {path for folder in ("/dev/shm", "/tmp") for path in Path(folder).glob("caopd-*")}
+def files(directory):
+    return {path for folder in (Path("/dev/shm"), directory) for path in folder.glob("caopd-*")}
 
 
 @pytest.fixture
-def nothing_left():
+def nothing_left(directory, monkeypatch):
     """What there was before is all that there is afterwards."""
-    before, files_before = set(children()), files()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    before = files(directory)
     yield
-    psutil.wait_procs(set(children()) - before, timeout=10)
-    assert set(children()) <= before
-    assert files() <= files_before
+    psutil.wait_procs(children(directory), timeout=10)
+    assert not children(directory)
+    assert files(directory) <= before
 
 
-def command(directory, **settings):
-    merged = {**SMALL, **ENGINE, "trainer.default_root_dir": directory, **settings}
+def command(root, **settings):
+    merged = {**SMALL, **ENGINE, "trainer.default_root_dir": root, **settings}
     return [sys.executable, "-m", "caopd", "fit", f"--config={QUICKSTART}", *options(merged)]
 
 
@@ -90,9 +98,8 @@ def test_a_stale_engine_stops_the_run_and_says_why(tmp_path, nothing_left):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_signal_leaves_nothing_behind(number, tmp_path, nothing_left):
+def test_a_signal_leaves_nothing_behind(number, tmp_path, directory, nothing_left):
     """As a terminal does it: the signal goes to the whole group of the command, while vLLM draws."""
-    before = set(children())
     sizes = {"data.round.num_prompts_per_round": 64, "data.round.num_rollouts": 32}  # most of the time it draws
     arguments = command(tmp_path, **{"trainer.max_epochs": 1000, "data.round.num_trained_rollouts": 1, **sizes})
     process = subprocess.Popen(
@@ -108,7 +115,8 @@ def test_a_signal_leaves_nothing_behind(number, tmp_path, nothing_left):
         assert process.poll() is None, "it ended by itself"
         assert time.monotonic() < deadline, "no second round"
         time.sleep(0.1)
-    assert set(children()) - before
+    assert children(directory)
+    assert files(directory)
     time.sleep(0.5)
     os.killpg(process.pid, number)
     assert process.wait(60) != 0

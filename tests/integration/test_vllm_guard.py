@@ -1,6 +1,7 @@
 """Rollouts of a vLLM that has fallen behind are noticed, whatever it is that is stale. vLLM runs in this process."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from caopd.errors import RolloutError
 from caopd.models import LanguageModel, LoRA, ModelSource, make_teacher
 from caopd.models.tiny import build_model
 from caopd.rollouts import RolloutRequest, Sampling, VLLMEngine, VLLMOptions
-from caopd.rollouts.vllm.local import LocalVLLM
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.parity import ParityConfig, check_parity
 from caopd.tasks import DrawTask
@@ -19,65 +19,62 @@ from tests.needs import needs_vllm
 
 pytestmark = needs_vllm
 
-OPTIONS = VLLMOptions(kv_cache_gib=0.25)
-ADAPTERS = VLLMOptions(kv_cache_gib=0.25, lora="adapter")
 SAMPLING = Sampling(temperature=1.5, max_new_tokens=8)
+MAX_MODEL_LEN = 384
+"""Tokens; shorter than the model's own limit."""
 EXACT = 1e-4
 """Nats; what float32 explains, far below the engine's own limit."""
 
 
-class HeadStaysBehind(LocalVLLM):
-    """Sends the head with the first weights only."""
+@pytest.fixture(scope="module")
+def start(tokenizer):
+    """Gives an engine that takes adapters merged or apart: the one that runs, since a process holds one vLLM at a time.
 
-    def load(self, policy, weights, version):
-        super().load(policy, (pair for pair in weights if version == 0 or pair[0] != "lm_head.weight"), version)
+    It must be sent all weights anew, whatever the test before has left in it.
+    """
+    running = {}
 
+    def make(lora="merged"):
+        if lora not in running:
+            while running:
+                running.popitem()[1].close()
+            options = VLLMOptions(kv_cache_gib=0.25, max_model_len=MAX_MODEL_LEN, lora=lora)
+            running[lora] = VLLMEngine(mode="in_process", options=options, max_restarts=0)
+            running[lora].start(tokenizer)
+        running[lora].rest()
+        return running[lora]
 
-class HoardingHost(VLLMHost):
-    """Keeps keys and values of earlier weights."""
-
-    def _forget_prefixes(self):
-        pass
-
-
-class CacheStays(LocalVLLM):
-    """Runs a host that forgets nothing."""
-
-    _host = HoardingHost
-
-
-class LosesFiles(LocalVLLM):
-    """Hands over a folder that its vLLM cannot see."""
-
-    def _do(self, method, *arguments):
-        if method == "take":
-            arguments = (Weights("/nowhere", arguments[0].number), *arguments[1:])
-        return super()._do(method, *arguments)
-
-
-class VersionStays(LocalVLLM):
-    """Ignores all weights but the first."""
-
-    def load(self, policy, weights, version):
-        if version == 0:
-            super().load(policy, weights, version)
+    yield make
+    for engine in running.values():
+        engine.close()
 
 
 @pytest.fixture
-def start(tokenizer):
-    """Starts engines, with a backend of ours in place of the usual one, and closes them."""
-    engines = []
+def break_backend(monkeypatch):
+    """Puts a faulty method, which gets the real one and its arguments, in place of one of the engine's backend."""
 
-    def make(backend=LocalVLLM, options=OPTIONS):
-        engine = VLLMEngine(mode="in_process", options=options, max_restarts=0)
-        engine._backend = backend(options, in_process=True)
-        engine.start(tokenizer)
-        engines.append(engine)
-        return engine
+    def change(engine, name, faulty):
+        monkeypatch.setattr(engine._backend, name, partial(faulty, getattr(engine._backend, name)))
 
-    yield make
-    for engine in engines:
-        engine.close()
+    return change
+
+
+def head_stays_behind(load, policy, weights, version):
+    """Sends all weights but the head."""
+    load(policy, (pair for pair in weights if pair[0] != "lm_head.weight"), version)
+
+
+def version_stays(load, policy, weights, version):
+    """Ignores all weights but the first."""
+    if version == 0:
+        load(policy, weights, version)
+
+
+def loses_files(do, method, *arguments):
+    """Hands over a folder that its vLLM cannot see."""
+    if method == "take":
+        arguments = (Weights("/nowhere", arguments[0].number), *arguments[1:])
+    return do(method, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +112,15 @@ def test_synced_weights_are_the_students(start, policy, prompts):
     assert engine.rounding == pytest.approx(0.002)
 
 
-@pytest.mark.parametrize("backend", [HeadStaysBehind, CacheStays])
-def test_what_stays_behind_is_noticed(start, policy, prompts, backend):
-    engine = start(backend)
+@pytest.mark.parametrize("stale", ["head", "cache"])
+def test_what_stays_behind_is_noticed(start, policy, prompts, break_backend, monkeypatch, stale):
+    engine = start()
     engine.sync(policy, 0)
     compare(engine, policy, prompts)
+    if stale == "head":
+        break_backend(engine, "load", head_stays_behind)
+    else:  # keys and values of earlier weights
+        monkeypatch.setattr(VLLMHost, "_forget_prefixes", lambda host: None)
     student = changed(policy)
     engine.sync(student, 1)
     with pytest.raises(RolloutError, match="not on-policy"):
@@ -144,8 +145,9 @@ def test_weights_that_change_in_place_are_sent_whatever_their_version(start, pol
     compare(engine, student, prompts)
 
 
-def test_a_wrong_version_ends_the_run(start, policy, prompts):
-    engine = start(VersionStays)
+def test_a_wrong_version_ends_the_run(start, policy, prompts, break_backend):
+    engine = start()
+    break_backend(engine, "load", version_stays)
     engine.sync(policy, 0)
     draw(engine, prompts)
     engine.sync(changed(policy), 1)
@@ -153,36 +155,33 @@ def test_a_wrong_version_ends_the_run(start, policy, prompts):
         draw(engine, prompts)
 
 
-@pytest.mark.parametrize(("options", "rank"), [(OPTIONS, 4), (ADAPTERS, 4), (ADAPTERS, 12)])
-def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, options, rank):
-    torch.manual_seed(1)
-    student = ModelSource(lora=LoRA(rank=rank)).load_model(tokenizer)
-    engine = start(options=options)
-    for version in range(3):
-        engine.sync(student, version)
-        groups = draw(engine, prompts)
-        assert {rollout.policy_version for group in groups for rollout in group} == {version}
-        compare(engine, student, prompts)
-        student = changed(student)  # larger changes make logits so large that float32 rounds by more
-
-
-def test_an_adapter_is_not_left_on_another_model(start, policy, tokenizer, prompts):
-    """An averaged teacher has adapters and a base of its own, an external one none."""
-    student = changed(ModelSource(lora=LoRA(rank=4)).load_model(tokenizer), 0.1)
-    teacher = changed(make_teacher(student).requires_grad_(), 0.1)
-    engine = start(options=ADAPTERS)
-    for model in (student, policy, teacher, student, teacher):
-        engine.sync(model, 5)
-        compare(engine, model, prompts)
-
-
-def test_weights_that_are_not_there_are_an_error(start, policy, prompts):
+def test_weights_that_are_not_there_are_an_error(start, policy, break_backend):
     """vLLM itself keeps the old ones, with a warning."""
-    engine = start(LosesFiles)
+    engine = start()
+    break_backend(engine, "_do", loses_files)
     with pytest.raises(
         FileNotFoundError, match=r"Expected 30 weights in .*, but this process sees 0.*weights_directory"
     ):
         engine.sync(policy, 0)
+
+
+def test_a_prompt_that_vllm_would_cut_is_an_error(start, policy, prompts):
+    engine = start()
+    engine.sync(policy, 0)
+    longest = (prompts[0] * 2)[: MAX_MODEL_LEN - SAMPLING.max_new_tokens]
+    draw(engine, [longest])
+    with pytest.raises(ValueError, match=f"longer than the {MAX_MODEL_LEN} tokens"):
+        draw(engine, [(*longest, 5)])
+
+
+def test_a_policy_of_another_architecture_gets_a_vllm_of_its_own(start, policy, tokenizer, prompts):
+    """As an external teacher between two syncs of the student."""
+    torch.manual_seed(0)
+    other = LanguageModel(build_model(tokenizer, width=96, num_layers=2).eval(), policy.stop_token_ids, 0)
+    engine = start()
+    for student in (policy, other, policy):
+        engine.sync(student, 0)
+        compare(engine, student, prompts)
 
 
 def test_an_untied_head_arrives(start, tokenizer, prompts, tmp_path):
@@ -201,18 +200,24 @@ def test_an_untied_head_arrives(start, tokenizer, prompts, tmp_path):
             student.hf.lm_head.weight *= 1.2
 
 
-def test_a_policy_of_another_architecture_gets_a_vllm_of_its_own(start, policy, tokenizer, prompts):
-    """As an external teacher between two syncs of the student."""
-    torch.manual_seed(0)
-    other = LanguageModel(build_model(tokenizer, width=96, num_layers=2).eval(), policy.stop_token_ids, 0)
-    engine = start()
-    for student in (policy, other, policy):
-        engine.sync(student, 0)
+@pytest.mark.parametrize(("lora", "rank"), [("merged", 4), ("adapter", 12), ("adapter", 4)])
+def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, lora, rank):
+    torch.manual_seed(1)
+    student = ModelSource(lora=LoRA(rank=rank)).load_model(tokenizer)
+    engine = start(lora)
+    for version in range(3):
+        engine.sync(student, version)
+        groups = draw(engine, prompts)
+        assert {rollout.policy_version for group in groups for rollout in group} == {version}
         compare(engine, student, prompts)
+        student = changed(student)  # larger changes make logits so large that float32 rounds by more
 
 
-def test_a_prompt_that_vllm_would_cut_is_an_error(start, policy, prompts):
-    engine = start(options=VLLMOptions(kv_cache_gib=0.25, max_model_len=256))
-    engine.sync(policy, 0)
-    with pytest.raises(ValueError, match="longer than the 256 tokens"):
-        draw(engine, prompts)
+def test_an_adapter_is_not_left_on_another_model(start, policy, tokenizer, prompts):
+    """An averaged teacher has adapters and a base of its own, an external one none."""
+    student = changed(ModelSource(lora=LoRA(rank=4)).load_model(tokenizer), 0.1)
+    teacher = changed(make_teacher(student).requires_grad_(), 0.1)
+    engine = start("adapter")
+    for model in (student, teacher, student, policy, teacher):
+        engine.sync(model, 5)
+        compare(engine, model, prompts)

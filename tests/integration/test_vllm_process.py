@@ -2,6 +2,7 @@
 
 import copy
 import signal
+import tempfile
 import threading
 from pathlib import Path
 
@@ -19,33 +20,13 @@ NEVER_STOPS = (1,)
 """The unknown token: completions go on to the length limit, and there is time to kill."""
 
 
-def traces():
+def traces(directory):
     """Files of vLLM and of ours that a run could leave behind."""
-    folders = (Path("/dev/shm"), Path("/tmp"))
-    return {path for folder in folders for path in folder.glob("*") if "caopd" in path.name or "psm_" in path.name}
+    return {path for folder in (directory, Path("/dev/shm")) for path in folder.glob("*") if is_ours(path.name)}
 
 
-@pytest.fixture
-def start(policy, tokenizer, monkeypatch, tmp_path):
-    """Starts an engine with a child of its own, which finds no compiler and nothing that was compiled before."""
-    monkeypatch.setenv("CXX", "/no/compiler")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    left, engines = traces(), []
-
-    def make(max_restarts):
-        engine = VLLMEngine(options=VLLMOptions(kv_cache_gib=0.25), max_restarts=max_restarts)
-        engine.start(tokenizer)
-        talker = copy.deepcopy(policy)
-        talker.stop_token_ids = NEVER_STOPS
-        engine.sync(talker, 3)
-        engines.append(engine)
-        return engine
-
-    yield make
-    for engine in engines:
-        engine.close()
-    assert not engine_processes()
-    assert traces() <= left
+def is_ours(name):
+    return "caopd" in name or "psm_" in name
 
 
 def engine_processes():
@@ -54,8 +35,41 @@ def engine_processes():
     return [process for child in children for process in (child, *child.children(recursive=True))]
 
 
+@pytest.fixture(scope="module")
+def engine(tokenizer, tmp_path_factory):
+    """An engine with a child of its own, which finds no compiler and nothing that was compiled before."""
+    directory = tmp_path_factory.mktemp("files")
+    left = traces(directory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXX", "/no/compiler")
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(directory / "compiled"))
+        patch.setattr(tempfile, "tempdir", str(directory))
+        engine = VLLMEngine(options=VLLMOptions(kv_cache_gib=0.25))
+        engine.start(tokenizer)
+        yield engine
+        assert traces(directory) > left, "the check below would find nothing"
+        engine.close()
+    assert not engine_processes()
+    assert traces(directory) <= left
+
+
+@pytest.fixture
+def start(engine, policy):
+    """Gives the engine with a number of restarts left and a policy whose completions go on to the length limit."""
+    talker = copy.deepcopy(policy)
+    talker.stop_token_ids = NEVER_STOPS
+
+    def make(restarts_left):
+        engine._restarts_left = 1  # the test before may have killed it
+        engine.sync(talker, 3)
+        engine._restarts_left = restarts_left
+        return engine
+
+    return make
+
+
 def test_an_engine_that_is_killed_while_it_draws_draws_the_same_again(start):
-    engine = start(max_restarts=1)
+    engine = start(restarts_left=1)
     requests = [RolloutRequest((5, 6, 7 + n), n) for n in range(16)]
     expected = engine.generate(requests, 4, LONG)
     killer = threading.Timer(0.2, engine_processes()[0].kill)
@@ -67,23 +81,21 @@ def test_an_engine_that_is_killed_while_it_draws_draws_the_same_again(start):
     assert {r.policy_version for group in groups for r in group} == {3}
 
 
-def test_an_engine_that_is_stuck_is_ended_and_started_again(policy, tokenizer):
+def test_an_engine_that_is_stuck_is_ended_and_started_again(start):
     """A stopped process answers nothing; within the limit it is taken for stuck."""
-    engine = VLLMEngine(options=VLLMOptions(kv_cache_gib=0.25, timeout_seconds=60.0), max_restarts=1)
-    engine.start(tokenizer)
-    engine.sync(policy, 3)
+    engine = start(restarts_left=1)
     engine._backend._child._timeout_seconds = 3.0
     stuck = engine_processes()[0]
     stuck.suspend()
     groups = engine.generate([RolloutRequest((5, 6, 7), 0)], 2, Sampling(max_new_tokens=4))
     assert len(groups[0]) == 2
     assert not stuck.is_running() or stuck.status() == psutil.STATUS_ZOMBIE
-    engine.close()
+    assert engine._restarts_left == 0
 
 
 def test_an_interrupted_call_is_not_answered_by_the_next(start):
     """After Ctrl-C in a notebook, the old answer must not be taken for the new one's."""
-    engine = start(max_restarts=1)
+    engine = start(restarts_left=1)
     first, second = (RolloutRequest((5, 6, 7), 0), RolloutRequest((8, 9, 10), 1))
     expected = engine.generate([second], 2, LONG)
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
@@ -97,7 +109,7 @@ def test_an_interrupted_call_is_not_answered_by_the_next(start):
 
 
 def test_an_engine_that_dies_too_often_ends_in_an_error(start):
-    engine = start(max_restarts=0)
+    engine = start(restarts_left=0)
     engine_processes()[0].kill()
-    with pytest.raises(RolloutError, match=r"(?s)ended 1 times .* checkpoint is intact"):
+    with pytest.raises(RolloutError, match=r"(?s)ended 3 times .* checkpoint is intact"):
         engine.generate([RolloutRequest((5, 6, 7), 0)], 4, LONG)

@@ -41,26 +41,29 @@ class DyingEngine(VLLMEngine):
 
 
 @pytest.fixture(scope="module")
-def one_process(spawn, tmp_path_factory):
-    return spawn(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
+def one_process(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
 
 
-def test_fsdp2_draws_and_trains_as_one_process(one_process, spawn, tmp_path):
-    assert_same_run(spawn(tmp_path, **VLLM, **FSDP2, **{"trainer.devices": 2}), one_process)
-
-
-def test_ddp_does_too_when_vllm_dies_in_the_second_round(one_process, spawn, tmp_path, monkeypatch):
+def test_fsdp2_draws_and_trains_as_one_process_also_when_vllm_dies_in_the_second_round(
+    one_process, spawn, tmp_path, monkeypatch
+):
     """Process 0 starts vLLM again and draws the same round, while the other process waits for its groups."""
     (tmp_path / "dying.py").write_text(DYING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     settings = {name: value for name, value in VLLM.items() if not name.startswith("data.engine")}
-    run = spawn(tmp_path, **settings, **DDP, **{"data.engine": "dying.DyingEngine"})
+    run = spawn(tmp_path, **settings, **FSDP2, **{"trainer.devices": 2, "data.engine": "dying.DyingEngine"})
     assert_same_run(run, one_process)
 
 
-def test_a_resumed_run_draws_with_the_restored_weights(one_process, spawn, tmp_path):
+@pytest.mark.slow
+def test_ddp_does_too(one_process, spawn, tmp_path):
+    assert_same_run(spawn(tmp_path, **VLLM, **DDP), one_process)
+
+
+def test_a_resumed_run_draws_with_the_restored_weights(one_process, fit, tmp_path):
     """A fresh vLLM gets the checkpoint's weights before the first rollout: the second round is the same."""
-    resumed = spawn(tmp_path, ckpt_path=one_process.checkpoint_file("round0"), **ONE_PROCESS)
+    resumed = fit(tmp_path, ckpt_path=one_process.checkpoint_file("round0"), **ONE_PROCESS)
     assert tokens(resumed, 1) == tokens(one_process, 1)
     assert max(resumed.scalars("rollout/parity_max")) < 1e-4
     assert_same_weights(resumed, one_process)

@@ -325,7 +325,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_neither_crashes_nor_stalls(form, name):
     text = HOSTILE[name]
-    begun = time.perf_counter()
+    begun = time.process_time()
     reading = form.parse(text)
-    assert time.perf_counter() - begun < 3.0  # seconds; about 0.2 are needed
+    assert time.process_time() - begun < 3.0  # seconds; about 0.2 are needed
     assert reading.value == (0.5 if name == "stars" and form is INLINE else None)

@@ -9,21 +9,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from caopd.metrics.catalogue import shown_of_runs
 from caopd.models import SMOLLM2, ModelSource
 from caopd.run_directory import Metrics, class_name, method_name, setting
 from caopd.texts import in_markdown
 
-MEASURES = {
-    "accuracy": "accuracy",
-    "mean_confidence": "mean stated confidence",
-    "ece": "expected calibration error (ECE, 10 bins)",
-    "brier": "Brier score",
-    "ocg": "overconfidence gap (mean confidence - accuracy)",
-    "spr": "strict pairwise ranking (SPR)",
-    "auroc": "AUROC of the confidence",
-    "format_adherence": "completions that state a confidence",
-}
-"""Metric of ``metrics.json`` -> row of the card."""
 _HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
@@ -117,12 +107,12 @@ def _metadata(facts: CardFacts, base: str) -> str:
                 task_type="text-generation",
                 dataset_type=facts.task.lower(),
                 dataset_name=f"{facts.task} (validation)",
-                metric_type=name,
-                metric_name=title,
+                metric_type=spec.name,
+                metric_name=spec.in_full,
                 metric_value=value,
             )
-            for name, title in MEASURES.items()
-            if facts.measured and (value := facts.measured.get(name)) is not None
+            for spec in shown_of_runs()
+            if facts.measured and (value := facts.measured.get(spec.name)) is not None
         ],
     ).to_yaml()
 
@@ -134,8 +124,8 @@ def _calibration(facts: CardFacts) -> str:
     columns = [("before training", initial), ("after training", final)]
     shown = [(f"{title}, step {metrics['step']}", metrics) for title, metrics in columns if metrics]
     rows = [
-        f"| {title} | " + " | ".join(_number(metrics.get(name)) for _, metrics in shown) + " |"
-        for name, title in MEASURES.items()
+        f"| {spec.in_full} | " + " | ".join(_number(metrics.get(spec.name)) for _, metrics in shown) + " |"
+        for spec in shown_of_runs()
     ]
     counts = " | ".join(str(metrics.get("n")) for _, metrics in shown)
     header = f"| | {' | '.join(title for title, _ in shown)} |\n|---|{'---|' * len(shown)}"

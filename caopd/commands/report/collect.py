@@ -13,6 +13,7 @@ import numpy as np
 
 from caopd.commands.score.predictions import Predictions, read_predictions
 from caopd.errors import ConfigError, DataError
+from caopd.metrics.catalogue import CATALOGUE
 from caopd.rounds.buffer import load_groups
 from caopd.run_directory import (
     CONFIG,
@@ -28,10 +29,10 @@ from caopd.run_directory import (
 
 PREDICTIONS = "predictions.jsonl"
 CURVES = {
-    "val/accuracy": "Accuracy (validation)",
-    "val/mean_confidence": "Mean confidence (validation)",
-    "val/ece": "ECE (validation)",
-    "val/brier": "Brier score (validation)",
+    **{
+        f"val/{name}": f"{CATALOGUE[name].title} (validation)"
+        for name in ("accuracy", "mean_confidence", "ece", "brier")
+    },
     "rollout/mu_hat": "Empirical confidence of the rollouts",
     "train/loss": "Training loss (each method's own)",
 }

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from caopd.commands.report.collect import CURVES, RunRecord
-from caopd.commands.report.tables import Cell, Column, ReportTable
+from caopd.commands.report.tables import Column, ReportTable, Row
 from caopd.commands.score.bootstrap import score
 from caopd.commands.score.predictions import Predictions
 from caopd.metrics.bins import reliability_bins
+from caopd.metrics.catalogue import MetricSpec, headline, shown_of_runs
 from caopd.metrics.functional.ranking import strict_pairwise_ranking
 from caopd.metrics.functional.selective import risk_coverage_curve
 from caopd.plots import reliability_diagram
@@ -23,22 +24,6 @@ from caopd.run_directory import Metrics, setting
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_METRICS = (
-    Column("accuracy", "Accuracy ↑", "largest"),
-    Column("mean_confidence", "Confidence"),
-    Column("ece", "ECE ↓", "smallest"),
-    Column("brier", "Brier ↓", "smallest"),
-    Column("ocg", "Overconf. gap", "nearest zero"),
-    Column("spr", "SPR ↑", "largest"),
-    Column("auroc", "AUROC ↑", "largest"),
-    Column("format_adherence", "Format ↑"),
-)
-_OF_PREDICTIONS = (
-    *_METRICS[:5],
-    Column("smooth_ece", "Smooth ECE ↓", "smallest"),
-    *_METRICS[5:7],
-    Column("aurc", "AURC ↓", "smallest"),
-)
 _MAX_POINTS = 400
 """Of a risk-coverage curve: more are not seen."""
 _NO_PREDICTIONS = "No run directory holds a `predictions.jsonl` with confidences, which `caopd predict` writes."
@@ -83,31 +68,30 @@ def figures(records: Sequence[RunRecord]) -> list[ReportFigures]:
 
 def _runs(records: Sequence[RunRecord]) -> ReportTable:
     columns = [Column(key.lower(), key) for key in ("Run", "Method", "Model", "Task", "Steps", "Directory")]
-    rows: list[tuple[Cell, ...]] = [
-        (
-            record.name,
-            record.method,
-            str(setting(record.config, "model", "source", "name_or_path") or "unnamed"),
-            record.task,
-            record.final["step"] if record.final else None,
-            str(record.directory),
-        )
+    rows: list[Row] = [
+        {
+            "run": record.name,
+            "method": record.method,
+            "model": str(setting(record.config, "model", "source", "name_or_path") or "unnamed"),
+            "task": record.task,
+            "steps": record.final["step"] if record.final else None,
+            "directory": str(record.directory),
+        }
         for record in records
     ]
     return ReportTable("runs", "Runs", "Steps are optimizer steps.", columns, rows)
 
 
 def _before_and_after(records: Sequence[RunRecord]) -> ReportTable:
-    rows: list[tuple[Cell, ...]] = []
+    columns = [Column("run", "Run"), Column("moment", "Training"), Column("n", "n"), *_columns(shown_of_runs())]
+    rows: list[Row] = []
     compared = []
     for record in records:
         for moment, metrics in (("before", record.initial), ("after", record.final)):
             if metrics is not None:
                 if moment == "after":
                     compared.append(len(rows))
-                values = [metrics.get(column.key) for column in _METRICS]
-                rows.append((record.name, moment, metrics["n"], *values))
-    columns = [Column("run", "Run"), Column("moment", "Training"), Column("n", "n"), *_METRICS]
+                rows.append({**metrics, "run": record.name, "moment": moment})
     note = (
         "Held-out prompts of the validation split. Calibration is that of completions that state a confidence; `-` is "
         "undefined. Bold: best of the runs after training."
@@ -118,13 +102,17 @@ def _before_and_after(records: Sequence[RunRecord]) -> ReportTable:
 
 
 def _of_predictions(predicted: Sequence[tuple[str, Predictions]]) -> ReportTable:
-    rows: list[tuple[Cell, ...]] = []
+    columns = [Column("run", "Run"), Column("n", "n"), *_columns(headline())]
+    rows: list[Row] = []
     for name, predictions in predicted:
         scores, _ = score(predictions)
-        rows.append((name, scores.n, *(scores.estimates[column.key] for column in _OF_PREDICTIONS)))
-    columns = [Column("run", "Run"), Column("n", "n"), *_OF_PREDICTIONS]
+        rows.append({"run": name, "n": scores.n, **scores.estimates})
     note = "Files of `caopd predict`; 95 % intervals by bootstrap over prompts. Bold: best value."
     return ReportTable("predictions", "Predictions", note, columns, rows, range(len(rows)))
+
+
+def _columns(specs: Sequence[MetricSpec]) -> list[Column]:
+    return [Column(spec.name, spec.heading, spec.best) for spec in specs]
 
 
 def _reliability(records: Sequence[RunRecord]) -> ReportFigures:

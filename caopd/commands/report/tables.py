@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
 
 from caopd.commands.score.bootstrap import Estimate
+from caopd.metrics.catalogue import Best
 from caopd.texts import escaped, in_markdown
 
 Cell = str | int | float | Estimate | None
 """What a cell holds; None is undefined or not known."""
+Row = Mapping[str, Cell]
+"""Key of a column -> what the cell holds; without what is not known, and perhaps with more than is shown."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -37,14 +39,14 @@ class Column:
     """A column.
 
     Attributes:
-        key: Names it in the CSV file.
+        key: Names it in the rows and in the CSV file.
         title: Heads it elsewhere.
         best: Which of its values are set in bold.
     """
 
     key: str
     title: str
-    best: Literal["largest", "smallest", "nearest zero"] | None = None
+    best: Best | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class ReportTable:
         name: Of its files.
         title: Its heading.
         note: A sentence below it.
-        columns: K columns.
-        rows: K cells each.
+        columns: In their order.
+        rows: What the columns show, by their keys.
         compared: Numbers of the rows among which the best values are looked for.
     """
 
@@ -64,7 +66,7 @@ class ReportTable:
     title: str
     note: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Row]
     compared: Sequence[int] = ()
 
     def markdown(self) -> str:
@@ -72,7 +74,7 @@ class ReportTable:
         lines = ["| " + " | ".join(in_markdown(column.title) for column in self.columns) + " |"]
         lines.append("|" + "".join("---:|" if numeric else "---|" for numeric in self._numeric))
         for number, row in enumerate(self.rows):
-            cells = [(_marked(cell, in_markdown), self._is_best(number, k)) for k, cell in enumerate(row)]
+            cells = [(_marked(row.get(each.key), in_markdown), self._is_best(number, each)) for each in self.columns]
             lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in cells) + " |")
         return "\n".join(lines)
 
@@ -86,18 +88,19 @@ class ReportTable:
         lines = [f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>"]
         for number, row in enumerate(self.rows):
             cells = []
-            for k, cell in enumerate(row):
+            for column, kind in zip(self.columns, kinds, strict=True):
+                cell = row.get(column.key)
                 text = html.escape(shown(cell.value if isinstance(cell, Estimate) else cell))
-                text = f"<strong>{text}</strong>" if self._is_best(number, k) else text
+                text = f"<strong>{text}</strong>" if self._is_best(number, column) else text
                 if isinstance(cell, Estimate):
                     text += f'<span class="interval">{shown(cell).removeprefix(shown(cell.value))}</span>'
-                cells.append(f"<td{kinds[k]}>{text}</td>")
+                cells.append(f"<td{kind}>{text}</td>")
             lines.append(f"<tr>{''.join(cells)}</tr>")
         return "\n".join([*lines, "</tbody>\n</table>"])
 
     def csv(self) -> str:
         """The table with all digits; an interval takes two further columns."""
-        intervals = [any(isinstance(row[k], Estimate) for row in self.rows) for k in range(len(self.columns))]
+        intervals = [any(isinstance(cell, Estimate) for cell in cells) for cells in self._cells]
         output = io.StringIO()
         writer = csv.writer(output, lineterminator="\n")
         names = [
@@ -106,7 +109,8 @@ class ReportTable:
         ]
         writer.writerow(chain.from_iterable(names))
         for row in self.rows:
-            values = [_raw(cell, interval) for cell, interval in zip(row, intervals, strict=True)]
+            cells = [row.get(column.key) for column in self.columns]
+            values = [_raw(cell, interval) for cell, interval in zip(cells, intervals, strict=True)]
             writer.writerow(chain.from_iterable(values))
         return output.getvalue()
 
@@ -115,18 +119,23 @@ class ReportTable:
         lines = ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{{''.join('lr'[each] for each in self._numeric)}}}"]
         lines += ["\\toprule", " & ".join(_in_latex(column.title) for column in self.columns) + r" \\", "\\midrule"]
         for number, row in enumerate(self.rows):
-            cells = [(_marked(cell, _in_latex), self._is_best(number, k)) for k, cell in enumerate(row)]
+            cells = [(_marked(row.get(each.key), _in_latex), self._is_best(number, each)) for each in self.columns]
             lines.append(" & ".join(rf"\textbf{{{text}}}" if best else text for text, best in cells) + r" \\")
         return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
     @property
-    def _numeric(self) -> list[bool]:
-        return [not any(isinstance(row[k], str) for row in self.rows) for k in range(len(self.columns))]
+    def _cells(self) -> list[list[Cell]]:
+        """Column by column."""
+        return [[row.get(column.key) for row in self.rows] for column in self.columns]
 
-    def _is_best(self, number: int, k: int) -> bool:
+    @property
+    def _numeric(self) -> list[bool]:
+        return [not any(isinstance(cell, str) for cell in cells) for cells in self._cells]
+
+    def _is_best(self, number: int, column: Column) -> bool:
         """Whether a cell is the best of its column, as far as the printed digits tell."""
-        rule = self.columns[k].best
-        values = {row: _printed(self.rows[row][k]) for row in self.compared}
+        rule = column.best
+        values = {row: _printed(self.rows[row].get(column.key)) for row in self.compared}
         known = [value for value in values.values() if value is not None]
         own = values.get(number)
         if rule is None or own is None or len(known) < 2:

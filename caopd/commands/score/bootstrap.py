@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from caopd.commands.score.measures import Counts, completions_behind, measures
 from caopd.commands.score.predictions import Predictions
 from caopd.errors import ConfigError
+from caopd.metrics.catalogue import CATALOGUE
+from caopd.metrics.engine import evaluate
 from caopd.metrics.functional.binning import equal_width_bins
-from caopd.metrics.functional.counts import ValueCounts
+from caopd.metrics.functional.counts import CompletionCounts, ValueCounts
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -125,7 +126,7 @@ class _Cells:
         self._correct_C, self._answered_C = correct_C.astype(np.float64), answered_C - 1
         self.sizes_C = np.bincount(self.cell_N).astype(np.float64)
 
-    def counts(self, weights: Floats, group: int) -> Counts:
+    def counts(self, weights: Floats, group: int) -> CompletionCounts:
         """Counts of a group (-1 for all completions) where each cell holds ``weights`` ``[..., C]`` completions."""
         in_group = self._group_C == group if group >= 0 else np.ones(len(self._group_C), dtype=bool)
         stated, missing = in_group & (self._value_C >= 0), in_group & (self._value_C < 0)
@@ -133,7 +134,7 @@ class _Cells:
         stated_C, target = torch.from_numpy(weights[..., stated]), torch.from_numpy(value)
         correct_C = stated_C * torch.from_numpy(self._correct_C[stated])
         zeros = stated_C.new_zeros((*weights.shape[:-1], len(index)))
-        return Counts(
+        return CompletionCounts(
             stated=ValueCounts(
                 torch.from_numpy(self.values[index]),
                 zeros.scatter_add(-1, target.expand_as(stated_C), stated_C),
@@ -175,20 +176,24 @@ def _resamples(cells: _Cells, prompt_N: Integers, resamples: int, rng: np.random
         yield weights_RC
 
 
-def _measured(counts: Counts) -> dict[str, Floats]:
-    return {name: value.numpy() for name, value in measures(counts).items()}
+def _measured(counts: CompletionCounts) -> dict[str, Floats]:
+    return {name: value.numpy() for name, value in evaluate(CATALOGUE.values(), counts).items()}
 
 
 def _num_prompts(predictions: Predictions, scope: int) -> int:
     return len(np.unique(predictions.prompt if scope < 0 else predictions.prompt[predictions.group == scope]))
 
 
-def _without_intervals(counts: Counts, n_prompts: int) -> Scores:
+def _without_intervals(counts: CompletionCounts, n_prompts: int) -> Scores:
     estimates = {
-        name: Estimate(None if math.isnan(value) else float(value), None, None, completions_behind(name, counts))
+        name: Estimate(None if math.isnan(value) else float(value), None, None, _completions_behind(name, counts))
         for name, value in _measured(counts).items()
     }
     return Scores(int(counts.n), int(counts.stated.total), n_prompts, estimates)
+
+
+def _completions_behind(name: str, counts: CompletionCounts) -> int:
+    return int(getattr(counts, CATALOGUE[name].over).total)
 
 
 def _with_intervals(scores: Scores, centre: dict[str, Floats], draws: list[dict[str, Floats]]) -> Scores:
@@ -201,7 +206,7 @@ def _with_intervals(scores: Scores, centre: dict[str, Floats], draws: list[dict[
         drawn = drawn[~np.isnan(drawn)]
         if estimate.value is not None and len(drawn):
             ends = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (estimate.value - centre[name])
-            low, high = np.clip(ends, -1 if name.startswith("ocg") else 0, 1).tolist()
+            low, high = np.clip(ends, CATALOGUE[name].lowest, CATALOGUE[name].highest).tolist()
             estimate = replace(estimate, low=low, high=high)
         estimates[name] = estimate
     return replace(scores, estimates=estimates)

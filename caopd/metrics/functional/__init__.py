@@ -8,7 +8,7 @@ from caopd.metrics.functional.calibration_error import (
 )
 from caopd.metrics.functional.means import accuracy, mean_confidence, overconfidence_gap
 from caopd.metrics.functional.pass_at_k import pass_at_k
-from caopd.metrics.functional.ranking import PairCounts, auroc, strict_pairwise_ranking, tie_rate
+from caopd.metrics.functional.ranking import auroc, strict_pairwise_ranking, tie_rate
 from caopd.metrics.functional.selective import (
     RiskCoverageCurve,
     area_under_risk_coverage,
@@ -19,7 +19,6 @@ from caopd.metrics.functional.smooth import smooth_calibration_error
 
 __all__ = [
     "MurphyDecomposition",
-    "PairCounts",
     "RiskCoverageCurve",
     "accuracy",
     "adaptive_calibration_error",

@@ -1,28 +1,12 @@
-"""Which bin a stated confidence falls in, and the sums per bin that every calibration error is made of.
+"""Which equal-width bin a stated confidence falls in.
 
-Shapes: N scored completions, M bins or groups.
+Shapes: N scored completions, M bins.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
-
-
-class BinSums(NamedTuple):
-    """Sums per bin; adding two of them field by field merges two sets of completions.
-
-    Attributes:
-        counts: Completions, int64 ``[M]``.
-        confidence: Sum of stated confidences, float64 ``[M]``.
-        correct: Number of correct completions, int64 ``[M]``.
-    """
-
-    counts: Tensor
-    confidence: Tensor
-    correct: Tensor
 
 
 def equal_width_bins(confidence: Tensor, n_bins: int = 10) -> Tensor:
@@ -55,71 +39,3 @@ def equal_width_bins(confidence: Tensor, n_bins: int = 10) -> Tensor:
     inner_edges = (steps / n_bins).to(confidence.dtype)
     # Widening to float32 is exact, and bucketize has no half-width kernel on every device.
     return torch.bucketize(confidence.to(torch.float32), inner_edges.to(torch.float32), right=True)
-
-
-def group_sums(confidence: Tensor, correct: Tensor, group: Tensor, n_groups: int) -> BinSums:
-    """Sum confidence and correctness within groups.
-
-    Args:
-        confidence: Float tensor ``[N]``.
-        correct: Bool tensor ``[N]``.
-        group: int64 tensor ``[N]`` with values 0 to ``n_groups - 1``.
-        n_groups: M.
-
-    Returns:
-        The sums, ``[M]`` each; float64 sums make accumulation over batches equal to one pass.
-
-    Example:
-        >>> group_sums(torch.tensor([0.5, 1.0]), torch.tensor([True, False]), torch.tensor([1, 1]), 2).counts
-        tensor([0, 2])
-    """
-    counts = torch.zeros(n_groups, dtype=torch.int64, device=confidence.device)
-    sums = torch.zeros(n_groups, dtype=torch.float64, device=confidence.device)
-    return BinSums(
-        counts=counts.index_add(0, group, torch.ones_like(group)),
-        confidence=sums.index_add(0, group, confidence.to(torch.float64)),
-        correct=counts.index_add(0, group, correct.to(torch.int64)),
-    )
-
-
-def equal_width_sums(confidence: Tensor, correct: Tensor, n_bins: int = 10) -> BinSums:
-    """Sums per equal-width bin; see :func:`equal_width_bins` for the edges.
-
-    Args:
-        confidence: Float tensor ``[N]`` in [0, 1].
-        correct: Bool tensor ``[N]``.
-        n_bins: M.
-
-    Returns:
-        The sums, ``[M]`` each.
-
-    Example:
-        >>> confidence, correct = torch.tensor([0.25, 0.5, 1.0]), torch.tensor([False, True, True])
-        >>> equal_width_sums(confidence, correct, n_bins=2).correct
-        tensor([0, 2])
-    """
-    return group_sums(confidence, correct, equal_width_bins(confidence, n_bins), n_bins)
-
-
-def calibration_error_of_sums(sums: BinSums) -> Tensor:
-    r"""Weighted mean gap between confidence and accuracy.
-
-    .. math::
-        \sum_b \frac{n_b}{N} \Big| \frac{Q_b}{n_b} - \frac{R_b}{n_b} \Big| = \frac{1}{N} \sum_b | Q_b - R_b |
-
-    with :math:`n_b` completions, :math:`Q_b` summed confidence and :math:`R_b` correct completions in bin
-    :math:`b`.
-
-    Args:
-        sums: Sums per bin.
-
-    Returns:
-        float64 scalar; NaN without completions.
-
-    Example:
-        >>> sums = BinSums(torch.tensor([0, 2]), torch.tensor([0.0, 1.5]), torch.tensor([0, 1]))
-        >>> calibration_error_of_sums(sums)
-        tensor(0.2500, dtype=torch.float64)
-    """
-    gap_M = (sums.confidence.to(torch.float64) - sums.correct).abs()
-    return gap_M.sum() / sums.counts.sum()

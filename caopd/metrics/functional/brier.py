@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from caopd.metrics.functional.counts import ValueCounts, value_counts
+from caopd.metrics.functional.means import accuracy_of_counts
 from caopd.metrics.functional.validation import check_pair
 
 
@@ -23,24 +24,6 @@ class MurphyDecomposition(NamedTuple):
     reliability: Tensor
     resolution: Tensor
     uncertainty: Tensor
-
-
-def squared_error_sum(confidence: Tensor, correct: Tensor) -> Tensor:
-    """Sum of squared errors in float64, the state behind :func:`brier_score`.
-
-    Args:
-        confidence: Float tensor ``[N]``.
-        correct: Bool tensor ``[N]``.
-
-    Returns:
-        float64 scalar.
-
-    Example:
-        >>> squared_error_sum(torch.tensor([0.5, 1.0]), torch.tensor([True, False]))
-        tensor(1.2500, dtype=torch.float64)
-    """
-    error_N = confidence.to(torch.float64) - correct.to(torch.float64)
-    return error_N.square().sum()
 
 
 def brier_score(confidence: Tensor, correct: Tensor) -> Tensor:
@@ -68,8 +51,7 @@ def brier_score(confidence: Tensor, correct: Tensor) -> Tensor:
         >>> brier_score(torch.tensor([0.5, 1.0]), torch.tensor([1, 0]))
         tensor(0.6250, dtype=torch.float64)
     """
-    confidence, correct = check_pair(confidence, correct)
-    return squared_error_sum(confidence, correct) / confidence.numel()
+    return brier_of_counts(value_counts(*check_pair(confidence, correct)))
 
 
 def murphy_decomposition(confidence: Tensor, correct: Tensor) -> MurphyDecomposition:
@@ -104,8 +86,10 @@ def murphy_decomposition(confidence: Tensor, correct: Tensor) -> MurphyDecomposi
         >>> [float(part) for part in parts]
         [0.0, 0.0625, 0.1875]
     """
-    confidence, correct = check_pair(confidence, correct)
-    return murphy_of_counts(value_counts(confidence, correct))
+    counts = value_counts(*check_pair(confidence, correct))
+    return MurphyDecomposition(
+        reliability_of_counts(counts), resolution_of_counts(counts), uncertainty_of_counts(counts)
+    )
 
 
 def brier_of_counts(counts: ValueCounts) -> Tensor:
@@ -120,18 +104,34 @@ def brier_of_counts(counts: ValueCounts) -> Tensor:
     return error.sum(-1) / counts.total
 
 
-def murphy_of_counts(counts: ValueCounts) -> MurphyDecomposition:
-    """:func:`murphy_decomposition` of counts; float64 ``[...]`` each, NaN without completions.
+def reliability_of_counts(counts: ValueCounts) -> Tensor:
+    """Reliability of :func:`murphy_decomposition` of counts; float64 ``[...]``, NaN without completions.
 
     Example:
-        >>> parts = murphy_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
-        >>> [float(part) for part in parts]
-        [0.625, 0.25, 0.25]
+        >>> reliability_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        tensor(0.6250, dtype=torch.float64)
     """
-    accuracy_V, total = counts.accuracy, counts.total
-    accuracy = counts.correct.sum(-1) / total
-    return MurphyDecomposition(
-        reliability=(counts.counts * (counts.values.to(torch.float64) - accuracy_V).square()).sum(-1) / total,
-        resolution=(counts.counts * (accuracy_V - accuracy.unsqueeze(-1)).square()).sum(-1) / total,
-        uncertainty=accuracy * (1 - accuracy),
-    )
+    gap_V = counts.values.to(torch.float64) - counts.accuracy
+    return (counts.counts * gap_V.square()).sum(-1) / counts.total
+
+
+def resolution_of_counts(counts: ValueCounts) -> Tensor:
+    """Resolution of :func:`murphy_decomposition` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> resolution_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        tensor(0.2500, dtype=torch.float64)
+    """
+    distance_V = counts.accuracy - accuracy_of_counts(counts).unsqueeze(-1)
+    return (counts.counts * distance_V.square()).sum(-1) / counts.total
+
+
+def uncertainty_of_counts(counts: ValueCounts) -> Tensor:
+    """Uncertainty of :func:`murphy_decomposition` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> uncertainty_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        tensor(0.2500, dtype=torch.float64)
+    """
+    accuracy = accuracy_of_counts(counts)
+    return accuracy * (1 - accuracy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caopd.metrics.functional.binning import calibration_error_of_sums, equal_width_bins, equal_width_sums
+from caopd.metrics.functional.binning import equal_width_bins
 from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_n_bins, check_pair
 
@@ -44,7 +44,7 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int 
     """
     check_n_bins(n_bins)
     confidence, correct = check_pair(confidence, correct)
-    return calibration_error_of_sums(equal_width_sums(confidence, correct, n_bins))
+    return equal_width_error_of_counts(value_counts(confidence, correct), n_bins)
 
 
 def adaptive_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = 10) -> Tensor:

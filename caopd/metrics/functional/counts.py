@@ -1,4 +1,4 @@
-"""Counts per stated value: all that most metrics need to know of a set of completions.
+"""Counts per stated value: all that a metric needs to know of a set of completions.
 
 Stated confidences take few distinct values, so a million completions are a short table. The functions named
 ``..._of_counts`` take such tables, of one set or of many sets at once: the resamples of a bootstrap.
@@ -8,6 +8,8 @@ Shapes: N completions, V distinct values; ``...`` is empty, or the sets.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -62,6 +64,62 @@ class ValueCounts(NamedTuple):
         return sums.abs().sum(-1) / self.total
 
 
+class ShareCounts(NamedTuple):
+    """How many completions have some property.
+
+    Attributes:
+        having: Completions that have it, float64 ``[...]``.
+        total: All completions of which it is known, float64 ``[...]``.
+    """
+
+    having: Tensor
+    total: Tensor
+
+
+@dataclass(frozen=True)
+class CompletionCounts:
+    """All that the metrics of the catalogue need to know of a set of completions.
+
+    Attributes:
+        stated: Completions that state a confidence, by its value.
+        missing: Completions that state none, float64 ``[...]``.
+        missing_correct: Correct ones among them, ``[...]``.
+        answer_known: Completions of which it is known whether an answer was parsed, ``[...]``.
+        answered: Those with an answer, ``[...]``.
+    """
+
+    stated: ValueCounts
+    missing: Tensor
+    missing_correct: Tensor
+    answer_known: Tensor
+    answered: Tensor
+
+    @property
+    def n(self) -> Tensor:
+        """All completions, ``[...]``."""
+        return self.stated.total + self.missing
+
+    @cached_property
+    def strict(self) -> ValueCounts:
+        """All completions, a missing confidence taken as 0.0."""
+        stated = self.stated
+        return ValueCounts(
+            torch.cat([stated.values.new_zeros(1), stated.values]),
+            torch.cat([self.missing.unsqueeze(-1), stated.counts], -1),
+            torch.cat([self.missing_correct.unsqueeze(-1), stated.correct], -1),
+        )
+
+    @property
+    def stating(self) -> ShareCounts:
+        """How many of all completions state a confidence."""
+        return ShareCounts(self.stated.total, self.n)
+
+    @property
+    def answering(self) -> ShareCounts:
+        """How many completions have an answer, of those of which it is known."""
+        return ShareCounts(self.answered, self.answer_known)
+
+
 def value_counts(confidence: Tensor, correct: Tensor) -> ValueCounts:
     """Count one set of completions.
 
@@ -76,6 +134,25 @@ def value_counts(confidence: Tensor, correct: Tensor) -> ValueCounts:
         >>> value_counts(torch.tensor([0.5, 1.0, 0.5]), torch.tensor([True, True, False])).counts
         tensor([2., 1.], dtype=torch.float64)
     """
-    values, value, counts = torch.unique(confidence, return_inverse=True, return_counts=True)
-    counts = counts.to(torch.float64)
-    return ValueCounts(values, counts, torch.zeros_like(counts).index_add(0, value, correct.to(torch.float64)))
+    return merged(confidence, torch.ones_like(confidence, dtype=torch.float64), correct.to(torch.float64))
+
+
+def merged(values: Tensor, counts: Tensor, correct: Tensor) -> ValueCounts:
+    """Add up the counts of equal values, such as those of several batches behind one another.
+
+    Args:
+        values: Confidences in any order, float tensor ``[K]``; they may repeat.
+        counts: Completions behind each, float64 ``[K]``.
+        correct: Correct ones among them, float64 ``[K]``.
+
+    Returns:
+        The counts, ``[V]`` each.
+
+    Example:
+        >>> table = merged(torch.tensor([1.0, 0.5, 1.0]), torch.tensor([2.0, 1.0, 3.0]), torch.tensor([1.0, 0.0, 3.0]))
+        >>> [column.tolist() for column in table]
+        [[0.5, 1.0], [1.0, 5.0], [0.0, 4.0]]
+    """
+    distinct, index = torch.unique(values, return_inverse=True)
+    zeros = counts.new_zeros(len(distinct))
+    return ValueCounts(distinct, zeros.index_add(0, index, counts), zeros.index_add(0, index, correct))

@@ -1,10 +1,11 @@
-"""Accuracy, mean confidence and the signed gap between them."""
+"""Accuracy, mean confidence, the signed gap between them, and plain shares."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from caopd.metrics.functional.counts import ShareCounts, ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_binary, check_confidence, check_pair
 
 
@@ -72,5 +73,44 @@ def overconfidence_gap(confidence: Tensor, correct: Tensor) -> Tensor:
         >>> overconfidence_gap(torch.tensor([0.5, 1.0]), torch.tensor([1, 0]))
         tensor(0.2500, dtype=torch.float64)
     """
-    confidence, correct = check_pair(confidence, correct)
-    return (confidence.to(torch.float64).sum() - correct.sum()) / confidence.numel()
+    return overconfidence_gap_of_counts(value_counts(*check_pair(confidence, correct)))
+
+
+def accuracy_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`accuracy` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> accuracy_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        tensor(0.5000, dtype=torch.float64)
+    """
+    return counts.correct.sum(-1) / counts.total
+
+
+def mean_confidence_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`mean_confidence` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> mean_confidence_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        tensor(0.7500, dtype=torch.float64)
+    """
+    return (counts.counts * counts.values.to(torch.float64)).sum(-1) / counts.total
+
+
+def overconfidence_gap_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`overconfidence_gap` of counts; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> overconfidence_gap_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([True, False])))
+        tensor(0.2500, dtype=torch.float64)
+    """
+    return counts.gap.sum(-1) / counts.total
+
+
+def share_of_counts(counts: ShareCounts) -> Tensor:
+    """How many of the completions have a property, as a share; float64 ``[...]``, NaN without completions.
+
+    Example:
+        >>> share_of_counts(ShareCounts(torch.tensor(3.0), total=torch.tensor(4.0)))
+        tensor(0.7500)
+    """
+    return counts.having / counts.total

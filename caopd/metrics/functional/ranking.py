@@ -1,93 +1,16 @@
 """Does a correct completion state more confidence than a wrong one? Counted over all (correct, wrong) pairs.
 
-Sorting one side and searching with the other counts the pairs in O(N log N) time and O(N) memory. Counts are
-integers, so the ratios are exact whatever the number of ties. Confidences are compared as they are stored:
-pass one float width, since 0.3 in bfloat16 and 0.3 in float32 are two numbers.
+Running sums over the distinct values, in their order, count the pairs in O(N log N) time. Counts are whole numbers,
+so the ratios are exact whatever the number of ties. Confidences are compared as they are stated: pass one float
+width, since 0.3 in bfloat16 and 0.3 in float32 are two numbers.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
-from caopd.metrics.functional.counts import ValueCounts
+from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_pair
-
-
-class PairCounts(NamedTuple):
-    """How the (correct, wrong) pairs of completions compare; int64 scalars, or float64 ``[...]`` of counts.
-
-    Attributes:
-        ordered: Pairs whose correct completion states strictly more confidence.
-        tied: Pairs that state the same confidence.
-        total: All pairs.
-    """
-
-    ordered: Tensor
-    tied: Tensor
-    total: Tensor
-
-    @property
-    def strict_pairwise_ranking(self) -> Tensor:
-        """Share of ordered pairs, a float64 scalar; NaN without pairs."""
-        return self.ordered.to(torch.float64) / self.total
-
-    @property
-    def auroc(self) -> Tensor:
-        """Share of ordered pairs plus half the share of tied ones, a float64 scalar; NaN without pairs."""
-        return (2 * self.ordered + self.tied).to(torch.float64) / (2 * self.total)
-
-    @property
-    def tie_rate(self) -> Tensor:
-        """Share of tied pairs, a float64 scalar; NaN without pairs."""
-        return self.tied.to(torch.float64) / self.total
-
-
-def count_pairs(of_correct: Tensor, of_wrong: Tensor) -> PairCounts:
-    """Count how every correct completion compares with every wrong one.
-
-    Args:
-        of_correct: Confidences of the correct completions, float tensor ``[C]``.
-        of_wrong: Confidences of the wrong completions, float tensor ``[W]``.
-
-    Returns:
-        The counts over all C times W pairs.
-
-    Example:
-        >>> counts = count_pairs(torch.tensor([0.5, 1.0]), torch.tensor([0.5, 0.75]))
-        >>> [int(count) for count in counts]
-        [2, 1, 4]
-    """
-    ordered_W = of_wrong.to(torch.float64).sort().values
-    of_correct = of_correct.to(torch.float64).contiguous()
-    below_C = torch.searchsorted(ordered_W, of_correct, right=False)
-    not_above_C = torch.searchsorted(ordered_W, of_correct, right=True)
-    return PairCounts(
-        ordered=below_C.sum(),
-        tied=(not_above_C - below_C).sum(),
-        total=torch.tensor(of_correct.numel() * of_wrong.numel(), device=below_C.device),
-    )
-
-
-def pairs_of_counts(counts: ValueCounts) -> PairCounts:
-    """:func:`count_pairs` of counts; float64 ``[...]`` each, exact below 2^53 pairs.
-
-    Example:
-        >>> from caopd.metrics.functional.counts import value_counts
-        >>> stated = torch.tensor([0.5, 1.0, 0.5, 0.75])
-        >>> pairs = pairs_of_counts(value_counts(stated, torch.tensor([True, True, False, False])))
-        >>> [int(count) for count in pairs]
-        [2, 1, 4]
-    """
-    wrong = counts.counts - counts.correct
-    below = wrong.cumsum(-1) - wrong
-    return PairCounts(
-        ordered=(counts.correct * below).sum(-1),
-        tied=(counts.correct * wrong).sum(-1),
-        total=counts.correct.sum(-1) * wrong.sum(-1),
-    )
 
 
 def strict_pairwise_ranking(confidence: Tensor, correct: Tensor) -> Tensor:
@@ -115,10 +38,11 @@ def strict_pairwise_ranking(confidence: Tensor, correct: Tensor) -> Tensor:
     Example:
         Of the pairs (0.5, 0.5), (0.5, 0.75), (1.0, 0.5) and (1.0, 0.75) the last two are ordered.
 
+        >>> import torch
         >>> strict_pairwise_ranking(torch.tensor([0.5, 1.0, 0.5, 0.75]), torch.tensor([1, 1, 0, 0]))
         tensor(0.5000, dtype=torch.float64)
     """
-    return _count(confidence, correct).strict_pairwise_ranking
+    return strict_pairwise_ranking_of_counts(value_counts(*check_pair(confidence, correct)))
 
 
 def auroc(confidence: Tensor, correct: Tensor) -> Tensor:
@@ -141,10 +65,11 @@ def auroc(confidence: Tensor, correct: Tensor) -> Tensor:
         DataError: wrong shapes, NaN or out-of-range confidences, or other values of ``correct``.
 
     Example:
+        >>> import torch
         >>> auroc(torch.tensor([0.5, 1.0, 0.5, 0.75]), torch.tensor([1, 1, 0, 0]))
         tensor(0.6250, dtype=torch.float64)
     """
-    return _count(confidence, correct).auroc
+    return auroc_of_counts(value_counts(*check_pair(confidence, correct)))
 
 
 def tie_rate(confidence: Tensor, correct: Tensor) -> Tensor:
@@ -166,12 +91,52 @@ def tie_rate(confidence: Tensor, correct: Tensor) -> Tensor:
         DataError: wrong shapes, NaN or out-of-range confidences, or other values of ``correct``.
 
     Example:
+        >>> import torch
         >>> tie_rate(torch.tensor([0.5, 1.0, 0.5, 0.75]), torch.tensor([1, 1, 0, 0]))
         tensor(0.2500, dtype=torch.float64)
     """
-    return _count(confidence, correct).tie_rate
+    return tie_rate_of_counts(value_counts(*check_pair(confidence, correct)))
 
 
-def _count(confidence: Tensor, correct: Tensor) -> PairCounts:
-    confidence, correct = check_pair(confidence, correct)
-    return count_pairs(confidence[correct], confidence[~correct])
+def strict_pairwise_ranking_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`strict_pairwise_ranking` of counts; float64 ``[...]``, NaN without pairs.
+
+    Example:
+        >>> import torch
+        >>> strict_pairwise_ranking_of_counts(value_counts(torch.tensor([0.5, 1.0]), torch.tensor([False, True])))
+        tensor(1., dtype=torch.float64)
+    """
+    ordered, _, total = _pairs(counts)
+    return ordered / total
+
+
+def auroc_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`auroc` of counts; float64 ``[...]``, NaN without pairs.
+
+    Example:
+        >>> import torch
+        >>> auroc_of_counts(value_counts(torch.tensor([0.5, 0.5]), torch.tensor([False, True])))
+        tensor(0.5000, dtype=torch.float64)
+    """
+    ordered, tied, total = _pairs(counts)
+    return (2 * ordered + tied) / (2 * total)
+
+
+def tie_rate_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`tie_rate` of counts; float64 ``[...]``, NaN without pairs.
+
+    Example:
+        >>> import torch
+        >>> tie_rate_of_counts(value_counts(torch.tensor([0.5, 0.5]), torch.tensor([False, True])))
+        tensor(1., dtype=torch.float64)
+    """
+    _, tied, total = _pairs(counts)
+    return tied / total
+
+
+def _pairs(counts: ValueCounts) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs whose correct completion states more, tied pairs, and all; float64 ``[...]``, exact below 2^53 pairs."""
+    wrong_V = counts.counts - counts.correct
+    below_V = wrong_V.cumsum(-1) - wrong_V
+    ordered, tied = (counts.correct * below_V).sum(-1), (counts.correct * wrong_V).sum(-1)
+    return ordered, tied, counts.correct.sum(-1) * wrong_V.sum(-1)

@@ -49,50 +49,19 @@ def smooth_calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
         >>> smooth_calibration_error(confidence, torch.tensor([1, 1, 0, 0]))
         tensor(0.2500, dtype=torch.float64)
     """
-    counts = value_counts(*check_pair(confidence, correct))
-    return smooth_error_of_residuals(residuals_on_grid(counts), counts.total)
+    return smooth_error_of_counts(value_counts(*check_pair(confidence, correct)))
 
 
-def residuals_on_grid(counts: ValueCounts) -> Tensor:
-    """Stated minus correct completions at each grid point: the sums that the smooth ECE is made of.
+def smooth_error_of_counts(counts: ValueCounts) -> Tensor:
+    """:func:`smooth_calibration_error` of counts; float64 ``[...]``, NaN without completions.
 
-    Args:
-        counts: Counts per value.
-
-    Returns:
-        float64 ``[..., T+1]``; adding two of them merges two sets of completions.
+    The width is bisected, then interpolated.
 
     Example:
-        >>> counts = value_counts(torch.tensor([0.0, 1.0]), torch.tensor([True, False]))
-        >>> residuals = residuals_on_grid(counts)
-        >>> float(residuals[0]), float(residuals[-1]), float(residuals.abs().sum())
-        (-1.0, 1.0, 2.0)
+        >>> smooth_error_of_counts(value_counts(torch.full((2,), 0.75), torch.tensor([True, False])))
+        tensor(0.2500, dtype=torch.float64)
     """
-    position = counts.values.to(torch.float64) * GRID_STEPS
-    left = position.floor().clamp(max=GRID_STEPS - 1)
-    gap, share, index = counts.gap, position - left, left.to(torch.int64)
-    residuals = gap.new_zeros((*gap.shape[:-1], GRID_STEPS + 1))
-    residuals = residuals.scatter_add(-1, index.expand_as(gap), gap * (1 - share))
-    return residuals.scatter_add(-1, (index + 1).expand_as(gap), gap * share)
-
-
-def smooth_error_of_residuals(residuals: Tensor, total: Tensor) -> Tensor:
-    """The smooth ECE of residuals on the grid: the width is bisected, then interpolated.
-
-    Args:
-        residuals: Of :func:`residuals_on_grid`, float64 ``[..., T+1]``.
-        total: Number of completions, ``[...]``.
-
-    Returns:
-        float64 ``[...]``; NaN without completions.
-
-    Example:
-        >>> residuals = torch.zeros(GRID_STEPS + 1, dtype=torch.float64)
-        >>> residuals[500] = 1.0
-        >>> round(float(smooth_error_of_residuals(residuals, torch.tensor(4))), 4)
-        0.25
-    """
-    cosines = torch.fft.rfft(residuals, n=2 * GRID_STEPS).real
+    total, cosines = counts.total, torch.fft.rfft(_residuals_on_grid(counts), n=2 * GRID_STEPS).real
     low, high = torch.zeros_like(cosines[..., 0]), torch.ones_like(cosines[..., 0])
     for _ in range(_HALVINGS):
         width = (low + high) / 2
@@ -100,6 +69,16 @@ def smooth_error_of_residuals(residuals: Tensor, total: Tensor) -> Tensor:
         low, high = torch.where(too_narrow, width, low), torch.where(too_narrow, high, width)
     at_low, at_high = _excess(cosines, low, total), _excess(cosines, high, total)
     return low + (high - low) * at_low / (at_low - at_high)
+
+
+def _residuals_on_grid(counts: ValueCounts) -> Tensor:
+    """Stated minus correct completions at each grid point, float64 ``[..., T+1]``."""
+    position = counts.values.to(torch.float64) * GRID_STEPS
+    left = position.floor().clamp(max=GRID_STEPS - 1)
+    gap, share, index = counts.gap, position - left, left.to(torch.int64)
+    residuals = gap.new_zeros((*gap.shape[:-1], GRID_STEPS + 1))
+    residuals = residuals.scatter_add(-1, index.expand_as(gap), gap * (1 - share))
+    return residuals.scatter_add(-1, (index + 1).expand_as(gap), gap * share)
 
 
 def _excess(cosines: Tensor, width: Tensor, total: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from caopd.errors import ConfigError, DataError
 
-_FLOAT_WIDTHS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+FLOAT_WIDTHS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+"""Of confidences, from the narrowest to the widest."""
 
 
 def check_n_bins(n_bins: int) -> int:
@@ -43,7 +44,7 @@ def check_confidence(confidence: Tensor, *, allow_missing: bool = False) -> Tens
         tensor([0.2500, 1.0000])
     """
     _check_vector("confidence", confidence)
-    if confidence.dtype not in _FLOAT_WIDTHS:
+    if confidence.dtype not in FLOAT_WIDTHS:
         raise DataError(
             "Expected argument `confidence` to be a float64, float32, bfloat16 or float16 tensor, "
             f"but got {confidence.dtype}."

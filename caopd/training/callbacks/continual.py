@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from caopd.evaluation.continual import BEFORE, FORGETTING, Measurement, as_json, forgetting
+from caopd.metrics.catalogue import shown_of_runs
 from caopd.rounds.prompts import stage_ends
 from caopd.run_directory import CONTINUAL, run_directory
 from caopd.tasks import TaskSequence
@@ -21,9 +22,6 @@ from caopd.texts import in_terminal
 from caopd.training.callbacks.tables import number, without_nan
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.module import DistillationModule
-
-SHOWN = ("accuracy", "ece", "brier", "ocg", "mean_confidence")
-"""Metrics of the tables; ``continual.json`` holds all."""
 
 
 class ContinualReport(Callback):
@@ -82,7 +80,7 @@ class ContinualReport(Callback):
 
 
 def continual_tables(measurements: Sequence[Measurement]) -> list[Table]:
-    """Return the matrix of every shown metric in one table, and what is forgotten in another.
+    """Return the matrix of every headline metric in one table, and what is forgotten in another.
 
     Args:
         measurements: At least one.
@@ -90,11 +88,11 @@ def continual_tables(measurements: Sequence[Measurement]) -> list[Table]:
     matrix = Table(title="every task before training and after each stage")
     for column in ("metric", "after stage", *measurements[0].tasks):
         matrix.add_column(column, justify="left" if column in ("metric", "after stage") else "right")
-    for metric in SHOWN:
+    for spec in shown_of_runs():
         matrix.add_section()
         for index, each in enumerate(measurements):
-            cells = [number(values[metric]) for values in each.tasks.values()]
-            matrix.add_row(metric if index == 0 else "", each.stage, *cells)
+            cells = [number(values[spec.name]) for values in each.tasks.values()]
+            matrix.add_row(spec.name if index == 0 else "", each.stage, *cells)
     lost = Table(title="forgetting: from the end of the task's own stage to the end (positive: worse)")
     lost.add_column("task")
     for name in FORGETTING:

@@ -13,13 +13,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import METRICS, run_directory
 from caopd.texts import in_terminal
-from caopd.training.callbacks.tables import number, without_nan
+from caopd.training.callbacks.tables import count, number, without_nan
 from caopd.training.module import DistillationModule
-
-HEADLINE = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
-"""Metrics of the table, in its order; ``metrics.json`` holds all."""
 
 
 class BeforeAfterReport(Callback):
@@ -97,14 +95,11 @@ class BeforeAfterReport(Callback):
         table = Table(title="held-out prompts, greedy completions")
         for column in ("metric", "before", "after", "change"):
             table.add_column(column, justify="left" if column == "metric" else "right")
-        for name in HEADLINE:
-            before = (self.initial or {}).get(name, math.nan)
-            after = (self.final or {}).get(name, math.nan)
-            if name == "n":
-                counts = ["-" if math.isnan(value) else f"{value:.0f}" for value in (before, after)]
-                table.add_row(name, *counts, "")
-            else:
-                table.add_row(name, number(before), number(after), number(after - before, sign=True))
+        initial, final = self.initial or {}, self.final or {}
+        for spec in shown_of_runs():
+            before, after = initial.get(spec.name, math.nan), final.get(spec.name, math.nan)
+            table.add_row(spec.name, number(before), number(after), number(after - before, sign=True))
+        table.add_row("n", count(initial.get("n")), count(final.get("n")), "")
         return table
 
 

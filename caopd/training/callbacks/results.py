@@ -11,17 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from caopd.evaluation import Parts
+from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import TEST, run_directory
 from caopd.texts import in_terminal
-from caopd.training.callbacks.report import HEADLINE
-from caopd.training.callbacks.tables import number, without_nan
+from caopd.training.callbacks.tables import count, number, without_nan
 from caopd.training.module import DistillationModule
 
 IN_DOMAIN = "in_domain"
 """Column of all prompts of the tasks that are trained on."""
-VOTE = ("accuracy", "ece", "brier", "ocg", "auroc", "mean_confidence", "n")
-ROWS = {"greedy": HEADLINE, "sampled": HEADLINE, "vote": VOTE, "vote_stated": VOTE}
-"""Part of the scores -> metrics of the table, in its order; ``test.json`` holds all."""
 
 
 class ResultTables(Callback):
@@ -71,9 +68,9 @@ def results_table(tasks: Mapping[str, Parts]) -> Table:
     for part, metrics in next(iter(tasks.values())).items():
         if part != "greedy":
             table.add_section()
-        shown = [name for name in ROWS[part] if name in metrics] + [name for name in metrics if "pass_at" in name]
-        for name in shown:
+        shown = [spec.name for spec in shown_of_runs()] + [name for name in metrics if name.startswith("pass_at_")]
+        for name in (*shown, "n"):
             cells = [parts.get(part, {}).get(name) for parts in tasks.values()]
-            texts = [f"{value:.0f}" if name == "n" and value is not None else number(value) for value in cells]
+            texts = map(count if name == "n" else number, cells)
             table.add_row(name if part == "greedy" else f"{part}/{name}", *texts)
     return table

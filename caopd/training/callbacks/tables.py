@@ -22,6 +22,16 @@ def number(value: float | None, *, sign: bool = False) -> str:
     return f"{value:+.3f}" if sign else f"{value:.3f}"
 
 
+def count(value: float | None) -> str:
+    """Return a number of completions for a table, ``-`` where nothing was measured.
+
+    Example:
+        >>> count(2000.0), count(None)
+        ('2000', '-')
+    """
+    return "-" if value is None else f"{value:.0f}"
+
+
 def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
     """Return values for a JSON file, which has no NaN: null.
 

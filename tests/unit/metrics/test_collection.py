@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from caopd.errors import ConfigError, DataError
+from caopd.errors import DataError
 from caopd.metrics import CalibrationMetrics
 from caopd.metrics.functional import (
     expected_calibration_error,
@@ -74,6 +74,25 @@ def test_batches_equal_the_oracles_on_the_whole_set():
     assert_same(metrics.compute(), from_scratch(*whole))
 
 
+def test_the_split_into_batches_changes_no_bit():
+    whole = completions()
+    one, many = CalibrationMetrics(), CalibrationMetrics()
+    one.update(*whole)
+    for batch in zip(*(part.split(3) for part in whole), strict=True):
+        many.update(*batch)
+    assert one.compute() == many.compute()
+    assert many.values[0].numel() <= 21  # more than a hundred batches: equal confidences were merged
+
+
+def test_widths_may_differ_between_batches():
+    """The bfloat16 number next to 0.7 opens its bin as long as no wider number stands beside it."""
+    metrics = CalibrationMetrics()
+    metrics.update(torch.tensor([0.7], dtype=torch.bfloat16), torch.tensor([1]))
+    assert metrics.bins().counts.index(1) == 7
+    metrics.update(torch.tensor([0.7]), torch.tensor([1]))
+    assert metrics.bins().counts[6:8] == (1, 1)
+
+
 def test_a_table_by_hand():
     # Parsed: 0.9 right, 0.9 wrong, 0.5 wrong. Missing: one right, one wrong.
     metrics = CalibrationMetrics()
@@ -132,7 +151,7 @@ def test_before_any_update_only_the_counts_are_numbers():
 @pytest.mark.parametrize("width", [torch.float32, torch.bfloat16, torch.float16])
 def test_narrow_confidences_fall_in_the_same_bins(width):
     confidence, correct, answered = completions()
-    narrow, wide = CalibrationMetrics(n_bins=20), CalibrationMetrics(n_bins=20)
+    narrow, wide = CalibrationMetrics(), CalibrationMetrics()
     narrow.update(confidence.to(width), correct, answered)
     wide.update(confidence, correct, answered)
     assert narrow.bins().counts == wide.bins().counts
@@ -172,8 +191,6 @@ def test_bad_batches_are_refused_and_leave_no_trace():
     with pytest.raises(DataError, match="`answered` to hold only 0 and 1"):
         metrics.update(torch.tensor([0.5]), torch.tensor([1]), torch.tensor([2]))
     assert_same(metrics.compute(), from_scratch(*batch))
-    with pytest.raises(ConfigError, match="n_bins"):
-        CalibrationMetrics(n_bins=0)
 
 
 def test_plot_shows_rates_and_no_counts():

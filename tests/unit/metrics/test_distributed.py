@@ -50,7 +50,7 @@ def work(rank: int, folder: Path) -> None:
         "lopsided": lopsided.compute(),
         "singles": [metric.compute() for metric in singles],
         "bins": (metrics.bins().counts, metrics.bins().ece),
-        "local_n": int(metrics.n),
+        "local_n": int(metrics.stated().total + metrics.n_missing),
     }
     torch.save(result, folder / f"rank{rank}.pt")
     dist.destroy_process_group()

@@ -17,6 +17,7 @@ from caopd.metrics import (
     SmoothCalibrationError,
     StrictPairwiseRanking,
 )
+from caopd.metrics.catalogue import CATALOGUE
 from caopd.metrics.functional import (
     brier_score,
     expected_calibration_error,
@@ -125,18 +126,17 @@ def test_half_precision_of_the_module_leaves_the_state_alone(metric_class, funct
     assert float(metric.compute()) == pytest.approx(float(function(confidence, correct)), abs=1e-13)
 
 
-@pytest.mark.parametrize(
-    ("metric_class", "limit"),
-    [(ExpectedCalibrationError, 30), (BrierScore, 2), (OverconfidenceGap, 3), (SmoothCalibrationError, 1002)],
-)
-def test_memory_is_constant(metric_class, limit):
-    metric = metric_class()
-    sizes = set()
-    for seed in range(3):
-        metric.update(*completions(500, seed=seed))
-        sizes.add(sum(getattr(metric, name).numel() for name in metric._defaults))
-    assert len(sizes) == 1
-    assert sizes.pop() <= limit
+@every_metric
+def test_memory_grows_with_the_distinct_confidences_alone(metric_class, function):
+    metric = accumulated(metric_class(), *completions(1010), size=10)
+    assert sum(part.numel() for part in metric.values) <= 101
+
+
+@every_metric
+def test_direction_and_range_are_those_of_the_catalogue(metric_class, function):
+    spec = CATALOGUE[metric_class.metric]
+    assert metric_class.higher_is_better == {"largest": True, "smallest": False}.get(spec.best)
+    assert (metric_class.plot_lower_bound, metric_class.plot_upper_bound) == (spec.lowest, spec.highest)
 
 
 @every_metric

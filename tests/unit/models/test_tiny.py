@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -26,19 +27,18 @@ def rendered(tokenizer, messages):
 
 
 @pytest.mark.parametrize("example", EXAMPLES[:8], ids=lambda example: example.id)
-@pytest.mark.parametrize("kind", CONTEXT_TEMPLATES)
-@pytest.mark.parametrize("confidence", [None, 0.0, 0.38, 1.0])
-def test_prompts_and_completions_round_trip(built, example, kind, confidence):
+def test_prompts_and_completions_round_trip(built, example):
     texts = [rendered(built, student_messages(example, FORM))]
-    context = TeacherContext(kind, example.demonstration, confidence)
-    texts.append(rendered(built, teacher_messages(example, context, FORM)))
-    if confidence is not None:
-        empirical = context.with_empirical_confidence(confidence)
-        texts.append(rendered(built, teacher_messages(example, empirical, FORM)))
-        texts.append(f"{example.target}\n{FORM.render(confidence)}<|end|>")
+    for kind, confidence in itertools.product(CONTEXT_TEMPLATES, [None, 0.0, 0.38, 1.0]):
+        context = TeacherContext(kind, example.demonstration, confidence)
+        texts.append(rendered(built, teacher_messages(example, context, FORM)))
+        if confidence is not None:
+            empirical = context.with_empirical_confidence(confidence)
+            texts.append(rendered(built, teacher_messages(example, empirical, FORM)))
+            texts.append(f"{example.target}\n{FORM.render(confidence)}<|end|>")
     for text in texts:
         ids = built(text, add_special_tokens=False)["input_ids"]
-        assert built.unk_token_id not in ids
+        assert built.unk_token_id not in ids, text
         assert built.decode(ids, clean_up_tokenization_spaces=False) == text
 
 

@@ -21,14 +21,16 @@ NAMES = {
 }
 CURVE = cascade_curve(torch.tensor([0.75, 0.25]), torch.tensor([1, 0]), torch.tensor([1, 1]))
 BINS = reliability_bins(torch.tensor([0.05, 0.5]), torch.tensor([0, 1]))
-FIGURES = {
-    "tracks": lambda name: confidence_figure({name: Track((0.1, 0.2), (0.5, 0.5))}),
-    "pareto": lambda name: pareto_figure({name: Track(None, (0.5, 0.5))}),
-    "series": lambda name: risk_coverage_figure({name: [(0.5, 0.1), (1.0, 0.2)]}),
-    "panels": lambda name: curves_figure({name: {"run": [(0, 1)]}}),
-    "bars": lambda name: bars_figure({"title": {name: [0.5]}}),
-    "titles of bars": lambda name: bars_figure({name: {"x": [0.5]}}),
-    "sweep": lambda name: sweep_figure({"title": {name: [(1, [0.5])], "other": [(1, [0.5])]}}, label="K"),
+FIGURES_OF_NAMES = {
+    "tracks": lambda names: confidence_figure(dict.fromkeys(names, Track((0.1, 0.2), (0.5, 0.5)))),
+    "pareto": lambda names: pareto_figure(dict.fromkeys(names, Track(None, (0.5, 0.5)))),
+    "series": lambda names: risk_coverage_figure({key: [(0.5, 0.1), (1.0, 0.2)] for key in names}),
+    "panels": lambda names: curves_figure({key: {"run": [(0, 1)]} for key in names}),
+    "bars": lambda names: bars_figure({"title": {key: [0.5] for key in names}}),
+    "titles of bars": lambda names: bars_figure({key: {"x": [0.5]} for key in names}),
+    "sweep": lambda names: sweep_figure({"title": {key: [(1, [0.5])] for key in names}}, label="K"),
+}
+FIGURES_OF_ONE = {
     "label of a sweep": lambda name: sweep_figure({"title": {"x": [(1, [0.5])]}}, label=name),
     "cascade": lambda name: cascade_figure(CURVE, title=name),
     "reliability": lambda name: reliability_diagram(BINS, title=name),
@@ -43,7 +45,13 @@ def texts_of(figure):
     return ["".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", FIGURES_OF_NAMES)
+def test_a_figure_shows_all_names(kind):
+    shown = texts_of(FIGURES_OF_NAMES[kind](NAMES))
+    assert {name: shown.count(NAMES[name]) for name in NAMES} == dict.fromkeys(NAMES, 1)
+
+
+@pytest.mark.parametrize("kind", FIGURES_OF_ONE)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_shows_the_name(kind, name):
-    assert texts_of(FIGURES[kind](name)).count(NAMES[name]) == 1
+    assert texts_of(FIGURES_OF_ONE[kind](name)).count(NAMES[name]) == 1

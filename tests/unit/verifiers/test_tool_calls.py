@@ -221,17 +221,17 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_neither_crashes_nor_stalls(name):
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert ToolCalls().verify(HOSTILE[name], ONE).answer is None
-    assert time.perf_counter() - begun < 3.0  # seconds
+    assert time.process_time() - begun < 3.0  # seconds
 
 
 def test_many_calls_take_linear_time():
     calls = [("a", {"n": n}) for n in range(10_000)]
     text = calls_text(*[(name, json.dumps(arguments)) for name, arguments in calls])
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert ToolCalls().verify(text, target_of(*calls)).correct
-    assert time.perf_counter() - begun < 3.0  # seconds
+    assert time.process_time() - begun < 3.0  # seconds
 
 
 OPTIONAL = target_of(("[Optional]login", {"user": "ada"}), ("search", {"page": 1}), ("open", {"id": "7"}))

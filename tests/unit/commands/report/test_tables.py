@@ -20,10 +20,11 @@ COLUMNS = [
     Column("auroc", "AUROC", "largest"),
 ]
 ROWS = [
-    ("before", 2000, 0.01, 0.99, 0.0, None),
-    ("a & b_1", 2000, 0.12341, 0.5, -0.05, Estimate(0.5, 0.4, 0.6, 9)),
-    ("<c>|*d*", 24, 0.12349, None, 0.06, Estimate(0.75, None, None, 9)),
+    {"run": "before", "n": 2000, "ece": 0.01, "spr": 0.99, "ocg": 0.0},
+    {"auroc": Estimate(0.5, 0.4, 0.6, 9), "ocg": -0.05, "spr": 0.5, "ece": 0.12341, "n": 2000, "run": "a & b_1"},
+    {"brier": 0.5, "run": "<c>|*d*", "n": 24, "ece": 0.12349, "ocg": 0.06, "auroc": Estimate(0.75, None, None, 9)},
 ]
+"""Cells go by their keys: in any order, some not known, some not shown."""
 TABLE = ReportTable("t", "A table", "", COLUMNS, ROWS, compared=[1, 2])
 BEST = {(1, 2), (2, 2), (1, 4), (2, 5)}
 """ECE is the same in the digits that are shown; one known SPR is no comparison; row 0 is not compared."""
@@ -81,7 +82,7 @@ def test_latex_holds_every_cell_and_the_best_in_bold():
 def test_csv_holds_all_digits_and_interval_ends():
     rows = list(csv.DictReader(io.StringIO(TABLE.csv())))
     assert list(rows[0]) == ["run", "n", "ece", "spr", "ocg", "auroc", "auroc_low", "auroc_high"]
-    assert [row["run"] for row in rows] == [row[0] for row in ROWS]
+    assert [row["run"] for row in rows] == [row["run"] for row in ROWS]
     assert float(rows[1]["ece"]) == 0.12341
     assert (rows[1]["auroc_low"], rows[1]["auroc_high"]) == ("0.4", "0.6")
     assert (rows[0]["auroc"], rows[2]["spr"], rows[2]["auroc_low"]) == ("", "", "")

@@ -100,6 +100,18 @@ def test_values_are_those_of_the_completions_overall_and_in_each_group():
     assert all(estimate.low is None for estimate in overall.estimates.values())
 
 
+def test_what_is_scored_is_what_is_logged_to_the_last_bit():
+    found = sampled(digits=2)
+    metrics = CalibrationMetrics()
+    for start in range(0, len(found.prompt), 16):
+        part = chosen(found, slice(start, start + 16))
+        metrics.update(*map(torch.from_numpy, (part.confidence, part.correct)))
+    logged = {name: float(value) for name, value in metrics.compute().items()}
+    estimates = score(found, resamples=0)[0].estimates
+    for name in logged.keys() - {"answer_parse_rate", "n", "n_parsed"}:
+        assert estimates[name].value == logged[name], name
+
+
 def test_each_measure_says_how_many_completions_it_runs_over():
     found = predictions([0, 1, 2, 3], [0.5, np.nan, 0.2, 0.9], [1, 1, 0, 0], [1, -1, 0, -1])
     estimates = score(found, resamples=0)[0].estimates

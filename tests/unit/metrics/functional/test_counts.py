@@ -6,34 +6,48 @@ import pytest
 import torch
 
 from caopd.metrics import functional as f
-from caopd.metrics.functional.brier import brier_of_counts, murphy_of_counts
+from caopd.metrics.functional.brier import (
+    brier_of_counts,
+    reliability_of_counts,
+    resolution_of_counts,
+    uncertainty_of_counts,
+)
 from caopd.metrics.functional.calibration_error import (
     adaptive_error_of_counts,
     equal_width_error_of_counts,
     unique_value_error_of_counts,
 )
-from caopd.metrics.functional.counts import ValueCounts, value_counts
-from caopd.metrics.functional.ranking import pairs_of_counts
+from caopd.metrics.functional.counts import ValueCounts, merged, value_counts
+from caopd.metrics.functional.means import (
+    accuracy_of_counts,
+    mean_confidence_of_counts,
+    overconfidence_gap_of_counts,
+)
+from caopd.metrics.functional.ranking import auroc_of_counts, strict_pairwise_ranking_of_counts, tie_rate_of_counts
 from caopd.metrics.functional.selective import aurc_of_counts, selective_accuracy_of_counts
-from caopd.metrics.functional.smooth import residuals_on_grid, smooth_error_of_residuals
+from caopd.metrics.functional.smooth import smooth_error_of_counts
 
 PAIRS = {
     "ece": (equal_width_error_of_counts, f.expected_calibration_error),
     "adaptive": (adaptive_error_of_counts, f.adaptive_calibration_error),
     "unique": (unique_value_error_of_counts, f.unique_value_calibration_error),
     "brier": (brier_of_counts, f.brier_score),
-    "reliability": (lambda c: murphy_of_counts(c).reliability, lambda q, r: f.murphy_decomposition(q, r).reliability),
-    "resolution": (lambda c: murphy_of_counts(c).resolution, lambda q, r: f.murphy_decomposition(q, r).resolution),
-    "spr": (lambda c: pairs_of_counts(c).strict_pairwise_ranking, f.strict_pairwise_ranking),
-    "auroc": (lambda c: pairs_of_counts(c).auroc, f.auroc),
-    "ties": (lambda c: pairs_of_counts(c).tie_rate, f.tie_rate),
+    "reliability": (reliability_of_counts, lambda q, r: f.murphy_decomposition(q, r).reliability),
+    "resolution": (resolution_of_counts, lambda q, r: f.murphy_decomposition(q, r).resolution),
+    "uncertainty": (uncertainty_of_counts, lambda q, r: f.murphy_decomposition(q, r).uncertainty),
+    "accuracy": (accuracy_of_counts, lambda q, r: f.accuracy(r)),
+    "confidence": (mean_confidence_of_counts, lambda q, r: f.mean_confidence(q)),
+    "gap": (overconfidence_gap_of_counts, f.overconfidence_gap),
+    "spr": (strict_pairwise_ranking_of_counts, f.strict_pairwise_ranking),
+    "auroc": (auroc_of_counts, f.auroc),
+    "ties": (tie_rate_of_counts, f.tie_rate),
     "aurc": (aurc_of_counts, f.area_under_risk_coverage),
     "aurc_as_the_mean_of_the_curve": (aurc_of_counts, lambda q, r: f.risk_coverage_curve(q, r).risk.mean()),
     "selective": (
         lambda c: selective_accuracy_of_counts(c, 0.3),
         lambda q, r: 1 - f.risk_coverage_curve(q, r).risk[math.ceil(0.3 * len(q)) - 1] if len(q) else math.nan,
     ),
-    "smooth": (lambda c: smooth_error_of_residuals(residuals_on_grid(c), c.total), f.smooth_calibration_error),
+    "smooth": (smooth_error_of_counts, f.smooth_calibration_error),
 }
 
 
@@ -77,6 +91,19 @@ def test_counts_are_those_of_a_loop():
     assert counts.values.tolist() == [0.1, 0.5, 0.9]
     assert counts.counts.tolist() == [2, 1, 3]
     assert counts.correct.tolist() == [1, 1, 2]
+
+
+def test_batches_behind_one_another_are_the_whole_bit_for_bit():
+    generator = torch.Generator().manual_seed(0)
+    confidence, correct = (
+        torch.randint(0, 11, (90,), generator=generator) / 10,
+        torch.rand(90, generator=generator) < 0.5,
+    )
+    tables = [value_counts(q, r) for q, r in zip(confidence.split(7), correct.split(7), strict=True)]
+    for got, expected in zip(
+        merged(*map(torch.cat, zip(*tables, strict=True))), value_counts(confidence, correct), strict=True
+    ):
+        assert torch.equal(got, expected)
 
 
 def test_without_any_value_everything_is_missing():

@@ -1,0 +1,169 @@
+"""The catalogue: one entry for each metric of stated confidence. No torch here: tables and pages read it, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Best = Literal["largest", "smallest", "nearest zero"]
+"""Which of a metric's values is the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """What is known of a metric by all that log, score, tabulate or export it.
+
+    Attributes:
+        name: Names it in logs and files.
+        title: Heads it in tables.
+        function: Its function of counts, as ``module.function`` of :mod:`caopd.metrics.functional`.
+        best: Which of its values is the best; None where none is.
+        over: What the function is given, an attribute of
+            :class:`~caopd.metrics.functional.counts.CompletionCounts`: the completions that state a confidence
+            (``stated``); all of them, a missing confidence taken as 0.0 (``strict``); how many state a confidence
+            (``stating``); how many give an answer (``answering``).
+        arguments: What the function is given behind it.
+        lowest: Its smallest possible value.
+        highest: Its largest possible value.
+        logged: Whether every validation and test computes it, and ``metrics.json`` holds it; ``caopd score`` computes
+            the others, too.
+        headline: Whether tables, reports and model cards show it, wherever it is computed.
+        long_title: Names it in full, in a model card; the title where it is empty.
+
+    Example:
+        >>> CATALOGUE["ece"].heading, CATALOGUE["ece"].in_full
+        ('ECE ↓', 'expected calibration error (ECE, 10 bins)')
+    """
+
+    name: str
+    title: str
+    function: str
+    best: Best | None = None
+    over: Literal["stated", "strict", "stating", "answering"] = "stated"
+    arguments: tuple[float, ...] = ()
+    lowest: float = 0.0
+    highest: float = 1.0
+    logged: bool = True
+    headline: bool = False
+    long_title: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title, with an arrow up where large values are good, and down where small ones are."""
+        return self.title + {"largest": " ↑", "smallest": " ↓"}.get(self.best or "", "")
+
+    @property
+    def in_full(self) -> str:
+        """The long title, for readers who do not know the short one."""
+        return self.long_title or self.title
+
+
+_STATED = {
+    spec.name: spec
+    for spec in (
+        MetricSpec("accuracy", "Accuracy", "means.accuracy_of_counts", "largest", over="strict", headline=True),
+        MetricSpec(
+            "ece",
+            "ECE",
+            "calibration_error.equal_width_error_of_counts",
+            "smallest",
+            headline=True,
+            long_title="expected calibration error (ECE, 10 bins)",
+        ),
+        MetricSpec("brier", "Brier score", "brier.brier_of_counts", "smallest", headline=True),
+        MetricSpec(
+            "ocg",
+            "Overconfidence gap",
+            "means.overconfidence_gap_of_counts",
+            "nearest zero",
+            lowest=-1.0,
+            headline=True,
+            long_title="overconfidence gap (mean confidence - accuracy)",
+        ),
+        MetricSpec(
+            "spr",
+            "SPR",
+            "ranking.strict_pairwise_ranking_of_counts",
+            "largest",
+            headline=True,
+            long_title="strict pairwise ranking (SPR)",
+        ),
+        MetricSpec(
+            "auroc",
+            "AUROC",
+            "ranking.auroc_of_counts",
+            "largest",
+            headline=True,
+            long_title="AUROC of the confidence",
+        ),
+        MetricSpec("tie_rate", "Tie rate", "ranking.tie_rate_of_counts"),
+        MetricSpec(
+            "mean_confidence",
+            "Mean confidence",
+            "means.mean_confidence_of_counts",
+            headline=True,
+            long_title="mean stated confidence",
+        ),
+        MetricSpec(
+            "format_adherence",
+            "Format adherence",
+            "means.share_of_counts",
+            "largest",
+            over="stating",
+            headline=True,
+            long_title="completions that state a confidence",
+        ),
+        MetricSpec("answer_parse_rate", "Answer parse rate", "means.share_of_counts", "largest", over="answering"),
+        MetricSpec("brier_reliability", "Reliability", "brier.reliability_of_counts", "smallest", logged=False),
+        MetricSpec("brier_resolution", "Resolution", "brier.resolution_of_counts", "largest", logged=False),
+        MetricSpec("brier_uncertainty", "Uncertainty", "brier.uncertainty_of_counts", logged=False),
+        MetricSpec(
+            "adaptive_ece", "Adaptive ECE", "calibration_error.adaptive_error_of_counts", "smallest", logged=False
+        ),
+        MetricSpec(
+            "unique_value_ece",
+            "Unique-value ECE",
+            "calibration_error.unique_value_error_of_counts",
+            "smallest",
+            logged=False,
+        ),
+        MetricSpec(
+            "smooth_ece", "Smooth ECE", "smooth.smooth_error_of_counts", "smallest", logged=False, headline=True
+        ),
+        MetricSpec("aurc", "AURC", "selective.aurc_of_counts", "smallest", logged=False, headline=True),
+        *(
+            MetricSpec(
+                f"selective_accuracy_{coverage}",
+                f"Accuracy at coverage {coverage}",
+                "selective.selective_accuracy_of_counts",
+                "largest",
+                arguments=(coverage,),
+                logged=False,
+            )
+            for coverage in (0.5, 0.8, 0.9)
+        ),
+    )
+}
+_STRICT = {
+    f"{name}_strict": replace(
+        _STATED[name], name=f"{name}_strict", title=f"{_STATED[name].title}, strict", over="strict", headline=False
+    )
+    for name in ("ece", "brier", "ocg", "mean_confidence")
+}
+CATALOGUE = {**_STATED, **_STRICT}
+"""Name -> metric, in the order of files and tables."""
+
+
+def logged() -> list[MetricSpec]:
+    """Return the metrics of every validation and test."""
+    return [spec for spec in CATALOGUE.values() if spec.logged]
+
+
+def headline() -> list[MetricSpec]:
+    """Return the metrics that tables of predictions show."""
+    return [spec for spec in CATALOGUE.values() if spec.headline]
+
+
+def shown_of_runs() -> list[MetricSpec]:
+    """Return the metrics that tables, reports and model cards show of a run: the headline, as far as it is logged."""
+    return [spec for spec in headline() if spec.logged]
