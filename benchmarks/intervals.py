@@ -33,8 +33,8 @@ def draw(num_prompts: int, seed: int) -> Predictions:
         correct=rng.random(len(prompt)) < ability,
         answered=np.full(len(prompt), -1, np.int8),
         prompt=prompt,
-        group=np.full(len(prompt), -1),
-        groups=(),
+        category=np.full(len(prompt), -1),
+        categories=(),
     )
 
 

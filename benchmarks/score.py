@@ -1,7 +1,7 @@
 """Time and peak memory of ``caopd score``; writes ``benchmarks/results/score.json`` and ``.md``.
 
 Every case is one file, scored by the command in a fresh process with 1,000 resamples: reading, values, intervals
-overall and in four groups, table and JSON included. Confidences are decimals in steps of 0.05 or arbitrary numbers,
+overall and in four categories, table and JSON included. Confidences are decimals in steps of 0.05 or arbitrary numbers,
 3 % of them missing; ``responses`` are texts of some 500 characters that ``--task science_qa`` reads and verifies.
 
     python benchmarks/score.py --rows 1000000
@@ -49,7 +49,7 @@ def write(path: Path, kind: str, per_prompt: int, rows: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         for number, (stated, right, silent) in enumerate(columns):
             prompt = number // per_prompt
-            row: dict[str, Any] = {"prompt_id": f"question-{prompt}", "group": f"group-{prompt % 4}"}
+            row: dict[str, Any] = {"prompt_id": f"question-{prompt}", "category": f"category-{prompt % 4}"}
             if kind == "responses":
                 line = "" if silent else f"\nConfidence: {stated:.2f}"
                 row |= {"response": f"{REASONING}<answer>\n{'B' if right else 'C'}\n</answer>{line}", "target": "B"}
@@ -95,7 +95,7 @@ def table(record: dict[str, Any]) -> str:
         f"`python benchmarks/score.py --rows {record['rows']}`: {record['device']}, {record['cpus']} cores, "
         f"{record['threads']} thread, load average {record['load_before']} at the start (other jobs), torch "
         f"{record['versions']['torch']}, numpy {record['versions']['numpy']}, {record['timestamp']}. "
-        f"{record['rows']:,} lines, 1,000 resamples, overall and four groups; a fresh process each.",
+        f"{record['rows']:,} lines, 1,000 resamples, overall and four categories; a fresh process each.",
         "",
         "| confidences | lines per prompt | seconds | CPU seconds | peak, MiB | ECE [95 % interval] |",
         "|---|---|---|---|---|---|",

@@ -1,6 +1,6 @@
 """What training on one task does to others: ``python benchmarks/transfer.py``.
 
-Continual learning (``configs/continual.yaml``: odd digits, then high ones) and out of distribution
+Continual learning (``configs/task_sequence.yaml``: odd digits, then high ones) and out of distribution
 (``configs/out_of_distribution.yaml``: trained on odd digits, tested on all kinds) on the embedded model, for every
 method and seed, one process each. With ``--data DIR --checkpoints NAME=PATH ...`` also SmolLM2 on the questions of
 every science (``configs/smollm2_science.yaml``): PATH is a model directory, or, as MODEL,CKPT, a checkpoint behind the
@@ -70,10 +70,10 @@ def seeded_config(name: str, seed: int, directory: Path) -> Path:
     return path
 
 
-def run_continual(method: str, seed: int, directory: Path) -> dict:
-    run = directory / f"continual-{method}-{seed}"
-    seconds = caopd(["fit", f"--config={seeded_config('continual', seed, directory)}", *METHODS[method]], run)
-    return {"method": method, "seed": seed, "seconds": seconds, **json.loads(found(run, "continual.json").read_text())}
+def run_task_sequence(method: str, seed: int, directory: Path) -> dict:
+    run = directory / f"task_sequence-{method}-{seed}"
+    seconds = caopd(["fit", f"--config={seeded_config('task_sequence', seed, directory)}", *METHODS[method]], run)
+    return {"method": method, "seed": seed, "seconds": seconds, **json.loads(found(run, "stages.json").read_text())}
 
 
 def run_out_of_distribution(method: str, seed: int, directory: Path) -> dict:
@@ -121,7 +121,7 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))
 
 
-def continual_tables(runs: list[dict]) -> str:
+def stage_tables(runs: list[dict]) -> str:
     matrix, lost = [], []
     for method in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == method]
@@ -187,7 +187,7 @@ def main() -> None:
     record = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     pairs = [(method, seed, directory) for seed in arguments.seeds for method in arguments.methods]
     with ThreadPoolExecutor(arguments.processes) as pool:
-        for name, run in (("continual", run_continual), ("out_of_distribution", run_out_of_distribution)):
+        for name, run in (("task_sequence", run_task_sequence), ("out_of_distribution", run_out_of_distribution)):
             if pairs:
                 record[name] = list(pool.map(lambda pair, run=run: run(*pair), pairs))
     for each in arguments.checkpoints:
@@ -201,7 +201,7 @@ def main() -> None:
         "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd")},
     }
     arguments.output.write_text(json.dumps(record, indent=2) + "\n")
-    for name, tables in (("continual", continual_tables), ("out_of_distribution", ood_tables), ("real", real_table)):
+    for name, tables in (("task_sequence", stage_tables), ("out_of_distribution", ood_tables), ("real", real_table)):
         if record.get(name):
             print(f"## {name}\n\n{tables(record[name])}\n")
 

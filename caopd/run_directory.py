@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RUNS = "lightning_logs"
 """Folder of the runs, as Lightning's loggers name it."""
-CONFIG, METRICS, TEST, CONTINUAL = "config.yaml", "metrics.json", "test.json", "continual.json"
+CONFIG, METRICS, TEST, STAGES = "config.yaml", "metrics.json", "test.json", "stages.json"
 CSV_LOG = "metrics.csv"
 """What Lightning's CSVLogger writes."""
 Metrics = Mapping[str, float | None]

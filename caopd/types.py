@@ -76,7 +76,7 @@ class Example:
         target: What the task's verifier compares with.
         system: System message, kept as it is.
         demonstration: A response that shows the answer, without a confidence segment; the privileged context.
-        group: Label for results per subset (a subject, a difficulty).
+        category: Label for results per subset (a subject, a difficulty).
     """
 
     id: str
@@ -84,7 +84,7 @@ class Example:
     target: str
     system: str | None = None
     demonstration: str | None = None
-    group: str = ""
+    category: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ ROLLOUTS_NOTE = (
     "differs; the rollouts drawn grow with K, and so does the time. Equal rollouts would change the number of prompts "
     "with K. The row of 8 is the main table's, of the same seeds."
 )
-DIVERGENCES_NOTE = "Of reasoning / of confidence. The first row is the main table's, of the same seeds."
+DIVERGENCES_NOTE = "Of body / of confidence. The first row is the main table's, of the same seeds."
 SIZES_NOTE = (
     "The embedded architecture, three layers each, warm-started by `python -m caopd.training.warm_start --width W`; "
     "width 64 is the shipped model. What they know before training, of 500 held-out questions: share of answers that "

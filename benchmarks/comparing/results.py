@@ -64,7 +64,7 @@ class Comparison:
         return _finals({g: found[g] for g in sorted(found, key=int)})
 
     def divergences(self) -> Groups:
-        """Return CaOPD by the divergences of reasoning / confidence."""
+        """Return CaOPD by the divergences of body / confidence."""
         found = _by_setting(self.of("divergences"))
         if not found:
             return {}

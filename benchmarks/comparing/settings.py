@@ -39,7 +39,7 @@ DIVERGENCES = {
     "reverse / forward": ("ReverseKL", "ForwardKL"),
     "forward / reverse": ("ForwardKL", "ReverseKL"),
 }
-"""Divergence of the reasoning / of the confidence; the first is the quickstart's."""
+"""Divergence of the body / of the confidence; the first is the quickstart's."""
 WIDTHS = (32, 48, 64, 96, 128)
 SHIPPED_WIDTH = 64
 """Of the embedded model; the other sizes are made here, by the same warm start."""
@@ -130,8 +130,8 @@ def divergence_entries(seeds: tuple[int, ...], budget: Budget) -> list[Entry]:
     """Return CaOPD with other divergences than the main table's."""
     entries = []
     for seed in seeds:
-        for name, (reasoning, confidence) in list(DIVERGENCES.items())[1:]:
-            options = (f"--model.loss.reasoning={reasoning}", f"--model.loss.confidence={confidence}")
+        for name, (body, confidence) in list(DIVERGENCES.items())[1:]:
+            options = (f"--model.loss.body={body}", f"--model.loss.confidence={confidence}")
             run = _fit(f"divergence-{_slug(name)}-{seed}", seed, budget.options(1), options)
             entries.append(Entry("divergences", name, seed, run))
     return entries

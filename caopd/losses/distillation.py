@@ -26,9 +26,9 @@ class DistillationLoss(TrainingLoss):
     confidence segment, and skipped tokens (SDFT, arXiv 2601.19897, skips 3). Both are off by default.
 
     Args:
-        reasoning: Divergence outside the confidence segment, such as :class:`~caopd.losses.ReverseKL`,
+        body: Divergence outside the confidence segment, such as :class:`~caopd.losses.ReverseKL`,
             :class:`~caopd.losses.ForwardKL`, :class:`~caopd.losses.JSD`, or :class:`~caopd.losses.TopK` around any.
-        confidence: Divergence inside the confidence segment; ``None``: the same as ``reasoning``.
+        confidence: Divergence inside the confidence segment; ``None``: the same as ``body``.
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
@@ -43,7 +43,7 @@ class DistillationLoss(TrainingLoss):
 
     def __init__(
         self,
-        reasoning: Divergence = ReverseKL(),
+        body: Divergence = ReverseKL(),
         confidence: Divergence | None = None,
         reduction: Reduction = "sequence_mean",
         skip_first_tokens: int = 0,
@@ -54,8 +54,8 @@ class DistillationLoss(TrainingLoss):
         self.importance_sampling = importance_sampling
         if importance_sampling is not None:
             self.logged = (*self.logged, *LOGGED)
-        self.reasoning = reasoning
-        self.confidence = reasoning if confidence is None else confidence
+        self.body = body
+        self.confidence = body if confidence is None else confidence
 
     @property
     def needs_teacher(self) -> bool:
@@ -100,7 +100,7 @@ class DistillationLoss(TrainingLoss):
             weight_T, totals = self.importance_sampling.corrected(student, inputs, self.chunk_size)
         corrected = replace(inputs, weight_T=weight_T)
         loss, statistics = chunked_divergence(
-            student, teacher, corrected, self.reasoning, self.confidence, self.chunk_size
+            student, teacher, corrected, self.body, self.confidence, self.chunk_size
         )
         totals |= segment_totals(statistics, inputs.weight_T, inputs.confidence_mask_T)
         return LossOutput(loss, totals, statistics.teacher_top1_T)
@@ -110,14 +110,14 @@ def chunked_divergence(
     student: ModelOutput,
     teacher: ModelOutput,
     inputs: LossInputs,
-    reasoning: Divergence,
+    body: Divergence,
     confidence: Divergence,
     chunk_size: int = 64,
 ) -> tuple[Tensor, TokenStatistics]:
     """Return sum_t weight_t D_t(S_t, T_t), and statistics per token; the batch's logits never exist.
 
     S_t = softmax(W_S h_t) and T_t likewise; D_t is ``confidence`` at the tokens of the confidence segment and
-    ``reasoning`` elsewhere. Equal to the weighted sum of what the divergences give for whole logits, value and
+    ``body`` elsewhere. Equal to the weighted sum of what the divergences give for whole logits, value and
     gradients. What :func:`~caopd.losses.chunks.chunked_loss` says of gradients, precision, memory and weights of 0
     holds here.
 
@@ -125,7 +125,7 @@ def chunked_divergence(
         student: Hidden states and head of the student.
         teacher: The same of the teacher; its hidden size may differ.
         inputs: Weights, targets, and which tokens are in the confidence segment.
-        reasoning: Divergence outside the confidence segment.
+        body: Divergence outside the confidence segment.
         confidence: Divergence inside it.
         chunk_size: Tokens whose logits exist at a time.
 
@@ -156,11 +156,11 @@ def chunked_divergence(
 
         return term
 
-    if reasoning == confidence:
-        parts = [Part(objective(reasoning))]
+    if body == confidence:
+        parts = [Part(objective(body))]
     else:
         mask_T = inputs.confidence_mask_T
-        segments = ((~mask_T, reasoning), (mask_T, confidence))
+        segments = ((~mask_T, body), (mask_T, confidence))
         parts = [Part(objective(divergence), part_T.nonzero().squeeze(-1)) for part_T, divergence in segments]
     loss, _ = chunked_loss(student, teacher, inputs.weight_T, parts, chunk_size)
     return loss, statistics

@@ -14,7 +14,7 @@ from caopd.losses.chunks import Chunk, ModelOutput
 from caopd.losses.distributions import entropy, log_probability_of
 
 SEGMENT_TOTALS = (
-    "kl_reasoning",
+    "kl_body",
     "kl_confidence",
     "student_entropy",
     "teacher_entropy",
@@ -74,8 +74,8 @@ def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mas
         confidence_mask_T: Boolean, true in the confidence segment.
 
     Returns:
-        ``kl_reasoning`` and ``kl_confidence``, the divergence in either segment (whichever divergence was
-        configured); ``student_entropy`` and ``teacher_entropy``, over both; in the reasoning, ``information_gap``,
+        ``kl_body`` and ``kl_confidence``, the divergence in either segment (whichever divergence was
+        configured); ``student_entropy`` and ``teacher_entropy``, over both; in the body, ``information_gap``,
         H(S) - H(T), and ``teacher_log_ratio``, log T - log S of the target.
     """
     counted_T = weight_T != 0
@@ -83,7 +83,7 @@ def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mas
     gap_T = statistics.student_entropy_T - statistics.teacher_entropy_T
     ratio_T = statistics.teacher_logprob_T - statistics.student_logprob_T
     return {
-        "kl_reasoning": total_over(statistics.divergence_T, reasoning_T),
+        "kl_body": total_over(statistics.divergence_T, reasoning_T),
         "kl_confidence": total_over(statistics.divergence_T, counted_T & confidence_mask_T),
         "student_entropy": total_over(statistics.student_entropy_T, counted_T),
         "teacher_entropy": total_over(statistics.teacher_entropy_T, counted_T),

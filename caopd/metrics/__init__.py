@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from caopd.metrics.bins import ReliabilityBins, reliability_bins
     from caopd.metrics.brier import BrierScore
     from caopd.metrics.calibration_error import ExpectedCalibrationError
-    from caopd.metrics.cascade import CascadeCurve, OperatingPoint, cascade_curve
+    from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint, cascade_curve
     from caopd.metrics.catalogue import MetricSpec
     from caopd.metrics.collection import CalibrationMetrics
     from caopd.metrics.overconfidence import OverconfidenceGap
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 _MODULES = {
     "BrierScore": "brier",
     "CalibrationMetrics": "collection",
-    "CascadeCurve": "cascade",
+    "CascadeCurve": "cost_curve",
     "ExpectedCalibrationError": "calibration_error",
     "MetricSpec": "catalogue",
-    "OperatingPoint": "cascade",
+    "OperatingPoint": "cost_curve",
     "OverconfidenceGap": "overconfidence",
     "PassAtK": "pass_at_k",
     "ReliabilityBins": "bins",
     "SmoothCalibrationError": "smooth",
     "StrictPairwiseRanking": "ranking",
-    "cascade_curve": "cascade",
+    "cascade_curve": "cost_curve",
     "reliability_bins": "bins",
 }
 

@@ -1,6 +1,6 @@
 """Figures for reports and papers. Matplotlib is loaded when a figure is drawn, not on import."""
 
-from caopd.plots.cascade import cascade_figure
+from caopd.plots.cost_curve import cascade_figure
 from caopd.plots.reliability import reliability_diagram
 from caopd.plots.spread import bars_figure, sweep_figure
 from caopd.plots.style import save_figure

@@ -69,7 +69,7 @@ class Draw:
             question=f"Which {self.kind} digit was drawn from {self.listed}?",
             target=str(self.drawn),
             demonstration=str(self.drawn),
-            group=f"e={self.num_fitting}",
+            category=f"e={self.num_fitting}",
         )
 
 

@@ -76,11 +76,11 @@ def given_demonstration(row: Row) -> str | None:
     return text
 
 
-def row_id(row: Row, group: str) -> str:
-    """The row's id: ``id`` or ``idx``, or else its number, behind the group that it is unique within."""
+def row_id(row: Row, category: str) -> str:
+    """The row's id: ``id`` or ``idx``, or else its number, behind the category that it is unique within."""
     given = row.values.get("id", row.values.get("idx"))
     identity = str(row.number if given is None else given)
-    return f"{group}-{identity}" if group else identity
+    return f"{category}-{identity}" if category else identity
 
 
 def shortened(value: object) -> str:

@@ -26,7 +26,7 @@ class ScienceQA:
     Two forms of rows are read, each recognised by its columns:
 
     - prepared: ``prompt`` (question, options, closing line), ``answer`` (a letter), and where given
-      ``system``, ``idx`` and ``demonstration``. The group is the column ``domain``, or else the first part of
+      ``system``, ``idx`` and ``demonstration``. The category is the column ``domain``, or else the first part of
       the file's name (``chemistry.train.jsonl``).
     - the hub's (``hicai-zju/SciKnowEval``): ``question``, ``choices`` = {``text``, ``label``}, ``answerKey``,
       ``type``, ``domain``, ``details.level``. Prompt and system message are rendered in the prepared form.
@@ -36,7 +36,7 @@ class ScienceQA:
 
     Args:
         source: Where the rows are.
-        subjects: Groups to keep, in any case, for example ``[chemistry]``; None keeps all.
+        subjects: Categories to keep, in any case, for example ``[chemistry]``; None keeps all.
         levels: Values of ``details.level`` to keep, for example ``[L3]``; None keeps all.
         types: Values of ``type`` to keep; None keeps all. The hub also has rows without options, which are
             an error here: ``[mcq-4-choices]`` leaves them out.
@@ -64,7 +64,7 @@ class ScienceQA:
             DataError: A row lacks something, an id repeats, or the filters leave nothing.
         """
         rows = load_rows(self.source, split)
-        rows = _keep(rows, "subjects", self.subjects, _group)
+        rows = _keep(rows, "subjects", self.subjects, _category)
         rows = _keep(rows, "levels", self.levels, _level)
         rows = _keep(rows, "types", self.types, lambda row: row.text("type"))
         return select_examples(self.source, split, [(row, _example(row)) for row in rows])
@@ -84,7 +84,7 @@ def _keep(rows: list[Row], name: str, wanted: list[str] | None, value_of: Callab
     return kept
 
 
-def _group(row: Row) -> str:
+def _category(row: Row) -> str:
     domain = row.optional_text("domain")
     if domain is not None:
         return domain.lower()
@@ -110,14 +110,14 @@ def _example(row: Row) -> Example:
         options = _options_in(question)
     if len(answer) != 1 or not "A" <= answer <= "Z":
         raise row.error(f"Expected the answer to be a letter from A to Z, but got {answer[:80]!r}.")
-    group = _group(row)
+    category = _category(row)
     return Example(
-        id=row_id(row, group),
+        id=row_id(row, category),
         question=question,
         target=answer,
         system=system,
         demonstration=given_demonstration(row) or _demonstration(answer, options.get(answer)),
-        group=group,
+        category=category,
     )
 
 

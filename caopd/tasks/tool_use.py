@@ -29,7 +29,7 @@ class ToolUse:
     - ToolAlpaca's own files, one tool a row: ``Name``, ``Description``, ``NLDocumentation``, and
       ``Instructions`` and ``Golden_Answers`` of equal length; one example for every instruction.
 
-    A row without a demonstration gets one made of its calls. The group is the tool's name.
+    A row without a demonstration gets one made of its calls. The category is the tool's name.
 
     Args:
         source: Where the rows are.
@@ -137,7 +137,7 @@ def _example(request: _Request) -> Example:
         target=request.target,
         system=request.row.optional_text("system"),
         demonstration=given_demonstration(request.row) or _demonstration(json.loads(request.target)),
-        group="" if tool is None else tool[1].strip(),
+        category="" if tool is None else tool[1].strip(),
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from lightning import Callback
 
 from caopd.training.callbacks import (
-    BeforeAfterReport,
-    ContinualReport,
+    BeforeAfterMetrics,
+    StageMetrics,
     PhaseProgressBar,
     PredictionWriter,
     ReliabilityDiagrams,
@@ -29,8 +29,8 @@ DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
     "reliability": ReliabilityDiagrams,
     "completions": SampleCompletions,
     "statistics": RoundStatistics,
-    "report": BeforeAfterReport,
-    "continual": ContinualReport,
+    "before_after": BeforeAfterMetrics,
+    "stages": StageMetrics,
     "results": ResultTables,
     "predictions": PredictionWriter,
 }

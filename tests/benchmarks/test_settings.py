@@ -90,10 +90,10 @@ def test_other_ablations_have_the_main_budget(entry, parse, capsys):
     else:
         short = {"ReverseKL": "reverse", "ForwardKL": "forward"}
         loss = config["model"]["loss"]["init_args"]
-        reasoning, confidence = (
-            short[loss[segment]["class_path"].rpartition(".")[2]] for segment in ("reasoning", "confidence")
+        body, confidence = (
+            short[loss[segment]["class_path"].rpartition(".")[2]] for segment in ("body", "confidence")
         )
-        assert f"{reasoning} / {confidence}" == entry.setting
+        assert f"{body} / {confidence}" == entry.setting
     assert budget == main_one
 
 

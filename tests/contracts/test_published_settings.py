@@ -10,7 +10,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 ADAPTED = {"data.round.num_prompts_per_round": 32, "data.sampling.temperature": 1.0, "trainer.gradient_clip_val": 1.0}
 SDFT = {  # arXiv 2601.19897
     **ADAPTED,
-    "model.loss.init_args.reasoning": "ReverseKL",
+    "model.loss.init_args.body": "ReverseKL",
     "model.loss.init_args.confidence": "ReverseKL",
     "model.loss.init_args.reduction": "sequence_mean",
     "model.loss.init_args.skip_first_tokens": 3,
@@ -22,7 +22,7 @@ SDFT = {  # arXiv 2601.19897
 SDPO = {  # arXiv 2601.20802
     **ADAPTED,
     "data.round.num_rollouts": 8,
-    "model.loss.init_args.reasoning": "ReverseKL",
+    "model.loss.init_args.body": "ReverseKL",
     "model.loss.init_args.confidence": "ReverseKL",
     "model.loss.init_args.reduction": "token_mean",
     "model.optimizer.init_args.lr": 1e-5,
@@ -58,7 +58,7 @@ PUBLISHED = {
     },
     "external_forward": {  # arXiv 2605.12483
         "model.method.init_args.draws": "teacher",
-        "model.loss.init_args.reasoning": "ForwardKL",
+        "model.loss.init_args.body": "ForwardKL",
         "model.loss.init_args.confidence": "ForwardKL",
     },
 }

@@ -134,7 +134,7 @@ def test_an_unknown_method(failure):
 
 
 def test_an_unknown_divergence(failure):
-    message = failure("--model.loss.reasoning=ReversKL")
+    message = failure("--model.loss.body=ReversKL")
     assert "model.loss" in message
     assert "Did you mean 'ReverseKL'" in message
 

@@ -17,7 +17,7 @@ BOTH = {
     "data.sampling.max_new_tokens": 6,
 }
 FIRST = {**BOTH, "model.method.draws": "teacher", "trainer.max_epochs": 4}
-SECOND = {**BOTH, "model.loss.reasoning": "ReverseKL", "model.loss.confidence": "ReverseKL", "trainer.max_epochs": 8}
+SECOND = {**BOTH, "model.loss.body": "ReverseKL", "model.loss.confidence": "ReverseKL", "trainer.max_epochs": 8}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_first_stage_draws_from_the_teacher_and_the_second_from_the_student(
 
 def test_the_student_comes_closer_to_the_teacher_in_either_stage(first, second):
     for run in (first, second):
-        divergences = run.scalars("train/kl_reasoning")
+        divergences = run.scalars("train/kl_body")
         assert len(divergences) == 4
         assert divergences[-1] < divergences[0]
 

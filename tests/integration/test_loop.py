@@ -64,7 +64,7 @@ def package(request, loop, tmp_path_factory):
     directory, first = tmp_path_factory.mktemp("run"), FirstStep()
     module = DistillationModule(
         ModelSource(attn_implementation="eager"),
-        loss=DistillationLoss(reasoning=DIVERGENCES[request.param]),
+        loss=DistillationLoss(body=DIVERGENCES[request.param]),
         teacher=EMA(loop.EMA_RATE),
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1.2e-3, betas=(0.9, 0.98)),
         schedule="linear",

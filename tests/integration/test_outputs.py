@@ -19,7 +19,7 @@ from .conftest import QUICKSTART, Run, fit_arguments
 METRICS = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
 SCALARS = (
     "train/loss",
-    "train/kl_reasoning",
+    "train/kl_body",
     "train/kl_confidence",
     "train/student_entropy",
     "train/teacher_entropy",
@@ -130,7 +130,7 @@ def test_predictions_agree_with_their_responses(run, tmp_path):
         reading = InlineConfidence().parse(row["response"])
         assert row["confidence"] == reading.value
         assert row["correct"] == int(row["response"].split("\n")[0] == row["target"])
-        assert row["group"].startswith("e=")
+        assert row["category"].startswith("e=")
 
 
 def test_predictions_score_as_they_are_and_as_their_task_verifies_them(run, tmp_path):
@@ -143,7 +143,7 @@ def test_predictions_score_as_they_are_and_as_their_task_verifies_them(run, tmp_
     as_stated, verified = found
     assert as_stated["n"] == as_stated["n_prompts"] == as_stated["answer_parse_rate"]["n"] == 24
     assert as_stated["accuracy"]["value"] == pytest.approx(sum(row["correct"] for row in rows) / 24, abs=1e-12)
-    assert set(as_stated["groups"]) == {row["group"] for row in rows}
+    assert set(as_stated["categories"]) == {row["category"] for row in rows}
     assert {**as_stated, "task": "draw"} == verified
 
 

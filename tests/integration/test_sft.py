@@ -18,7 +18,7 @@ def sft(fit, tmp_path_factory):
 def test_it_learns_the_demonstrations(sft):
     losses = sft.scalars("train/cross_entropy")
     assert losses[-1] < 0.9 * losses[0]
-    assert "train/kl_reasoning" not in sft.events.Tags()["scalars"]
+    assert "train/kl_body" not in sft.events.Tags()["scalars"]
 
 
 def test_no_rollouts_are_drawn(sft):

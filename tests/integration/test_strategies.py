@@ -62,7 +62,7 @@ def test_both_processes_write_one_run(two_processes):
 
 
 def test_losses_and_weights_equal_one_process(one_process, two_processes):
-    for tag in ("train/loss", "train/kl_reasoning", "train/kl_confidence", "rollout/accuracy", "val/brier"):
+    for tag in ("train/loss", "train/kl_body", "train/kl_confidence", "rollout/accuracy", "val/brier"):
         assert two_processes.scalars(tag) == pytest.approx(one_process.scalars(tag), abs=TOLERANCE), tag
     expected, found = one_process.checkpoint("round1"), two_processes.checkpoint("round1")
     assert found["global_step"] == expected["global_step"] == 4
@@ -101,8 +101,8 @@ def test_policy_gradients_equal_one_process(strategy, grpo_in_one_process, spawn
 
 TRUST_REGION = {
     "model.method": "SDFT",
-    "model.loss.reasoning": "TopK",
-    "model.loss.reasoning.k": 5,
+    "model.loss.body": "TopK",
+    "model.loss.body.k": 5,
     "model.loss.confidence": "null",
     "model.teacher": "TrustRegion",
     "model.teacher.rate": 0.5,
@@ -118,7 +118,7 @@ def trust_region_in_one_process(fit, tmp_path_factory):
 def test_a_trust_region_equals_one_process(strategy, trust_region_in_one_process, spawn, tmp_path):
     """The student of now is half of the teacher: its sharded weights take part in a second forward pass."""
     two = spawn(tmp_path, **{**TWO_PROCESSES, **TRUST_REGION, **STRATEGIES[strategy]})
-    for tag in ("train/loss", "train/kl_reasoning", "train/teacher_entropy", "val/brier"):
+    for tag in ("train/loss", "train/kl_body", "train/teacher_entropy", "val/brier"):
         assert two.scalars(tag) == pytest.approx(trust_region_in_one_process.scalars(tag), abs=TOLERANCE), tag
     expected, found = (run.checkpoint("round1")["state_dict"] for run in (trust_region_in_one_process, two))
     for name, weight in expected.items():

@@ -26,7 +26,7 @@ def test_an_unfinished_thought_is_no_answer_and_is_not_taught_to_state_a_confide
         assert set(run.scalars(name)) == {0.0}, name
     assert run.scalars("rollout/unfinished_thinking") == [1.0]
     scalars = run.events.Tags()["scalars"]
-    assert "train/kl_reasoning" in scalars
+    assert "train/kl_body" in scalars
     assert "train/kl_confidence" not in scalars
     lines = (run.directory / "rollouts" / "round_00000.jsonl").read_text().splitlines()
     rollouts = [each for line in lines for each in json.loads(line)["rollouts"]]

@@ -48,7 +48,7 @@ def test_jsd_is_bounded_and_symmetric_under_exchange(student, teacher, w):
 
 @LAWFUL
 @given(seeds, st.integers(0, 9), st.integers(1, 12), divergences | merged, divergences | merged)
-def test_chunked_is_dense(seed, tokens, chunk_size, reasoning, confidence):
+def test_chunked_is_dense(seed, tokens, chunk_size, body, confidence):
     g = torch.Generator().manual_seed(seed)
     hidden, teacher_hidden = torch.randn(2, tokens, 4, dtype=torch.float64, generator=g)
     head, teacher_head = torch.randn(2, 9, 4, dtype=torch.float64, generator=g)
@@ -60,9 +60,9 @@ def test_chunked_is_dense(seed, tokens, chunk_size, reasoning, confidence):
     target = torch.zeros(tokens, dtype=torch.int64)
     inputs = LossInputs(weight, mask, target, weight, weight, 1.0, target)
     student, teacher = ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head)
-    loss, _ = chunked_divergence(student, teacher, inputs, reasoning, confidence, chunk_size)
+    loss, _ = chunked_divergence(student, teacher, inputs, body, confidence, chunk_size)
     pair = hidden @ head.T, teacher_hidden @ teacher_head.T
-    value = torch.where(mask, confidence(*pair), reasoning(*pair))
+    value = torch.where(mask, confidence(*pair), body(*pair))
     expected = (value * weight).sum()
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(

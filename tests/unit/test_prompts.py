@@ -10,7 +10,7 @@ EXAMPLE = Example(
     target="TARGET",
     system="SYSTEM text",
     demonstration="DEMONSTRATION text",
-    group="GROUP",
+    category="CATEGORY",
 )
 FORMATS = [InlineConfidence(), TagConfidence()]
 KINDS = list(CONTEXT_TEMPLATES)

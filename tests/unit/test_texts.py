@@ -84,7 +84,7 @@ def test_a_json_file_gives_every_character_back(tmp_path, text):
 
 
 def test_the_command_writes_to_a_terminal_that_knows_ascii_alone(tmp_path, monkeypatch):
-    rows = [{"confidence": 0.5, "correct": 1, "group": group} for group in ("naïve", "\ud800")]
+    rows = [{"confidence": 0.5, "correct": 1, "category": category} for category in ("naïve", "\ud800")]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     written = io.BytesIO()
     monkeypatch.setenv("COLUMNS", "120")

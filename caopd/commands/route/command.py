@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
 def _route(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from caopd.commands.route.cascade import Choices, read_cascade
-    from caopd.commands.route.report import as_json, table, written
+    from caopd.commands.route.choices import Choices, read_cascade
+    from caopd.commands.route.output import as_json, table, written
     from caopd.texts import in_terminal
 
     curve = read_cascade(options.small, options.large, options.small_cost, options.large_cost)

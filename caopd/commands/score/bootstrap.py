@@ -1,7 +1,7 @@
 """Measures with percentile bootstrap intervals, clustered by prompt.
 
 Completions of one prompt depend on each other, so prompts are drawn with replacement, not completions. Two
-completions of one group that state the same, are equally right and equally answered are one *cell*: a resample is
+completions of one category that state the same, are equally right and equally answered are one *cell*: a resample is
 the number of completions in each cell, and every measure is computed from these, for many resamples at once.
 
 Shapes: N completions, P prompts, C cells, R resamples.
@@ -68,7 +68,7 @@ class Scores:
 
 
 def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tuple[Scores, dict[str, Scores]]:
-    """Measure all completions, and those of each group.
+    """Measure all completions, and those of each category.
 
     Beyond :data:`MAX_VALUES` distinct confidences, neighbours are merged for the resamples (not for the values):
     into at most that many parts of about equal mass, none of which crosses the edge of an ECE bin. The interval is
@@ -80,14 +80,14 @@ def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tup
         seed: Of the resamples.
 
     Returns:
-        Overall, and group -> its own. A group's resamples are its part of the resamples of all prompts.
+        Overall, and category -> its own. A category's resamples are its part of the resamples of all prompts.
 
     Raises:
         ConfigError: ``resamples`` is negative.
     """
     if resamples < 0 or seed < 0:
         raise ConfigError(f"Expected `resamples` and `seed` to be at least 0, but got {resamples} and {seed}.")
-    scopes = range(-1, len(predictions.groups))
+    scopes = range(-1, len(predictions.categories))
     cells = _Cells(predictions)
     scores = [
         _without_intervals(cells.counts(cells.sizes_C, scope), _num_prompts(predictions, scope)) for scope in scopes
@@ -101,7 +101,7 @@ def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tup
     for index, scope in enumerate(scopes):
         centre = _measured(cells.counts(cells.sizes_C, scope))
         scores[index] = _with_intervals(scores[index], centre, draws[index])
-    return scores[0], dict(zip(predictions.groups, scores[1:], strict=True))
+    return scores[0], dict(zip(predictions.categories, scores[1:], strict=True))
 
 
 class _Cells:
@@ -118,18 +118,18 @@ class _Cells:
         self.values, value = np.unique(predictions.confidence[stated_N], return_inverse=True)
         value_N = np.full(len(stated_N), -1)
         value_N[stated_N] = value
-        sizes = (len(self.values) + 1, 2, 3, len(predictions.groups) + 1)
-        columns = (value_N + 1, predictions.correct.astype(np.int64), predictions.answered + 1, predictions.group + 1)
+        sizes = (len(self.values) + 1, 2, 3, len(predictions.categories) + 1)
+        columns = (value_N + 1, predictions.correct.astype(np.int64), predictions.answered + 1, predictions.category + 1)
         codes_C, self.cell_N = np.unique(np.ravel_multi_index(columns, sizes), return_inverse=True)
-        value_C, correct_C, answered_C, group_C = np.unravel_index(codes_C, sizes)
-        self._value_C, self._group_C = value_C - 1, group_C - 1
+        value_C, correct_C, answered_C, category_C = np.unravel_index(codes_C, sizes)
+        self._value_C, self._category_C = value_C - 1, category_C - 1
         self._correct_C, self._answered_C = correct_C.astype(np.float64), answered_C - 1
         self.sizes_C = np.bincount(self.cell_N).astype(np.float64)
 
-    def counts(self, weights: Floats, group: int) -> CompletionCounts:
-        """Counts of a group (-1 for all completions) where each cell holds ``weights`` ``[..., C]`` completions."""
-        in_group = self._group_C == group if group >= 0 else np.ones(len(self._group_C), dtype=bool)
-        stated, missing = in_group & (self._value_C >= 0), in_group & (self._value_C < 0)
+    def counts(self, weights: Floats, category: int) -> CompletionCounts:
+        """Counts of a category (-1 for all completions) where each cell holds ``weights`` ``[..., C]`` completions."""
+        in_category = self._category_C == category if category >= 0 else np.ones(len(self._category_C), dtype=bool)
+        stated, missing = in_category & (self._value_C >= 0), in_category & (self._value_C < 0)
         index, value = np.unique(self._value_C[stated], return_inverse=True)
         stated_C, target = torch.from_numpy(weights[..., stated]), torch.from_numpy(value)
         correct_C = stated_C * torch.from_numpy(self._correct_C[stated])
@@ -142,8 +142,8 @@ class _Cells:
             ),
             missing=torch.as_tensor(weights[..., missing].sum(-1)),
             missing_correct=torch.as_tensor((weights[..., missing] * self._correct_C[missing]).sum(-1)),
-            answer_known=torch.as_tensor(weights[..., in_group & (self._answered_C >= 0)].sum(-1)),
-            answered=torch.as_tensor(weights[..., in_group & (self._answered_C == 1)].sum(-1)),
+            answer_known=torch.as_tensor(weights[..., in_category & (self._answered_C >= 0)].sum(-1)),
+            answered=torch.as_tensor(weights[..., in_category & (self._answered_C == 1)].sum(-1)),
         )
 
 
@@ -181,7 +181,7 @@ def _measured(counts: CompletionCounts) -> dict[str, Floats]:
 
 
 def _num_prompts(predictions: Predictions, scope: int) -> int:
-    return len(np.unique(predictions.prompt if scope < 0 else predictions.prompt[predictions.group == scope]))
+    return len(np.unique(predictions.prompt if scope < 0 else predictions.prompt[predictions.category == scope]))
 
 
 def _without_intervals(counts: CompletionCounts, n_prompts: int) -> Scores:

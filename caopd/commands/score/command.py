@@ -10,9 +10,9 @@ from pathlib import Path
 from caopd.commands.command_line import run_command
 from caopd.errors import ConfigError
 
-DESCRIPTION = """Every metric of saved predictions, overall and per group, with 95 % bootstrap intervals clustered by
+DESCRIPTION = """Every metric of saved predictions, overall and per category, with 95 % bootstrap intervals clustered by
 prompt. A line of FILE is a JSON object with `confidence` (number from 0 to 1, or null) and `correct` (0 or 1), or with
-`response` and `target`, which --task reads and verifies; `prompt_id` and `group` may stand beside them. `caopd predict`
+`response` and `target`, which --task reads and verifies; `prompt_id` and `category` may stand beside them. `caopd predict`
 writes such files."""
 
 
@@ -50,7 +50,7 @@ def _score(options: argparse.Namespace) -> None:
     from caopd.commands.score.bootstrap import LEVEL, score
     from caopd.commands.score.judge import Judge
     from caopd.commands.score.predictions import read_predictions
-    from caopd.commands.score.report import as_json, tables
+    from caopd.commands.score.output import as_json, tables
     from caopd.texts import in_terminal, write_text
 
     if options.task is None and options.confidence_format is not None:
@@ -58,9 +58,9 @@ def _score(options: argparse.Namespace) -> None:
     judge = None if options.task is None else Judge.named(options.task, options.confidence_format or "inline")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-    overall, groups = score(read_predictions(options.file, judge), options.resamples, options.seed)
+    overall, categories = score(read_predictions(options.file, judge), options.resamples, options.seed)
     console = Console()
-    for table in tables(overall, groups, console.width):
+    for table in tables(overall, categories, console.width):
         console.print(table)
     if options.output is not None:
         settings = {
@@ -70,6 +70,6 @@ def _score(options: argparse.Namespace) -> None:
             "resamples": options.resamples,
             "seed": options.seed,
         }
-        text = json.dumps({**settings, **as_json(overall, groups)}, indent=2, allow_nan=False, ensure_ascii=False)
+        text = json.dumps({**settings, **as_json(overall, categories)}, indent=2, allow_nan=False, ensure_ascii=False)
         write_text(options.output, text + "\n")
         console.print(in_terminal(f"metrics: {options.output}"), soft_wrap=True)

@@ -29,8 +29,8 @@ class Predictions:
         correct: Verified correctness, bool ``[N]``.
         answered: 1 where an answer was parsed, 0 where none was, -1 where it is not known, int8 ``[N]``.
         prompt: Number of the prompt, from 0, int64 ``[N]``. A line without ``prompt_id`` is a prompt of its own.
-        group: Index into ``groups``, -1 for none, int64 ``[N]``.
-        groups: Names of the groups, in the order of the file.
+        category: Index into ``categories``, -1 for none, int64 ``[N]``.
+        categories: Names of the categories, in the order of the file.
         prompt_ids: Number of each prompt that has a ``prompt_id``.
     """
 
@@ -38,8 +38,8 @@ class Predictions:
     correct: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.int8]
     prompt: npt.NDArray[np.int64]
-    group: npt.NDArray[np.int64]
-    groups: tuple[str, ...]
+    category: npt.NDArray[np.int64]
+    categories: tuple[str, ...]
     prompt_ids: Mapping[int | str, int] = field(default_factory=dict)
 
 
@@ -83,10 +83,10 @@ class _Columns:
     def __init__(self, judge: Judge | None) -> None:
         self._judge = judge
         self.confidence, self.correct, self.answered = array("d"), array("b"), array("b")
-        self.prompt, self.group = array("q"), array("q")
+        self.prompt, self.category = array("q"), array("q")
         self._num_prompts = 0
         self._prompts: dict[int | str, int] = {}
-        self._groups: dict[str, int] = {}
+        self._categories: dict[str, int] = {}
 
     def add(self, row: object) -> None:
         """Add one line; raises ``DataError`` if it is no prediction."""
@@ -104,7 +104,7 @@ class _Columns:
         self.correct.append(correct)
         self.answered.append(answered)
         self.prompt.append(self._prompt(row.get("prompt_id")))
-        self.group.append(self._group(row.get("group")))
+        self.category.append(self._category(row.get("category")))
 
     def predictions(self) -> Predictions:
         """The columns as arrays, which share their memory."""
@@ -113,8 +113,8 @@ class _Columns:
             correct=np.frombuffer(self.correct, np.bool_),
             answered=np.frombuffer(self.answered, np.int8),
             prompt=np.frombuffer(self.prompt, np.int64),
-            group=np.frombuffer(self.group, np.int64),
-            groups=tuple(self._groups),
+            category=np.frombuffer(self.category, np.int64),
+            categories=tuple(self._categories),
             prompt_ids=self._prompts,
         )
 
@@ -126,10 +126,10 @@ class _Columns:
         self._num_prompts += 1
         return self._num_prompts - 1
 
-    def _group(self, name: object) -> int:
+    def _category(self, name: object) -> int:
         if name is None or name == "":
             return -1
-        return self._groups.setdefault(str(_checked_id("group", name)), len(self._groups))
+        return self._categories.setdefault(str(_checked_id("category", name)), len(self._categories))
 
 
 def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:

@@ -124,7 +124,7 @@ def equal_width_error_of_counts(counts: ValueCounts, n_bins: int = 10) -> Tensor
         >>> equal_width_error_of_counts(counts, n_bins=2)
         tensor(0.2500, dtype=torch.float64)
     """
-    return counts.error_of_groups(equal_width_bins(counts.values, n_bins), n_bins)
+    return counts.error_of_bins(equal_width_bins(counts.values, n_bins), n_bins)
 
 
 def adaptive_error_of_counts(counts: ValueCounts, n_bins: int = 10) -> Tensor:
@@ -139,7 +139,7 @@ def adaptive_error_of_counts(counts: ValueCounts, n_bins: int = 10) -> Tensor:
     twice_total = 2 * counts.total.clamp(min=1).unsqueeze(-1)
     # Both sides are whole numbers, and floor division of floats is exact.
     bins = torch.div(n_bins * twice_mid_rank, twice_total, rounding_mode="floor")
-    return counts.error_of_groups(bins.clamp(max=n_bins - 1).to(torch.int64), n_bins)
+    return counts.error_of_bins(bins.clamp(max=n_bins - 1).to(torch.int64), n_bins)
 
 
 def unique_value_error_of_counts(counts: ValueCounts) -> Tensor:

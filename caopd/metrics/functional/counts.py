@@ -44,23 +44,23 @@ class ValueCounts(NamedTuple):
         """Share of correct completions of each value, float64 ``[..., V]``; 0 where none states it."""
         return self.correct / self.counts.clamp(min=1)
 
-    def error_of_groups(self, group: Tensor, n_groups: int) -> Tensor:
+    def error_of_bins(self, group: Tensor, n_bins: int) -> Tensor:
         """Calibration error where the values fall in groups: the weighted mean gap of the groups.
 
         Args:
-            group: Group of each value, int64 ``[..., V]`` or ``[V]`` with values 0 to ``n_groups - 1``.
-            n_groups: M.
+            group: Group of each value, int64 ``[..., V]`` or ``[V]`` with values 0 to ``n_bins - 1``.
+            n_bins: M.
 
         Returns:
             float64 ``[...]``; NaN without completions.
 
         Example:
             >>> counts = value_counts(torch.tensor([0.25, 0.5, 1.0]), torch.tensor([False, True, True]))
-            >>> counts.error_of_groups(torch.tensor([0, 1, 1]), 2)
+            >>> counts.error_of_bins(torch.tensor([0, 1, 1]), 2)
             tensor(0.2500, dtype=torch.float64)
         """
         gap = self.gap
-        sums = gap.new_zeros((*gap.shape[:-1], n_groups)).scatter_add(-1, group.expand_as(gap), gap)
+        sums = gap.new_zeros((*gap.shape[:-1], n_bins)).scatter_add(-1, group.expand_as(gap), gap)
         return sums.abs().sum(-1) / self.total
 
 

@@ -16,7 +16,7 @@ from caopd.texts import in_terminal
 
 
 class PredictionWriter(Callback):
-    """Writes one line per completion of ``caopd predict``: prompt_id, group, response, target, confidence, correct.
+    """Writes one line per completion of ``caopd predict``: prompt_id, category, response, target, confidence, correct.
 
     Every task has a file of its own, and so have its several completions: ``predictions.jsonl``,
     ``predictions.chemistry.jsonl``, ``predictions.chemistry.sampled.jsonl``.
@@ -78,7 +78,7 @@ def _row(completion: ScoredCompletion, batch: EvaluationBatch, index: int) -> di
         **task,
         "prompt_id": completion.example.id,
         **sample,
-        "group": completion.example.group,
+        "category": completion.example.category,
         "response": verified.rollout.text,
         "target": completion.example.target,
         "confidence": verified.reading.value,

@@ -14,7 +14,7 @@ from caopd.evaluation import Parts
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import TEST, run_directory
 from caopd.texts import in_terminal
-from caopd.training.callbacks.tables import count, number, without_nan
+from caopd.training.callbacks.numbers import count, number, without_nan
 from caopd.training.module import DistillationModule
 
 IN_DOMAIN = "in_domain"

@@ -30,12 +30,12 @@ class Case:
         nowhere = torch.full_like(self.weight, torch.nan)
         return LossInputs(self.weight, self.mask, self.target, nowhere, nowhere, 1.0, torch.zeros_like(self.target))
 
-    def chunked(self, reasoning=REVERSE, confidence=REVERSE, **options):
+    def chunked(self, body=REVERSE, confidence=REVERSE, **options):
         student = ModelOutput(self.student_hidden, self.student_head)
         teacher = ModelOutput(self.teacher_hidden, self.teacher_head)
-        return chunked_divergence(student, teacher, self.inputs, reasoning, confidence, **options)
+        return chunked_divergence(student, teacher, self.inputs, body, confidence, **options)
 
-    def dense(self, reasoning=REVERSE, confidence=REVERSE):
+    def dense(self, body=REVERSE, confidence=REVERSE):
         student, teacher = (
             self.student_hidden @ self.student_head.T,
             self.teacher_hidden @ self.teacher_head.T,
@@ -43,7 +43,7 @@ class Case:
         value = torch.where(
             self.mask,
             confidence(student, teacher),
-            reasoning(student, teacher),
+            body(student, teacher),
         )
         return (value * self.weight).sum(), value, student, teacher
 

@@ -108,7 +108,7 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     means = {name: total / number for name, (total, number) in output.totals.items()}
     assert set(means) == set(loss.logged)
     counted_T = weight_T != 0
-    for name, mask_T in (("kl_reasoning", ~confidence_T), ("kl_confidence", confidence_T)):
+    for name, mask_T in (("kl_body", ~confidence_T), ("kl_confidence", confidence_T)):
         values = value_T[mask_T & counted_T].tolist()
         assert means[name].item() == pytest.approx(sum(values) / len(values))
     teacher = torch.distributions.Categorical(logits=logits[1][counted_T])
@@ -153,10 +153,10 @@ def test_top_k_is_the_divergence_of_distributions_whose_tail_is_merged(divergenc
     torch.testing.assert_close(actual, torch.autograd.grad(expected, leaves), rtol=1e-10, atol=1e-13)
 
 
-def test_confidence_defaults_to_reasoning():
+def test_confidence_defaults_to_body():
     loss = DistillationLoss(ForwardKL())
-    assert loss.confidence == loss.reasoning == ForwardKL()
-    assert DistillationLoss().reasoning == ReverseKL()
+    assert loss.confidence == loss.body == ForwardKL()
+    assert DistillationLoss().body == ReverseKL()
 
 
 @pytest.mark.parametrize(

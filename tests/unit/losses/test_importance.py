@@ -66,7 +66,7 @@ def test_the_loss_weighs_every_token_by_its_ratio(level, chunk_size):
     if level == "sequence":
         difference = torch.stack([difference[sequence == index].sum() for index in sequence])
     ratio = difference.exp().clamp(max=1.5)
-    dense = (weight * ratio * loss.reasoning(logits, teacher_hidden @ teacher_head.T)).sum()
+    dense = (weight * ratio * loss.body(logits, teacher_hidden @ teacher_head.T)).sum()
     (expected_gradient,) = torch.autograd.grad(dense, head)
 
     if level == "token":

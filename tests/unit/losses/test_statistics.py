@@ -26,7 +26,7 @@ def test_segment_totals_leave_out_what_does_not_count():
     confidence_T = torch.tensor([False, False, True])
     totals = segment_totals(statistics, torch.tensor([0.5, 0.0, 0.0]), confidence_T)
     assert {name: (total.item(), number.item()) for name, (total, number) in totals.items()} == {
-        "kl_reasoning": (1.0, 1),
+        "kl_body": (1.0, 1),
         "kl_confidence": (0.0, 0),
         "student_entropy": (1.0, 1),
         "teacher_entropy": (2.0, 1),

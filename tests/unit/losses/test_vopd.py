@@ -66,7 +66,7 @@ def test_equals_the_dense_loss_in_value_gradients_and_what_is_logged(top_k, chun
     means = {name: (total / number).item() for name, (total, number) in output.totals.items()}
     assert set(means) == set(loss.logged)
     kl_T = kl_divergence(student, other)
-    assert means["kl_reasoning"] == pytest.approx(kl_T[~tokens.confidence_mask_T].mean().item())
+    assert means["kl_body"] == pytest.approx(kl_T[~tokens.confidence_mask_T].mean().item())
     assert means["kl_confidence"] == pytest.approx(kl_T[tokens.confidence_mask_T].mean().item())
     assert means["student_entropy"] == pytest.approx(student.entropy().mean().item())
     assert means["teacher_entropy"] == pytest.approx(other.entropy().mean().item())

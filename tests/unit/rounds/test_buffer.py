@@ -28,7 +28,7 @@ WRONG = Verdict(False, "C", AnswerOutcome.PARSED, feedback="Not C.\u2028")
 MISSING = ConfidenceReading(None, None, ConfidenceOutcome.MISSING)
 GROUPS = [
     VerifiedGroup(
-        Example("1", "Which?\u2028\n", "B", system="S", demonstration="D", group="chemistry"),
+        Example("1", "Which?\u2028\n", "B", system="S", demonstration="D", category="chemistry"),
         (7, 0, 3),
         (
             rollout("B", StopReason.EOS, RIGHT, ConfidenceReading(0.85, (2, 18), ConfidenceOutcome.PERCENT)),

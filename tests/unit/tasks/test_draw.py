@@ -26,12 +26,12 @@ def test_questions_list_distinct_digits_and_one_that_fits_was_drawn(split, numbe
     assert len({example.id for example in examples}) == number
     assert len({example.question for example in examples}) == number
     for example in examples:
-        kind, digits = QUESTION.fullmatch(example.question).groups()
+        kind, digits = QUESTION.fullmatch(example.question).categories()
         assert len(set(digits)) == len(digits)
         fitting = set(digits) & set(FITTING[kind])
         assert example.target in fitting
         assert example.demonstration == example.target
-        assert example.group == f"e={len(fitting)}"
+        assert example.category == f"e={len(fitting)}"
         assert example.system is None
 
 
@@ -97,7 +97,7 @@ def test_the_default_task_has_enough_questions():
 def test_the_best_accuracy_of_the_shipped_questions_is_the_documented_one():
     """The docstring promises accuracy .642 and Brier .138 for who knows the rule and states 1/e."""
     for split in ("train", "validation", "test"):
-        rates = [1 / int(example.group.removeprefix("e=")) for example in DrawTask().examples(split)]
+        rates = [1 / int(example.category.removeprefix("e=")) for example in DrawTask().examples(split)]
         assert sum(rates) / len(rates) == pytest.approx(0.642, abs=0.02), split
         assert sum(p * (1 - p) for p in rates) / len(rates) == pytest.approx(0.138, abs=0.01), split
 
@@ -132,7 +132,7 @@ def test_chosen_kinds_only(kinds):
 
 
 def parsed(example):
-    kind, digits = QUESTION.fullmatch(example.question).groups()
+    kind, digits = QUESTION.fullmatch(example.question).categories()
     return kind, tuple(map(int, digits))
 
 

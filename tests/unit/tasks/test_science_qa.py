@@ -38,7 +38,7 @@ def task_of(tmp_path, rows, name="chemistry.test.jsonl", **arguments):
 
 def test_a_prepared_row_is_kept_as_it_is(tmp_path):
     (example,) = task_of(tmp_path, [PREPARED]).examples("test")
-    assert (example.id, example.group) == ("chemistry-3", "chemistry")
+    assert (example.id, example.category) == ("chemistry-3", "chemistry")
     assert example.question == PREPARED["prompt"]
     assert example.system == PREPARED["system"]
     assert example.target == "B"
@@ -47,7 +47,7 @@ def test_a_prepared_row_is_kept_as_it_is(tmp_path):
 
 def test_a_hub_row_is_rendered_in_the_prepared_form(tmp_path):
     (example,) = task_of(tmp_path, [HUB]).examples("test")
-    assert (example.id, example.group) == ("chemistry-0", "chemistry")
+    assert (example.id, example.category) == ("chemistry-0", "chemistry")
     assert example.question == (
         "Which is a metal?\n\nA: sulfur\nB: iron\nC: argon\nD: iodine\nPlease reason step by step."
     )
@@ -78,7 +78,7 @@ def test_the_option_is_restated_where_it_can_be_found(tmp_path, prompt, restated
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "identity", "group"),
+    ("name", "row", "identity", "category"),
     [
         ("physics.train.jsonl", {"idx": 5}, "physics-5", "physics"),
         ("test.jsonl", {"idx": 5}, "5", ""),
@@ -86,9 +86,9 @@ def test_the_option_is_restated_where_it_can_be_found(tmp_path, prompt, restated
         ("x.jsonl", {"idx": None}, "x-0", "x"),
     ],
 )
-def test_ids_are_unique_across_subjects(tmp_path, name, row, identity, group):
+def test_ids_are_unique_across_subjects(tmp_path, name, row, identity, category):
     (example,) = task_of(tmp_path, [{**PREPARED, **row}], name=name).examples("test")
-    assert (example.id, example.group) == (identity, group)
+    assert (example.id, example.category) == (identity, category)
 
 
 def test_filters_keep_what_they_name(tmp_path):
@@ -179,4 +179,4 @@ def test_every_real_demonstration_is_correct_and_restates_its_option(subject, sp
 def test_all_real_subjects_make_one_task_with_unique_ids():
     files = [str(path) for path in sorted(SCIENCE.glob("*.test.jsonl"))]
     task = ScienceQA(DataSource(files={"test": files}), subjects=["Physics", "chemistry"])
-    assert {example.group for example in task.examples("test")} == {"physics", "chemistry"}
+    assert {example.category for example in task.examples("test")} == {"physics", "chemistry"}

@@ -43,7 +43,7 @@ def task_of(tmp_path, rows, **arguments):
 @pytest.mark.parametrize("answer", [PREPARED["answer"], json.loads(PREPARED["answer"])])
 def test_a_prepared_row(tmp_path, answer):
     (example,) = task_of(tmp_path, [{**PREPARED, "answer": answer}]).examples("train")
-    assert (example.id, example.group, example.system) == ("3", "Lamp", None)
+    assert (example.id, example.category, example.system) == ("3", "Lamp", None)
     assert example.question == PREPARED["prompt"]
     assert json.loads(example.target) == json.loads(PREPARED["answer"])
     assert example.demonstration == (
@@ -54,7 +54,7 @@ def test_a_prepared_row(tmp_path, answer):
 def test_a_tool_of_toolalpaca_makes_one_example_for_every_instruction(tmp_path):
     task = task_of(tmp_path, [TOOL])
     first, second = task.examples("train")
-    assert (first.id, second.id, second.group) == ("Lamp-0", "Lamp-1", "Lamp")
+    assert (first.id, second.id, second.category) == ("Lamp-0", "Lamp-1", "Lamp")
     assert first.question.endswith("Begin!\nQuestion: Red, please.")
     assert "Documentation:\nsetColour: Set the colour.\nParameters: {}\n\nUse the following" in first.question
     assert second.demonstration == (
@@ -114,7 +114,7 @@ def test_every_real_demonstration_is_correct(split, count):
         assert verdict.correct
         calls = json.loads(example.target)
         assert len(json.loads(verdict.answer)) == len(calls)
-        assert example.group
+        assert example.category
 
 
 @with_real_data
@@ -134,4 +134,4 @@ def test_toolalpacas_fields_give_the_real_prompts_back(split):
     )
     for line in (TOOL_USE / f"{split}.jsonl").read_text(encoding="utf-8").splitlines():
         prompt = json.loads(line)["prompt"]
-        assert tool_prompt(*pattern.search(prompt).groups()) == prompt
+        assert tool_prompt(*pattern.search(prompt).categories()) == prompt

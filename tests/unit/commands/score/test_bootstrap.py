@@ -14,15 +14,15 @@ from caopd.metrics import CalibrationMetrics
 from caopd.metrics import functional as f
 
 
-def predictions(prompt, confidence, correct, answered=None, group=None, groups=()):
+def predictions(prompt, confidence, correct, answered=None, category=None, categories=()):
     n = len(prompt)
     return Predictions(
         confidence=np.asarray(confidence, dtype=np.float64),
         correct=np.asarray(correct, dtype=bool),
         answered=np.full(n, -1, np.int8) if answered is None else np.asarray(answered, np.int8),
         prompt=np.asarray(prompt, dtype=np.int64),
-        group=np.full(n, -1) if group is None else np.asarray(group, dtype=np.int64),
-        groups=groups,
+        category=np.full(n, -1) if category is None else np.asarray(category, dtype=np.int64),
+        categories=categories,
     )
 
 
@@ -35,21 +35,21 @@ def sampled(num_prompts=60, per_prompt=5, seed=0, digits=1, missing=0.2):
     ability = rng.beta(1, 1, num_prompts)
     confidence = np.clip(ability[prompt] + rng.normal(0, 0.2, len(prompt)), 0, 1).round(digits)
     confidence[rng.random(len(prompt)) < missing] = np.nan
-    group = prompt % 3 - 1
+    category = prompt % 3 - 1
     return predictions(
         prompt,
         confidence,
         rng.random(len(prompt)) < ability[prompt],
         rng.integers(-1, 2, len(prompt)),
-        group,
+        category,
         ("a", "b"),
     )
 
 
 def chosen(found, index):
     """The completions at ``index``, every one with a prompt number of its own kept as it is."""
-    columns = (found.prompt, found.confidence, found.correct, found.answered, found.group)
-    return predictions(*(column[index] for column in columns), groups=found.groups)
+    columns = (found.prompt, found.confidence, found.correct, found.answered, found.category)
+    return predictions(*(column[index] for column in columns), categories=found.categories)
 
 
 def expected_values(found):
@@ -87,15 +87,15 @@ def assert_values(scores, expected):
 
 def test_values_are_those_of_the_completions_overall_and_in_each_group():
     found = sampled()
-    overall, groups = score(found, resamples=0)
+    overall, categories = score(found, resamples=0)
     assert_values(overall, expected_values(found))
-    assert list(groups) == ["a", "b"]
-    for number, name in enumerate(found.groups):
-        part = chosen(found, found.group == number)
-        assert_values(groups[name], expected_values(part))
-        assert groups[name].n == len(part.prompt)
-        assert groups[name].n_prompts == 20
-        assert groups[name].n_parsed == np.isfinite(part.confidence).sum()
+    assert list(categories) == ["a", "b"]
+    for number, name in enumerate(found.categories):
+        part = chosen(found, found.category == number)
+        assert_values(categories[name], expected_values(part))
+        assert categories[name].n == len(part.prompt)
+        assert categories[name].n_prompts == 20
+        assert categories[name].n_parsed == np.isfinite(part.confidence).sum()
     assert overall.n_prompts == 60
     assert all(estimate.low is None for estimate in overall.estimates.values())
 
@@ -128,9 +128,9 @@ def test_a_resample_is_the_completions_of_the_prompts_drawn(seed):
     found = sampled(seed=seed)
     drawn = np.random.default_rng(seed).integers(60, size=60, dtype=np.uint32)
     repeated = np.concatenate([np.flatnonzero(found.prompt == prompt) for prompt in drawn])
-    overall, groups = score(found, resamples=1, seed=seed)
-    parts = [chosen(found, repeated[found.group[repeated] == number]) for number in (0, 1)]
-    for scores, part in zip([overall, *groups.values()], [chosen(found, repeated), *parts], strict=True):
+    overall, categories = score(found, resamples=1, seed=seed)
+    parts = [chosen(found, repeated[found.category[repeated] == number]) for number in (0, 1)]
+    for scores, part in zip([overall, *categories.values()], [chosen(found, repeated), *parts], strict=True):
         for name, value in expected_values(part).items():
             assert scores.estimates[name].low == pytest.approx(value, abs=1e-12), name
             assert scores.estimates[name].high == pytest.approx(value, abs=1e-12), name

@@ -12,7 +12,7 @@ from caopd.metrics import CalibrationMetrics
 MEASURES = {"value", "low", "high", "n"}
 REQUIRED = {"accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence"}
 ROWS = [
-    {"prompt_id": f"p{k // 2}", "group": "ab"[k // 20], "confidence": (k * 7 % 11) / 10, "correct": int(k % 3 == 0)}
+    {"prompt_id": f"p{k // 2}", "category": "ab"[k // 20], "confidence": (k * 7 % 11) / 10, "correct": int(k % 3 == 0)}
     for k in range(40)
 ]
 for row in ROWS:
@@ -41,28 +41,28 @@ def test_json_holds_every_measure_overall_and_by_group(file, tmp_path, capsys):
     auroc = roc_auc_score([row["correct"] for row in stated], [row["confidence"] for row in stated])
     assert found["auroc"]["value"] == pytest.approx(auroc, abs=1e-12)
     assert found["auroc"]["n"] == len(stated)
-    for scores in (found, *found["groups"].values()):
+    for scores in (found, *found["categories"].values()):
         assert set(CalibrationMetrics().compute()) | REQUIRED <= set(scores)
         for name, measure in scores.items():
-            if isinstance(measure, dict) and name != "groups":
+            if isinstance(measure, dict) and name != "categories":
                 assert set(measure) == MEASURES, name
                 if measure["value"] is not None:
                     assert measure["low"] <= measure["high"], name
-    assert list(found["groups"]) == ["a", "b"]
-    assert found["groups"]["a"]["n"] == 20
+    assert list(found["categories"]) == ["a", "b"]
+    assert found["categories"]["a"]["n"] == 20
     assert found["answer_parse_rate"] == {"value": None, "low": None, "high": None, "n": 0}
 
 
 def test_the_table_shows_values_with_intervals_for_every_group(file, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     output = tmp_path / "metrics.json"
-    named = [{**row, "group": {"a": "[bold]", "b": "plain"}[row["group"]]} for row in ROWS]
+    named = [{**row, "category": {"a": "[bold]", "b": "plain"}[row["category"]]} for row in ROWS]
     assert main(["score", file(named), f"--output={output}", "--resamples=100"]) == 0
     printed, found = capsys.readouterr().out, json.loads(output.read_text())
     (header,) = [line for line in printed.splitlines() if "overall" in line]
     assert header.index("overall") < header.index("[bold]") < header.index("plain")
     (line,) = [line for line in printed.splitlines() if line.strip("│ ").startswith("accuracy ")]
-    for scores in (found, *found["groups"].values()):
+    for scores in (found, *found["categories"].values()):
         value, low, high = (scores["accuracy"][key] for key in ("value", "low", "high"))
         assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in line
     (line,) = [line for line in printed.splitlines() if "answer_parse_rate" in line]
@@ -78,13 +78,13 @@ def test_groups_are_shown_as_they_are_named_and_escaped_where_that_cannot_be(fil
         "\x1b[2J": r"\x1b[2J",
         "two\nlines": r"two\nlines",
     }
-    rows = [{"confidence": 0.5, "correct": 1, "group": name} for name in names]
+    rows = [{"confidence": 0.5, "correct": 1, "category": name} for name in names]
     output = tmp_path / "metrics.json"
     assert main(["score", file(rows), f"--output={output}", "--resamples=0"]) == 0
     printed = capsys.readouterr().out
     assert all(shown in printed for shown in names.values())
     assert "\x1b" not in printed
-    assert list(json.loads(output.read_text(encoding="utf-8"))["groups"]) == list(names)
+    assert list(json.loads(output.read_text(encoding="utf-8"))["categories"]) == list(names)
 
 
 def test_a_file_whose_name_is_not_utf8_is_scored(tmp_path, capsys):

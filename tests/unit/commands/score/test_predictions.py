@@ -22,18 +22,18 @@ def read(tmp_path):
 
 def test_columns_of_lines_by_hand(read):
     found = read(
-        {"confidence": 0.25, "correct": 0, "prompt_id": "a", "group": "x"},
-        {"confidence": None, "correct": True, "prompt_id": "b", "group": None},
-        {"confidence": 1, "correct": False, "prompt_id": "a", "group": "y", "response": "?", "answer": None},
+        {"confidence": 0.25, "correct": 0, "prompt_id": "a", "category": "x"},
+        {"confidence": None, "correct": True, "prompt_id": "b", "category": None},
+        {"confidence": 1, "correct": False, "prompt_id": "a", "category": "y", "response": "?", "answer": None},
         b"  ",
-        {"confidence": 0.5, "correct": 1.0, "group": "", "response": "B", "answer": "B"},
-        {"confidence": 0.5, "correct": 1, "prompt_id": None, "group": 3, "answer": "of the data set"},
+        {"confidence": 0.5, "correct": 1.0, "category": "", "response": "B", "answer": "B"},
+        {"confidence": 0.5, "correct": 1, "prompt_id": None, "category": 3, "answer": "of the data set"},
     )
     np.testing.assert_array_equal(found.confidence, [0.25, np.nan, 1.0, 0.5, 0.5])
     assert found.correct.tolist() == [False, True, False, True, True]
     assert found.prompt.tolist() == [0, 1, 0, 2, 3]
-    assert found.group.tolist() == [0, -1, 1, -1, 2]
-    assert found.groups == ("x", "y", "3")
+    assert found.category.tolist() == [0, -1, 1, -1, 2]
+    assert found.categories == ("x", "y", "3")
     assert found.answered.tolist() == [-1, -1, 0, 1, -1]
 
 
@@ -62,7 +62,7 @@ def test_a_number_and_a_text_are_two_prompts(read):
         ({"confidence": 0.5, "correct": "1"}, "but got '1'"),
         ({"confidence": 0.5, "correct": 1, "prompt_id": [1]}, r"`prompt_id` to be a text, an integer or null.*\[1\]"),
         ({"confidence": 0.5, "correct": 1, "prompt_id": True}, "`prompt_id`.*but got True"),
-        ({"confidence": 0.5, "correct": 1, "group": {"a": 1}}, "`group` to be a text, an integer or null"),
+        ({"confidence": 0.5, "correct": 1, "category": {"a": 1}}, "`category` to be a text, an integer or null"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_number(read, line, reason):

@@ -23,7 +23,7 @@ def stated(n, seed, digits=2):
     return texts, torch.tensor([float(text) for text in texts], dtype=torch.float64), correct
 
 
-def error_of_groups(groups):
+def error_of_bins(groups):
     """Exact weighted gap of ``{key: [(confidence, correct), ...]}`` in rational numbers."""
     total = sum(len(members) for members in groups.values())
     gaps = [abs(sum(q for q, _ in members) - sum(r for _, r in members)) for members in groups.values()]
@@ -41,7 +41,7 @@ def grouped(texts, correct, key):
 @pytest.mark.parametrize("digits", [1, 2])
 def test_ece_equals_exact_arithmetic(n_bins, digits):
     texts, confidence, correct = stated(400, seed=n_bins, digits=digits)
-    expected = error_of_groups(grouped(texts, correct, lambda q: min(int(q * n_bins), n_bins - 1)))
+    expected = error_of_bins(grouped(texts, correct, lambda q: min(int(q * n_bins), n_bins - 1)))
     assert float(expected_calibration_error(confidence, correct, n_bins)) == pytest.approx(expected, abs=1e-12)
 
 
@@ -82,7 +82,7 @@ def test_adaptive_error_equals_a_loop_over_mid_ranks(n_bins):
         mid_rank = sum(other < q for other in values) + Fraction(sum(other == q for other in values), 2)
         return int(n_bins * mid_rank / len(values))
 
-    expected = error_of_groups(grouped(texts, correct, bin_of))
+    expected = error_of_bins(grouped(texts, correct, bin_of))
     assert float(adaptive_calibration_error(confidence, correct, n_bins)) == pytest.approx(expected, abs=1e-12)
 
 
@@ -99,7 +99,7 @@ def test_adaptive_error_of_distinct_values_splits_the_sorted_list_evenly():
 def test_unique_value_error_equals_exact_arithmetic_and_bounds_the_others():
     texts, confidence, correct = stated(300, seed=4)
     value = float(unique_value_calibration_error(confidence, correct))
-    assert value == pytest.approx(error_of_groups(grouped(texts, correct, lambda q: q)), abs=1e-12)
+    assert value == pytest.approx(error_of_bins(grouped(texts, correct, lambda q: q)), abs=1e-12)
     assert value >= float(expected_calibration_error(confidence, correct)) - 1e-12
     assert value >= abs(float(overconfidence_gap(confidence, correct))) - 1e-12
 

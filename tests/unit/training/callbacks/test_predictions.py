@@ -8,11 +8,11 @@ from caopd.evaluation import EvaluationBatch, ScoredCompletion
 from caopd.training.callbacks import PredictionWriter
 from caopd.types import Example
 
-GROUPS = ["\ud800", "[red]", "naïve 東京", "two\nlines\u2028"]
+CATEGORIES = ["\ud800", "[red]", "naïve 東京", "two\nlines\u2028"]
 
 
 def test_any_group_is_written_so_that_it_scores(tmp_path, capsys, group_of):
-    examples = [Example(f"p\udce9{number}", "Q", "A", group=group) for number, group in enumerate(GROUPS)]
+    examples = [Example(f"p\udce9{number}", "Q", "A", category=category) for number, category in enumerate(CATEGORIES)]
     completions = [
         ScoredCompletion(example, verified)
         for example in examples
@@ -26,7 +26,7 @@ def test_any_group_is_written_so_that_it_scores(tmp_path, capsys, group_of):
     path = tmp_path / "[b]" / "predictions.jsonl"
     assert capsys.readouterr().out == f"predictions: {path}\n"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-    assert [row["group"] for row in rows] == GROUPS
+    assert [row["category"] for row in rows] == CATEGORIES
     assert [row["prompt_id"] for row in rows] == [example.id for example in examples]
     assert main(["score", str(path), f"--output={tmp_path / 's.json'}"]) == 0
-    assert list(json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["groups"]) == GROUPS
+    assert list(json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["categories"]) == CATEGORIES

@@ -14,20 +14,20 @@ from caopd.texts import in_terminal
 _WIDTH_OF_NAMES, _WIDTH_OF_SCORES = 26, 25
 
 
-def as_json(overall: Scores, groups: Mapping[str, Scores]) -> dict[str, object]:
-    """The scores as a JSON object: measures by name, counts beside them, and the same of each group."""
-    return {**_flat(overall), "groups": {name: _flat(scores) for name, scores in groups.items()}}
+def as_json(overall: Scores, categories: Mapping[str, Scores]) -> dict[str, object]:
+    """The scores as a JSON object: measures by name, counts beside them, and the same of each category."""
+    return {**_flat(overall), "categories": {name: _flat(scores) for name, scores in categories.items()}}
 
 
-def tables(overall: Scores, groups: Mapping[str, Scores], width: int) -> Iterator[Table]:
-    """Yield tables with a row for each measure and a column for each group, as many as are needed.
+def tables(overall: Scores, categories: Mapping[str, Scores], width: int) -> Iterator[Table]:
+    """Yield tables with a row for each measure and a column for each category, as many as are needed.
 
     Args:
         overall: Of all completions.
-        groups: Group -> its scores.
+        categories: Category -> its scores.
         width: Characters of a line.
     """
-    columns = list({"overall": overall}.items()) + list(groups.items())
+    columns = list({"overall": overall}.items()) + list(categories.items())
     step = max(1, (width - _WIDTH_OF_NAMES) // _WIDTH_OF_SCORES)
     for start in range(0, len(columns), step):
         table = Table(title=f"value [{LEVEL:.0%} interval]" if start == 0 else None, title_justify="left")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from caopd.metrics.cascade import CascadeCurve, OperatingPoint
+from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint
 from caopd.plots.style import BLACK, BLUE, GREEN, VERMILION, new_figure, plain, tidy
 
 if TYPE_CHECKING:

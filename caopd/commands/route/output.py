@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.table import Table
 
 from caopd.commands.outputs import together
-from caopd.commands.route.cascade import Choices
-from caopd.metrics.cascade import CascadeCurve, OperatingPoint
+from caopd.commands.route.choices import Choices
+from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint
 from caopd.plots import cascade_figure, save_figure
 from caopd.texts import write_text
 

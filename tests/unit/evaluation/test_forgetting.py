@@ -1,6 +1,6 @@
 import pytest
 
-from caopd.evaluation.continual import Measurement, as_json, forgetting
+from caopd.evaluation.forgetting import Measurement, as_json, forgetting
 
 ACCURACY = {  # rows: before and after each stage; columns: tasks
     "before": (0.25, 0.5, 0.125, 0.75),

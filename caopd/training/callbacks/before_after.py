@@ -16,11 +16,11 @@ from rich.table import Table
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import METRICS, run_directory
 from caopd.texts import in_terminal
-from caopd.training.callbacks.tables import count, number, without_nan
+from caopd.training.callbacks.numbers import count, number, without_nan
 from caopd.training.module import DistillationModule
 
 
-class BeforeAfterReport(Callback):
+class BeforeAfterMetrics(Callback):
     """Keeps the first and the last validation of a fit and reports both at its end.
 
     The first one is Lightning's sanity check, before any optimizer step. It must be of the whole validation split

@@ -1,4 +1,4 @@
-"""Follows every task of a sequence through its stages: ``continual.json`` in the run directory, and tables."""
+"""Follows every task of a sequence through its stages: ``stages.json`` in the run directory, and tables."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
-from caopd.evaluation.continual import BEFORE, FORGETTING, Measurement, as_json, forgetting
+from caopd.evaluation.forgetting import BEFORE, FORGETTING, Measurement, as_json, forgetting
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.rounds.prompts import stage_ends
-from caopd.run_directory import CONTINUAL, run_directory
+from caopd.run_directory import STAGES, run_directory
 from caopd.tasks import TaskSequence
 from caopd.texts import in_terminal
-from caopd.training.callbacks.tables import number, without_nan
+from caopd.training.callbacks.numbers import number, without_nan
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.module import DistillationModule
 
 
-class ContinualReport(Callback):
+class StageMetrics(Callback):
     """Keeps the validation before training and at the end of every stage of a :class:`caopd.tasks.TaskSequence`.
 
-    At the end of training it writes ``continual.json`` (``stages``: every task's metrics at each of these moments;
-    ``forgetting``: what earlier tasks have lost), prints both, and logs ``continual/TASK/accuracy_drop``,
+    At the end of training it writes ``stages.json`` (``stages``: every task's metrics at each of these moments;
+    ``forgetting``: what earlier tasks have lost), prints both, and logs ``forgetting/TASK/accuracy_drop``,
     ``.../ece_rise`` and ``.../brier_rise``. Without a sequence it does nothing.
     """
 
@@ -66,20 +66,20 @@ class ContinualReport(Callback):
         """Write, print and log."""
         if not self.measurements or not trainer.is_global_zero:
             return
-        path = self._directory / CONTINUAL
+        path = self._directory / STAGES
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         console = Console()
-        for table in continual_tables(self.measurements):
+        for table in stage_tables(self.measurements):
             console.print(table)
         console.print(in_terminal(f"stages: {path}"), soft_wrap=True)
         lost = forgetting(self.measurements)
-        values = {f"continual/{task}/{name}": value for task, each in lost.items() for name, value in each.items()}
+        values = {f"forgetting/{task}/{name}": value for task, each in lost.items() for name, value in each.items()}
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in values.items() if v is not None}, step=trainer.global_step)
 
 
-def continual_tables(measurements: Sequence[Measurement]) -> list[Table]:
+def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
     """Return the matrix of every headline metric in one table, and what is forgotten in another.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 
 from caopd.commands.score.predictions import Predictions, read_predictions
 from caopd.errors import ConfigError, DataError
-from caopd.metrics.cascade import CascadeCurve, OperatingPoint, cascade_curve
+from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint, cascade_curve
 
 MAX_SHOWN = 5
 """Prompts that an error names."""

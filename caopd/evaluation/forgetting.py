@@ -69,7 +69,7 @@ def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float
 
 
 def as_json(measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """Return the matrix and what is forgotten, as ``continual.json`` holds them."""
+    """Return the matrix and what is forgotten, as ``stages.json`` holds them."""
     return {"stages": [asdict(each) for each in measurements], "forgetting": forgetting(measurements)}
 
 
