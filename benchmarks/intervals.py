@@ -1,6 +1,6 @@
 """How often the intervals of ``caopd score`` hold the truth; writes ``benchmarks/results/intervals.json`` and ``.md``.
 
-Data sets are drawn from one distribution (prompts differ in difficulty, completions of a prompt share it, confidences
+Data sets come from one distribution (prompts differ in difficulty, completions of a prompt share it, confidences
 are too high by 0.1 and stated in steps of 0.1), each is scored with its intervals, and the share of intervals that hold
 the value of a very large data set is counted. 0.95 is right; the standard error of a share is about 0.01.
 
@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent / "results"
 PER_PROMPT = 4
 
 
-def draw(num_prompts: int, seed: int) -> Predictions:
+def simulated(num_prompts: int, seed: int) -> Predictions:
     rng = np.random.default_rng(seed)
     prompt = np.repeat(np.arange(num_prompts), PER_PROMPT)
     ability = rng.beta(2, 2, num_prompts)[prompt]
@@ -42,7 +42,7 @@ def covered(truth: dict[str, float], num_prompts: int, data_sets: int, resamples
     """Share of intervals that hold the truth, by measure."""
     hits = dict.fromkeys(truth, 0)
     for seed in range(data_sets):
-        estimates = score(draw(num_prompts, seed), resamples, seed)[0].estimates
+        estimates = score(simulated(num_prompts, seed), resamples, seed)[0].estimates
         for name, value in truth.items():
             hits[name] += estimates[name].low <= value <= estimates[name].high
     return {name: round(count / data_sets, 3) for name, count in hits.items()}
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, nargs="+", default=[50, 200, 800])
     parser.add_argument("--output", type=Path, default=RESULTS / "intervals.json", help="a .md goes beside it")
     arguments = parser.parse_args()
-    estimates = score(draw(500_000, seed=10**6), resamples=0)[0].estimates
+    estimates = score(simulated(500_000, seed=10**6), resamples=0)[0].estimates
     constant = ("format_adherence", "answer_parse_rate")
     strict = [name for name in estimates if name.endswith("_strict")]  # nothing is missing here
     truth = {name: estimates[name].value for name in estimates if name not in (*constant, *strict)}

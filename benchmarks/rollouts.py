@@ -37,7 +37,7 @@ TESTED = ("torch", "transformers", "caopd")
 
 
 def generate_tokens(policy: LanguageModel, requests: list[RolloutRequest], num_rollouts: int, length: int) -> int:
-    """Draw with transformers' ``generate`` as its users call it, and return the number of tokens drawn."""
+    """Sample with transformers' ``generate`` as its users call it, and return the number of tokens sampled."""
     longest = max(len(request.prompt_ids) for request in requests)
     pad = policy.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(r.prompt_ids)) + list(r.prompt_ids) for r in requests])
@@ -61,7 +61,7 @@ def generate_tokens(policy: LanguageModel, requests: list[RolloutRequest], num_r
 def speeds(
     policy: LanguageModel, tokenizer, requests: list[RolloutRequest], settings: dict
 ) -> tuple[dict, list[float]]:
-    """Return tokens per second of every way of drawing, and the seconds of syncs of changed weights."""
+    """Return tokens per second of every way of sampling, and the seconds of syncs of changed weights."""
     sampling = Sampling(max_new_tokens=settings["new_tokens"])
     vllm = VLLMEngine(options=VLLMOptions(max_num_seqs=settings["max_num_seqs"]))
     transformers = TransformersEngine()
@@ -70,22 +70,22 @@ def speeds(
         engine.start(tokenizer)
         engine.sync(student, 0)
 
-    def drawn_by(engine):
+    def sampled_by(engine):
         groups = engine.generate(requests, settings["num_rollouts"], sampling)
         return sum(len(rollout.token_ids) for group in groups for rollout in group)
 
     ways = {
-        "VLLMEngine": lambda: drawn_by(vllm),
-        "TransformersEngine": lambda: drawn_by(transformers),
+        "VLLMEngine": lambda: sampled_by(vllm),
+        "TransformersEngine": lambda: sampled_by(transformers),
         "transformers generate": lambda: generate_tokens(
             student, requests, settings["num_rollouts"], settings["new_tokens"]
         ),
     }
     found = {name: [] for name in ways}
     for repeat in range(settings["repeats"] + 1):
-        for name, draw in ways.items():
+        for name, sample in ways.items():
             start = time.perf_counter()
-            tokens = draw()
+            tokens = sample()
             if repeat:  # the first warms up
                 found[name].append(tokens / (time.perf_counter() - start))
         with torch.no_grad():
@@ -107,7 +107,7 @@ def prefix_sharing(policy: LanguageModel, requests: list[RolloutRequest], num_ro
         arguments = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 2**31}
         host.start(directory, {**arguments, "disable_log_stats": False})
         setting = {"n": num_rollouts, "seed": 0, "max_tokens": 2, "logprobs": 0, "ignore_eos": True}
-        host.draw([request.prompt_ids for request in requests], [setting] * len(requests))
+        host.sample([request.prompt_ids for request in requests], [setting] * len(requests))
         counters = {metric.name: metric.value for metric in host.llm.get_metrics() if hasattr(metric, "value")}
         host.close()
     asked, answered = counters["vllm:prefix_cache_queries"], counters["vllm:prefix_cache_hits"]

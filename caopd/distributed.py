@@ -1,7 +1,7 @@
 """The collective operations that rollouts need, in a process group of their own.
 
 Their own, because Lightning's handler of SIGTERM and its strategies use the trainer's: a message of one must not pair
-with one of the other. And because the others wait here while process 0 draws, which may take long.
+with one of the other. And because the others wait here while process 0 samples, which may take long.
 """
 
 import os

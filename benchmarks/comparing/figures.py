@@ -28,7 +28,7 @@ CURVE_PANELS = {
 Points = list[tuple[float, float]]
 
 
-def draw(comparison: Comparison, directory: Path) -> list[Path]:
+def write_figures(comparison: Comparison, directory: Path) -> list[Path]:
     """Save every figure that the runs suffice for, as SVG; return their paths."""
     makers: dict[str, Callable[[Comparison], Figure | None]] = {
         "confidence": confidence,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from comparing.claims import against_the_papers
-from comparing.figures import draw, parameters_of
+from comparing.figures import parameters_of, write_figures
 from comparing.results import Comparison, as_json, every_run, mean_and_spread, table
 from comparing.settings import NUM_ROLLOUTS, STEPS_PER_ROUND
 
 ROLLOUTS_NOTE = (
     "Prompts, optimizer steps and the one trained rollout of a prompt are the same for every K, so that only mu_hat "
-    "differs; the rollouts drawn grow with K, and so does the time. Equal rollouts would change the number of prompts "
+    "differs; the rollouts grow with K, and so does the time. Equal rollouts would change the number of prompts "
     "with K. The row of 8 is the main table's, of the same seeds."
 )
 DIVERGENCES_NOTE = "Of body / of confidence. The first row is the main table's, of the same seeds."
@@ -27,7 +27,7 @@ def write(comparison: Comparison, results: Path, images: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
     (results / "comparison.json").write_text(as_json(comparison))
     (results / "comparison.md").write_text(page(comparison))
-    draw(comparison, images)
+    write_figures(comparison, images)
 
 
 def page(comparison: Comparison) -> str:
@@ -60,7 +60,7 @@ def _introduction(comparison: Comparison) -> str:
         "the seeds. Settings are the quickstart's, chosen for CaOPD on other seeds; no other method was tuned. CPU "
         "seconds are those of the whole process, start and validations "
         f"included.\n\nSettings are those of `configs/quickstart.yaml` with {asked['num_rounds']} rounds of "
-        f"{asked['num_prompts']} prompts. Every method but SFT draws {NUM_ROLLOUTS} rollouts of every prompt, "
+        f"{asked['num_prompts']} prompts. Every method but SFT samples {NUM_ROLLOUTS} rollouts of every prompt, "
         f"{NUM_ROLLOUTS * prompts:,} in all, and takes {STEPS_PER_ROUND} optimizer steps a round. Methods whose loss "
         "sees the whole vocabulary train on one rollout of each group, as the quickstart does; vOPD, GRPO, RLCR and "
         "CAR, which see only the sampled token, train on all. SFT sees the same prompts and needs no rollouts."

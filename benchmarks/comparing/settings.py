@@ -53,7 +53,7 @@ class Budget:
         num_rounds: Rollout rounds.
         num_prompts: Prompts a round.
         num_held_out: Held-out questions of every validation.
-        curve_points: Validations after the first, where curves are drawn.
+        curve_points: Validations after the first, where curves are sampled.
         warm_start_steps: Optimizer steps that make a model of another size.
     """
 

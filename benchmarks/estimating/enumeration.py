@@ -26,7 +26,7 @@ class Policy:
         name: In the table.
         make: The estimator.
         num_rollouts: Largest group.
-        batch: Rollouts that are drawn at once.
+        batch: Rollouts that are sampled at once.
         max_deviation: Of the adaptive budget; None for a fixed one.
         num_levels: Of CaOPD.
     """
@@ -46,12 +46,12 @@ class Policy:
 
 
 def fixed(make: type[Estimator], size: int) -> Policy:
-    """Return the policy that draws ``size`` rollouts for every prompt."""
+    """Return the policy that samples ``size`` rollouts for every prompt."""
     return Policy(f"{make.__name__}, G = {size}", make, size, size)
 
 
 def adaptive(make: type[Estimator], max_deviation: float, num_levels: int | None = None) -> Policy:
-    """Return the policy that draws 4 to 16 rollouts."""
+    """Return the policy that samples 4 to 16 rollouts."""
     shown = f", {num_levels} levels" if num_levels else ""
     return Policy(f"{make.__name__}, 4 to 16, {max_deviation}{shown}", make, 16, 4, max_deviation, num_levels)
 
@@ -92,7 +92,7 @@ def learn(policy: Policy, rates: Distribution, seed: int = 0) -> Estimator:
 
 
 def endings(policy: Policy, estimator: Estimator, rate: float) -> dict[tuple[int, int], float]:
-    """Return the probability of every (rollouts, successes) at which drawing stops."""
+    """Return the probability of every (rollouts, successes) at which sampling stops."""
     running, stopped = {(0, 0): 1.0}, defaultdict(float)
     while running:
         grown: dict[tuple[int, int], float] = defaultdict(float)

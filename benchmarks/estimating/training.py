@@ -47,8 +47,8 @@ def cost_and_metrics(folder: Path) -> dict:
     (metrics,) = folder.rglob("metrics.json")
     events = EventAccumulator(str(metrics.parent))
     events.Reload()
-    drawn = [event.value for event in events.Scalars("rollout/num_rollouts")]
-    return {"rollouts": fmean(drawn), "rollouts_at_the_end": fmean(drawn[-LAST_ROUNDS:]), **fit_metrics(folder)}
+    sampled = [event.value for event in events.Scalars("rollout/num_rollouts")]
+    return {"rollouts": fmean(sampled), "rollouts_at_the_end": fmean(sampled[-LAST_ROUNDS:]), **fit_metrics(folder)}
 
 
 def train(directory: Path, num_rounds: int, seeds: list[int], processes: int) -> list[dict | RunFailedError]:

@@ -1,4 +1,4 @@
-"""Completions of held-out prompts, drawn as the evaluation loop asks for them."""
+"""Completions of held-out prompts, sampled as the evaluation loop asks for them."""
 
 from __future__ import annotations
 

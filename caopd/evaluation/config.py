@@ -27,7 +27,7 @@ class SampledConfig:
         if self.num_samples < 2:
             raise ConfigError(
                 f"Expected `num_samples` of `data.evaluation.sampled` to be at least 2, but got {self.num_samples}: "
-                "one completion is what `data.evaluation.sampling` draws; set `sampled` to null."
+                "one completion is what `data.evaluation.sampling` samples; set `sampled` to null."
             )
         if self.temperature <= 0:
             raise ConfigError(
@@ -47,7 +47,7 @@ class EvaluationConfig:
         tasks: Further tasks by name, such as those of another distribution: evaluated beside the one that is trained
             on, in ``test`` and ``predict``.
         validate_tasks: Whether they are also evaluated in every validation.
-        sampled: Several completions of every prompt as well, in ``test`` and ``predict``; None draws none.
+        sampled: Several completions of every prompt as well, in ``test`` and ``predict``; None samples none.
     """
 
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
@@ -72,6 +72,6 @@ class EvaluationConfig:
 
     @property
     def sampling_of_several(self) -> Sampling:
-        """How the several completions are drawn: as long as the one."""
+        """How the several completions are sampled: as long as the one."""
         assert self.sampled is not None
         return replace(self.sampling, temperature=self.sampled.temperature, top_p=self.sampled.top_p, top_k=0)

@@ -139,7 +139,7 @@ class TrainingLoss(ABC):
         return False
 
     def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:  # noqa: B027
-        """Raise where the loss is not right on completions drawn in this way; by default it is on any.
+        """Raise where the loss is not right on completions sampled in this way; by default it is on any.
 
         Args:
             temperature: Of training rollouts.

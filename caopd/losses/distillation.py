@@ -99,9 +99,7 @@ class DistillationLoss(TrainingLoss):
         if self.importance_sampling is not None:
             weight_T, totals = self.importance_sampling.corrected(student, inputs, self.chunk_size)
         corrected = replace(inputs, weight_T=weight_T)
-        loss, statistics = chunked_divergence(
-            student, teacher, corrected, self.body, self.confidence, self.chunk_size
-        )
+        loss, statistics = chunked_divergence(student, teacher, corrected, self.body, self.confidence, self.chunk_size)
         totals |= segment_totals(statistics, inputs.weight_T, inputs.confidence_mask_T)
         return LossOutput(loss, totals, statistics.teacher_top1_T)
 

@@ -79,14 +79,14 @@ def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mas
         H(S) - H(T), and ``teacher_log_ratio``, log T - log S of the target.
     """
     counted_T = weight_T != 0
-    reasoning_T = counted_T & ~confidence_mask_T
+    body_T = counted_T & ~confidence_mask_T
     gap_T = statistics.student_entropy_T - statistics.teacher_entropy_T
     ratio_T = statistics.teacher_logprob_T - statistics.student_logprob_T
     return {
-        "kl_body": total_over(statistics.divergence_T, reasoning_T),
+        "kl_body": total_over(statistics.divergence_T, body_T),
         "kl_confidence": total_over(statistics.divergence_T, counted_T & confidence_mask_T),
         "student_entropy": total_over(statistics.student_entropy_T, counted_T),
         "teacher_entropy": total_over(statistics.teacher_entropy_T, counted_T),
-        "information_gap": total_over(gap_T, reasoning_T),
-        "teacher_log_ratio": total_over(ratio_T, reasoning_T),
+        "information_gap": total_over(gap_T, body_T),
+        "teacher_log_ratio": total_over(ratio_T, body_T),
     }

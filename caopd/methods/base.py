@@ -18,10 +18,10 @@ class Method(ABC):
     """Whether its samples state other confidences than were sampled: then a trajectory is not as sampled."""
     privileged = True
     """Whether a teacher, where it is the signal, sees more than the student: then it may be the student itself."""
-    draws = "student"
+    rollouts_of = "student"
     """Whose completions are trained on: those of the student or of the teacher."""
     min_rollouts: int = 1
-    """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are drawn."""
+    """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are sampled."""
 
     @abstractmethod
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:

@@ -17,7 +17,7 @@ class Estimator(ABC):
     """Estimates the student's success rate on one prompt.
 
     Attributes:
-        num_teacher_rollouts: Completions that the teacher must draw with its context, per prompt.
+        num_teacher_rollouts: Completions that the teacher must sample with its context, per prompt.
         min_rollouts: Smallest G that it can work with.
     """
 
@@ -50,7 +50,7 @@ class Estimator(ABC):
         By default that of Beta(k + 1/2, n - k + 1/2), with k of n correct: Jeffreys' prior, which never is certain.
 
         Args:
-            verdicts: Of the rollouts that are drawn so far.
+            verdicts: Of the rollouts that are sampled so far.
 
         Example:
             >>> from caopd.types import AnswerOutcome
@@ -173,7 +173,7 @@ class EmpiricalBayes(Estimator):
 
         w_j <- mean over groups of P(p_j | k, n),   P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k).
 
-    Neither posterior nor prior depends on why drawing stopped, so both stay right under an adaptive budget. Robbins
+    Neither posterior nor prior depends on why sampling stopped, so both stay right under an adaptive budget. Robbins
     1956; the fit is Laird's (1978) on a grid, stopped early.
 
     Args:

@@ -17,10 +17,10 @@ class PlainDistillation(Method):
     student's with reverse KL.
 
     Args:
-        draws: Whose completions are trained on, the student's or the teacher's.
+        rollouts_of: Whose completions are trained on, the student's or the teacher's.
     """
 
-    draws: Literal["student", "teacher"] = "student"
+    rollouts_of: Literal["student", "teacher"] = "student"
     privileged = False
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:

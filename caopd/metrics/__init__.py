@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from caopd.metrics.bins import ReliabilityBins, reliability_bins
     from caopd.metrics.brier import BrierScore
     from caopd.metrics.calibration_error import ExpectedCalibrationError
-    from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint, cascade_curve
     from caopd.metrics.catalogue import MetricSpec
     from caopd.metrics.collection import CalibrationMetrics
+    from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint, cascade_curve
     from caopd.metrics.overconfidence import OverconfidenceGap
     from caopd.metrics.pass_at_k import PassAtK
     from caopd.metrics.ranking import StrictPairwiseRanking

@@ -70,7 +70,7 @@ class ConfidenceMetric(Metric):
 
         Args:
             val: Result of ``forward`` or ``compute``, or a sequence of results; None computes it.
-            ax: Matplotlib axes to draw into.
+            ax: Matplotlib axes to plot into.
 
         Returns:
             Figure and axes.

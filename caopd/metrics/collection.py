@@ -108,7 +108,7 @@ class CalibrationMetrics(CountedMetric):
 
         Args:
             val: Result of ``forward`` or ``compute``, or a sequence of results; None computes it.
-            ax: Matplotlib axes to draw into.
+            ax: Matplotlib axes to plot into.
 
         Returns:
             Figure and axes.

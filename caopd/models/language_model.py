@@ -168,7 +168,7 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def check_modes(self) -> None:
-        """Raise if training mode computes something else than evaluation mode, in which rollouts are drawn.
+        """Raise if training mode computes something else than evaluation mode, in which rollouts are sampled.
 
         Raises:
             ModelError: If hidden states differ.
@@ -180,7 +180,7 @@ class LanguageModel(nn.Module):
         self.train(was_training)
         if (states[0] - states[1]).abs().max() > 1e-2 * states[1].abs().max():
             raise ModelError(
-                f"Expected {type(self.hf).__name__} to compute the same in training as when rollouts are drawn, but "
+                f"Expected {type(self.hf).__name__} to compute the same in training as when rollouts are sampled, but "
                 "its hidden states differ (dropout or noise under a name that is not known?): set it to 0 in the "
                 "model's config.json, or choose another model."
             )

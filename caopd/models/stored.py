@@ -1,7 +1,7 @@
 """What a model's files say beside weights, architecture and special tokens.
 
-It is undone where it would change what is drawn or trained, and refused where it cannot be undone. Generation defaults
-are undone by :class:`caopd.models.LanguageModel`.
+It is undone where it would change what is sampled or trained, and refused where it cannot be undone. Generation
+defaults are undone by :class:`caopd.models.LanguageModel`.
 """
 
 from __future__ import annotations

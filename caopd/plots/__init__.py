@@ -1,4 +1,4 @@
-"""Figures for reports and papers. Matplotlib is loaded when a figure is drawn, not on import."""
+"""Figures for reports and papers. Matplotlib is loaded when a figure is plotted, not on import."""
 
 from caopd.plots.cost_curve import cascade_figure
 from caopd.plots.reliability import reliability_diagram

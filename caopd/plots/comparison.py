@@ -31,7 +31,7 @@ class Track:
     Attributes:
         before: Point (x, y); None where it was not measured or is undefined.
         after: Point (x, y); None likewise.
-        spread: How far ``after`` spreads in x and in y over seeds, drawn as a cross; None for one run.
+        spread: How far ``after`` spreads in x and in y over seeds, plotted as a cross; None for one run.
     """
 
     before: tuple[float, float] | None
@@ -40,7 +40,7 @@ class Track:
 
 
 def confidence_figure(tracks: Mapping[str, Track]) -> Figure:
-    """Draw mean stated confidence against accuracy; above the diagonal a model is overconfident.
+    """Plot mean stated confidence against accuracy; above the diagonal a model is overconfident.
 
     Args:
         tracks: Run -> (accuracy, mean confidence) before and after training.
@@ -59,14 +59,14 @@ def confidence_figure(tracks: Mapping[str, Track]) -> Figure:
     box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     axes.text(0.03, 0.93, "overconfident", fontsize=8, bbox=box)
     axes.text(0.97, 0.04, "underconfident", fontsize=8, ha="right")
-    _draw_tracks(axes, tracks)
+    _plot_tracks(axes, tracks)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="Accuracy", ylabel="Mean stated confidence", aspect="equal")
     _finish(figure, [axes])
     return figure
 
 
 def pareto_figure(tracks: Mapping[str, Track]) -> Figure:
-    """Draw 1 - Brier score against strict pairwise ranking; the stairs join what no run betters in both.
+    """Plot 1 - Brier score against strict pairwise ranking; the stairs join what no run betters in both.
 
     Args:
         tracks: Run -> (SPR, 1 - Brier) before and after training.
@@ -78,7 +78,7 @@ def pareto_figure(tracks: Mapping[str, Track]) -> Figure:
     """
     figure = new_figure(4.4, 4.0)
     axes = figure.subplots()
-    _draw_tracks(axes, tracks)
+    _plot_tracks(axes, tracks)
     front = pareto_front([track.after for track in tracks.values() if track.after is not None])
     if len(front) > 1:
         axes.step(
@@ -104,7 +104,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def risk_coverage_figure(curves: Mapping[str, Series]) -> Figure:
-    """Draw the error rate among the most confident completions, for every share of them.
+    """Plot the error rate among the most confident completions, for every share of them.
 
     Args:
         curves: Run -> (coverage, risk).
@@ -116,7 +116,7 @@ def risk_coverage_figure(curves: Mapping[str, Series]) -> Figure:
     """
     figure = new_figure(4.4, 3.8)
     axes = figure.subplots()
-    _draw_series(axes, curves)
+    _plot_series(axes, curves)
     axes.set(xlim=(0, 1), xlabel="Coverage: share of completions, the most confident first")
     axes.set(ylim=(0, None), ylabel="Error rate among them")
     _finish(figure, [axes])
@@ -124,7 +124,7 @@ def risk_coverage_figure(curves: Mapping[str, Series]) -> Figure:
 
 
 def curves_figure(panels: Mapping[str, Mapping[str, Series]]) -> Figure:
-    """Draw one panel per quantity over the optimizer steps.
+    """Plot one panel per quantity over the optimizer steps.
 
     Args:
         panels: Title -> run -> (step, value).
@@ -139,7 +139,7 @@ def curves_figure(panels: Mapping[str, Mapping[str, Series]]) -> Figure:
     grid = figure.subplots(rows, min(_COLUMNS, len(panels)), squeeze=False)
     used = list(grid.flat)[: len(panels)]
     for axes, (title, curves) in zip(used, panels.items(), strict=True):
-        _draw_series(axes, curves)
+        _plot_series(axes, curves)
         axes.set_title(plain(title), fontsize=8.5)
         axes.set_xlabel("Optimizer step")
     for axes in list(grid.flat)[len(panels) :]:
@@ -156,7 +156,7 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-def _draw_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
+def _plot_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
     """A hollow circle before training (runs often share it), the run's own marker after it, joined by its line.
 
     Later marks are smaller, so that runs which end in one place are all seen.
@@ -182,7 +182,7 @@ def _draw_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
             axes.plot(*track.before, linestyle="", markersize=6.5, clip_on=False, zorder=4, label=label, **hollow)
 
 
-def _draw_series(axes: Axes, curves: Mapping[str, Series]) -> None:
+def _plot_series(axes: Axes, curves: Mapping[str, Series]) -> None:
     for number, (name, points) in enumerate(curves.items()):
         if not points:
             continue

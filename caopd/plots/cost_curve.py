@@ -20,7 +20,7 @@ _MARKS = (("*", VERMILION, 11.0), ("P", VERMILION, 8.0))
 def cascade_figure(
     curve: CascadeCurve, marked: Mapping[str, OperatingPoint] | None = None, title: str | None = None
 ) -> Figure:
-    r"""Draw accuracy against mean cost per prompt, with random deferral, the oracle and the large model alone.
+    r"""Plot accuracy against mean cost per prompt, with random deferral, the oracle and the large model alone.
 
     The hatched area between the cascade and random deferral is the area above random, in units of the axes.
 
@@ -45,7 +45,7 @@ def cascade_figure(
     figure = new_figure(4.2, 3.6)
     axes = figure.subplots()
     figure.suptitle(_heading(curve, title), fontsize=9)
-    _draw(axes, curve)
+    _plot_curve(axes, curve)
     for (name, point), (marker, colour, size) in zip((marked or {}).items(), _MARKS, strict=False):
         label = f"{plain(name)}: cost {point.cost:.3g}, accuracy {point.accuracy:.3f}"
         style: dict[str, Any] = {"marker": marker, "color": colour, "markersize": size, "markeredgecolor": BLACK}
@@ -62,7 +62,7 @@ def _heading(curve: CascadeCurve, title: str | None) -> str:
     return "\n".join([*([plain(title)] if title else []), f"area above random {curve.area_above_random:+.3f}{share}"])
 
 
-def _draw(axes: Axes, curve: CascadeCurve) -> None:
+def _plot_curve(axes: Axes, curve: CascadeCurve) -> None:
     costs = [point.cost for point in curve.points]
     accuracies = [point.accuracy for point in curve.points]
     chance = [curve.random_accuracy(point.deferred) for point in curve.points]

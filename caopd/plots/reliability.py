@@ -42,7 +42,7 @@ def reliability_diagram(
     spr: float | None = None,
     ocg: float | None = None,
 ) -> Figure:
-    r"""Draw accuracy against stated confidence, with the gap between them shaded.
+    r"""Plot accuracy against stated confidence, with the gap between them shaded.
 
     Each bar reaches the accuracy :math:`\bar r_b` of its bin and carries a black cap, so that an accuracy of
     0 shows. The hatched part lies between :math:`\bar r_b` and the mean confidence :math:`\bar q_b`, which a
@@ -77,8 +77,8 @@ def reliability_diagram(
     figure = new_figure(3.5, 4.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
     figure.suptitle(_heading(bins, title, spr, ocg), fontsize=9)
-    _draw_gaps(upper, bins)
-    _draw_counts(lower, bins)
+    _plot_gaps(upper, bins)
+    _plot_counts(lower, bins)
     return figure
 
 
@@ -90,7 +90,7 @@ def _heading(bins: ReliabilityBins, title: str | None, spr: float | None, ocg: f
     return "\n".join([*([plain(title)] if title else []), "   ".join(numbers)])
 
 
-def _draw_gaps(axes: Axes, bins: ReliabilityBins) -> None:
+def _plot_gaps(axes: Axes, bins: ReliabilityBins) -> None:
     for left, right, count, confidence, accuracy in _rows(bins):
         if count == 0:
             axes.axvspan(left, right, color=_EMPTY, linewidth=0, zorder=0)
@@ -144,7 +144,7 @@ def _add_legend(axes: Axes, bins: ReliabilityBins) -> None:
     axes.legend(handles=entries, ncols=3, **_LEGEND)
 
 
-def _draw_counts(axes: Axes, bins: ReliabilityBins) -> None:
+def _plot_counts(axes: Axes, bins: ReliabilityBins) -> None:
     for left, right, count, _, _ in _rows(bins):
         share = 100 * count / bins.n_completions
         axes.bar((left + right) / 2, share, right - left, color=_SHARE, edgecolor="white", linewidth=0.6)

@@ -44,7 +44,7 @@ def mean_and_spread(values: Measured) -> tuple[float, float]:
 
 
 def bars_figure(panels: Mapping[str, Mapping[str, Measured]]) -> Figure:
-    """Draw a bar per name in a panel per quantity: its length is the mean, the line at its end the spread.
+    """Plot a bar per name in a panel per quantity: its length is the mean, the line at its end the spread.
 
     Its mean is written beside the bar. Of fewer than three values there is a dot each in place of the line.
 
@@ -62,7 +62,7 @@ def bars_figure(panels: Mapping[str, Mapping[str, Measured]]) -> Figure:
     for axes, (title, bars) in zip(grid.flat, panels.items(), strict=True):
         for number, name in enumerate(names):
             if bars.get(name):
-                _draw_bar(axes, number, bars[name])
+                _plot_bar(axes, number, bars[name])
         axes.set_title(plain(title), fontsize=8.5)
         axes.set_yticks(range(len(names)), [plain(name) for name in names])
         axes.axvline(0, color=BLACK, linewidth=0.8)
@@ -79,7 +79,7 @@ def sweep_figure(
     shared_scale: bool = False,
     smallest_span: float = 0.1,
 ) -> Figure:
-    """Draw quantities over a setting that grows by factors: means as points on a line, spreads as bars or dots.
+    """Plot quantities over a setting that grows by factors: means as points on a line, spreads as bars or dots.
 
     Args:
         panels: Title -> name of a line -> (the setting's value, values measured with it).
@@ -99,7 +99,7 @@ def sweep_figure(
     for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
         settings = sorted({setting for points in lines.values() for setting, _ in points})
         for name, points in lines.items():
-            _draw_line(axes, names.index(name), name, points)
+            _plot_line(axes, names.index(name), name, points)
         axes.set_title(plain(title), fontsize=8.5)
         axes.set_xlabel(plain(label))
         axes.set_xscale("log")
@@ -120,7 +120,7 @@ def _height(num_bars: int) -> float:
     return 0.7 + 0.32 * num_bars
 
 
-def _draw_bar(axes: Axes, number: int, values: Measured) -> None:
+def _plot_bar(axes: Axes, number: int, values: Measured) -> None:
     mean, spread = mean_and_spread(values)
     axes.barh(number, mean, height=0.66, color=_BAR, edgecolor=BLUE, linewidth=0.8, zorder=2)
     if len(values) >= _FEWEST:
@@ -135,7 +135,7 @@ def _draw_bar(axes: Axes, number: int, values: Measured) -> None:
     axes.annotate(f"{mean:.3f}", (end, number), xytext=offset, zorder=4, **place)
 
 
-def _draw_line(axes: Axes, number: int, name: str, points: Sequence[tuple[float, Measured]]) -> None:
+def _plot_line(axes: Axes, number: int, name: str, points: Sequence[tuple[float, Measured]]) -> None:
     known = [(setting, statistics.fmean(values)) for setting, values in points if values]
     settings, means = zip(*known, strict=True) if known else ((), ())
     style: dict[str, Any] = {

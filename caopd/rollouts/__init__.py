@@ -1,4 +1,4 @@
-"""Rollout engines: who draws the student's completions."""
+"""Rollout engines: who samples the student's completions."""
 
 from caopd.rollouts.auto import AutoEngine
 from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling

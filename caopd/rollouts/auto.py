@@ -25,7 +25,7 @@ class AutoEngine:
 
     Args:
         vllm: How vLLM is started.
-        batch_size: Most completions that transformers draws at once.
+        batch_size: Most completions that transformers samples at once.
     """
 
     def __init__(self, vllm: VLLMOptions = VLLMOptions(), batch_size: int = 512) -> None:
@@ -63,7 +63,7 @@ class AutoEngine:
     def generate(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
     ) -> list[list[Rollout]]:
-        """Let the chosen engine draw."""
+        """Let the chosen engine sample."""
         if self.chosen is None:
             raise RolloutError("Expected `start` and `sync` before `generate`, but the engine has no policy yet.")
         return self.chosen.generate(requests, num_rollouts, sampling)

@@ -16,7 +16,7 @@ from caopd.types import Rollout
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.
+    """How completions are sampled.
 
     Attributes:
         temperature: Divides the logits; 0 takes the most probable token (greedy).
@@ -65,7 +65,7 @@ def rounding_of(dtype: torch.dtype) -> float:
 
 @runtime_checkable
 class RolloutEngine(Protocol):
-    """Draws completions from the current student."""
+    """Samples completions from the current student."""
 
     def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Prepare for a run; called once, before anything else.
@@ -87,7 +87,7 @@ class RolloutEngine(Protocol):
     def generate(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
     ) -> list[list[Rollout]]:
-        """Draw ``num_rollouts`` completions for every request.
+        """Sample ``num_rollouts`` completions for every request.
 
         Args:
             requests: Prompts with the seeds of their groups.
@@ -111,7 +111,7 @@ class RolloutEngine(Protocol):
         ...
 
     def rest(self) -> None:
-        """Nothing is drawn before the next ``sync``: give back what can be taken again."""
+        """Nothing is sampled before the next ``sync``: give back what can be taken again."""
         ...
 
     def close(self) -> None:

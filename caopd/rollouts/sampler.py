@@ -1,4 +1,4 @@
-"""Seeded sampling as a logits processor, so that transformers' own ``generate`` loop draws our completions."""
+"""Seeded sampling as a logits processor, so that transformers' own ``generate`` loop samples our completions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is n
     """Chooses every next token itself and records its log-probability.
 
     ``generate`` runs greedily; this processor leaves one token per row standing. The token is found by inversion: the
-    first whose cumulative probability exceeds a uniform number. Each group draws the uniform numbers of all its rows
+    first whose cumulative probability exceeds a uniform number. Each group samples the uniform numbers of all its rows
     and steps beforehand from its own seed, so a completion does not depend on what else is in the batch, and one
-    number a token is far cheaper than the V exponentials that ``torch.multinomial`` draws.
+    number a token is far cheaper than the V exponentials that ``torch.multinomial`` samples.
 
     Args:
         seeds: One per group; the batch holds ``len(seeds) * num_rollouts`` rows, group by group.

@@ -20,7 +20,7 @@ class TransformersEngine:
     """Batched, left-padded generation with a key-value cache; sampled or greedy.
 
     Args:
-        batch_size: Most completions that are drawn at once; bounds the key-value cache. A group is never split: with
+        batch_size: Most completions that are sampled at once; bounds the key-value cache. A group is never split: with
             more rollouts than this, one group at a time.
 
     Raises:
@@ -64,7 +64,7 @@ class TransformersEngine:
     def generate(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
     ) -> list[list[Rollout]]:
-        """Draw ``num_rollouts`` completions for every request; see :class:`caopd.rollouts.base.RolloutEngine`."""
+        """Sample ``num_rollouts`` completions for every request; see :class:`caopd.rollouts.base.RolloutEngine`."""
         if self._policy is None or self._tokenizer is None:
             raise RolloutError("Expected `start` and `sync` before `generate`, but the engine has no policy yet.")
         groups_at_once = max(1, self.batch_size // num_rollouts)

@@ -94,11 +94,11 @@ class Completer:
         groups: Sequence[Sequence[VerifiedRollout]],
         config: ParityConfig,
     ) -> dict[str, float]:
-        """Compare some rollouts with the policy that should have drawn them (:mod:`caopd.rounds.parity`)."""
+        """Compare some rollouts with the policy that should have sampled them (:mod:`caopd.rounds.parity`)."""
         prompts = [request.prompt_ids for request in requests]
-        drawn = [[verified.rollout for verified in group] for group in groups]
+        sampled = [[verified.rollout for verified in group] for group in groups]
         with self._clock("verify"), self._precision():
-            return check_parity(policy, prompts, drawn, config, self._engine.rounding)
+            return check_parity(policy, prompts, sampled, config, self._engine.rounding)
 
 
 def check_versions(groups: Sequence[Sequence[Rollout]], expected: int) -> None:

@@ -9,12 +9,12 @@ from caopd.errors import ConfigError
 
 @dataclass(frozen=True)
 class AdaptiveBudget:
-    """Draws a group's rollouts in batches, until its success rate is certain enough or G are drawn.
+    """Samples a group's rollouts in batches, until its success rate is certain enough or G are sampled.
 
     A group stops when the estimator's ``deviation``, the posterior's standard deviation, is at most ``max_deviation``.
 
     Attributes:
-        num_rollouts_per_batch: Rollouts of a group that are drawn at once; the smallest group.
+        num_rollouts_per_batch: Rollouts of a group that are sampled at once; the smallest group.
         max_deviation: In (0, 0.5); the larger, the fewer rollouts.
     """
 
@@ -37,7 +37,7 @@ class RoundConfig:
         num_prompts_per_round: Prompts whose rollouts make one epoch's data.
         num_rollouts: G, completions per prompt; all of them estimate mu_hat.
         num_trained_rollouts: How many of them are trained on; None trains on all.
-        adaptive: Draws fewer than G where fewer are certain enough; None draws G for every prompt.
+        adaptive: Samples fewer than G where fewer are certain enough; None samples G for every prompt.
     """
 
     num_prompts_per_round: int = 32

@@ -86,7 +86,7 @@ def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[Ver
 
 
 def _success_rates(groups: Sequence[VerifiedGroup]) -> list[float]:
-    """Of as many rollouts of each group as the smallest one has; NaN where nothing was drawn."""
+    """Of as many rollouts of each group as the smallest one has; NaN where nothing was sampled."""
     smallest = min((len(group.rollouts) for group in groups), default=0)
     if smallest == 0:
         return [nan] * len(groups)

@@ -92,7 +92,7 @@ class SampleEncoder:
 
         Args:
             samples: Of any prompts.
-            prompts: Ids of the student's prompt of each: those that its rollouts were drawn from.
+            prompts: Ids of the student's prompt of each: those that its rollouts were sampled from.
 
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.

@@ -64,7 +64,7 @@ class GroupSampler:
             policies: The student and its teacher.
             prompts: Of this process.
         """
-        policy = policies.teacher if self.method.draws == "teacher" else policies.student
+        policy = policies.teacher if self.method.rollouts_of == "teacher" else policies.student
         assert policy is not None
         self.completer.sync(policy, policies.version)
         requests = [

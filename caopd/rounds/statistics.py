@@ -32,8 +32,8 @@ def method_statistics(method: Method, samples: Sequence[Sequence[TrainSample]]) 
 def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
     """Return what a round is judged by; what no rollout says is absent, such as a mean confidence where none is stated.
 
-    Shares and means of rollouts are over as many of every group as the smallest one has: an adaptive budget draws more
-    where the student is unsure, and those would count for more.
+    Shares and means of rollouts are over as many of every group as the smallest one has: an adaptive budget samples
+    more where the student is unsure, and those would count for more.
 
     Args:
         groups: All groups of the round.

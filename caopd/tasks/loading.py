@@ -62,7 +62,7 @@ class DataSource:
             self._check_shares(source_split)
 
     def source_split(self, split: str) -> str:
-        """The split of the source that the task's ``split`` draws from."""
+        """The split of the source that the task's ``split`` reads from."""
         return self.splits.get(split, split)
 
     def interval(self, split: str) -> tuple[float, float]:
@@ -85,13 +85,13 @@ class DataSource:
             )
         if shares and len(shares) < len(sharing):
             raise ConfigError(
-                f"Expected `shares` for each of {', '.join(sharing)}, which all draw from the source's split "
+                f"Expected `shares` for each of {', '.join(sharing)}, which all read from the source's split "
                 f"{source_split!r}, but got {shares}: the others would overlap with them."
             )
 
 
 def load_rows(source: DataSource, split: str) -> list[Row]:
-    """Read the source's split that the task's ``split`` draws from, whole, with the columns renamed.
+    """Read the source's split that the task's ``split`` reads from, whole, with the columns renamed.
 
     Shares are not applied here, because they go by the examples' ids: see :func:`in_share`.
 
@@ -176,7 +176,7 @@ def _check_available(source_split: str, split: str, available: Sequence[str], ke
         raise ConfigError(
             f"Expected split {source_split!r} in the source's `{key}`, for the task's split {split!r}, but "
             f"it has {', '.join(available)}. Name one of them, as in `splits: {{{split}: {available[0]}}}`, "
-            "and give disjoint `shares` where two splits of the task draw from the same one."
+            "and give disjoint `shares` where two splits of the task read from the same one."
         )
 
 

@@ -22,8 +22,8 @@ def loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
         ConfigError: If completions are not the student's samples where the loss needs them.
     """
     if loss is not None and loss.signal == method.signal:
-        if loss.needs_sampled and (method.revises or method.draws != "student"):
-            does = "revises them" if method.revises else "draws them from the teacher"
+        if loss.needs_sampled and (method.revises or method.rollouts_of != "student"):
+            does = "revises them" if method.revises else "samples them from the teacher"
             raise ConfigError(
                 f"Expected completions as the student sampled them, since {type(loss).__name__} as it is set needs "
                 f"every token's sampled probability, but {type(method).__name__} {does}. Use DistillationLoss without "

@@ -30,20 +30,20 @@ from caopd.training.round_state import RoundProgress, RoundState
 
 
 class RolloutDataModule(HeldOutDataModule):
-    """Draws, verifies and revises the student's rollouts; one Lightning epoch trains on one round of them.
+    """Samples, verifies and revises the student's rollouts; one Lightning epoch trains on one round of them.
 
-    A round: sync the student's weights into the engine, draw G completions for each of the next prompts, verify them,
+    A round: sync the student's weights into the engine, sample G completions for each of the next prompts, verify them,
     estimate mu_hat, let the module's method make training samples, encode them. Random numbers come from the seed, the
     round and the prompt alone, so a round is the same for any number of processes and after any interruption.
 
     Args:
         task: Rows, prompts and the verifier; or a TaskSequence, one task after the other.
         round: Prompts and rollouts per round.
-        sampling: How training rollouts are drawn.
+        sampling: How training rollouts are sampled.
         batch_size: Sequences in a micro-batch of one process.
         estimator: Of mu_hat; None is Monte Carlo, the paper's.
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
-        engine: Draws completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
+        engine: Samples completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
         parity: How closely an engine with weights of its own is compared with the student.
         teacher_probe: When the teacher's success under its context is measured; by default never.
         evaluation: How held-out prompts are completed, and of which further tasks.

@@ -8,13 +8,13 @@ from lightning import Callback
 
 from caopd.training.callbacks import (
     BeforeAfterMetrics,
-    StageMetrics,
     PhaseProgressBar,
     PredictionWriter,
     ReliabilityDiagrams,
     ResultTables,
     RoundStatistics,
     SampleCompletions,
+    StageMetrics,
 )
 
 TRAINER_DEFAULTS: dict[str, Any] = {

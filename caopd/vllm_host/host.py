@@ -10,7 +10,7 @@ from caopd.errors import ConfigError, RolloutError
 from caopd.vllm_host.keeper import EXTENSION
 
 
-class Drawn(NamedTuple):
+class Sampled(NamedTuple):
     """One completion: token ids, the stop token included, and their log-probabilities (nats)."""
 
     token_ids: list[int]
@@ -126,8 +126,8 @@ class VLLMHost:
         if not self.llm.reset_prefix_cache():
             raise RolloutError("vLLM could not forget its prefix cache: it would use stale keys and values.")
 
-    def draw(self, prompts: Sequence[Sequence[int]], settings: Sequence[dict[str, Any]]) -> list[list[Drawn]]:
-        """Draw completions; a prompt's keys and values are computed once and shared by its group.
+    def sample(self, prompts: Sequence[Sequence[int]], settings: Sequence[dict[str, Any]]) -> list[list[Sampled]]:
+        """Sample completions; a prompt's keys and values are computed once and shared by its group.
 
         Args:
             prompts: Token ids.
@@ -141,12 +141,12 @@ class VLLMHost:
         try:
             parameters = [SamplingParams(detokenize=False, **setting) for setting in settings]
         except ValueError as error:
-            raise ConfigError(f"vLLM does not draw with these sampling settings: {error}") from error
+            raise ConfigError(f"vLLM does not sample with these sampling settings: {error}") from error
         tokens = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
         # On a CPU vLLM would compile helpers of its sampler, which fails on a machine without a C++ compiler.
         with torch.compiler.set_stance("force_eager") if current_platform.is_cpu() else nullcontext():
             outputs = self.llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
-        return [[_drawn(completion) for completion in output.outputs] for output in outputs]
+        return [[_sampled(completion) for completion in output.outputs] for output in outputs]
 
     def version(self) -> int:
         """Return the version of the policy that all workers hold; -1 before the first.
@@ -178,8 +178,8 @@ class VLLMHost:
             cleanup_dist_env_and_memory()
 
 
-def _drawn(completion: Any) -> Drawn:  # noqa: ANN401 (vLLM's CompletionOutput)
+def _sampled(completion: Any) -> Sampled:  # noqa: ANN401 (vLLM's CompletionOutput)
     if completion.finish_reason not in ("stop", "length"):
         raise RolloutError(f"Expected vLLM to finish every completion, but one ended by {completion.finish_reason!r}.")
     ids = list(completion.token_ids)
-    return Drawn(ids, [entry[token].logprob for token, entry in zip(ids, completion.logprobs, strict=True)])
+    return Sampled(ids, [entry[token].logprob for token, entry in zip(ids, completion.logprobs, strict=True)])

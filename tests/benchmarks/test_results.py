@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from comparing.claims import CLAIMS, against_the_papers
-from comparing.figures import distillation_curves, draw, gradient_curves, sizes
+from comparing.figures import distillation_curves, gradient_curves, sizes, write_figures
 from comparing.page import page
 from comparing.paired import difference
 from comparing.results import BASE, SHOWN, Comparison, known, mean_and_spread, table
@@ -185,11 +185,11 @@ def test_the_page_names_failed_runs_and_every_run(comparison):
 
 def test_parts_without_runs_have_no_table_and_no_figure(comparison, tmp_path):
     alone = Comparison(comparison.of("methods"), [], ENVIRONMENT, ASKED)
-    assert {path.name for path in draw(alone, tmp_path)} == {
+    assert {path.name for path in write_figures(alone, tmp_path)} == {
         "comparison-brier.svg",
         "comparison-confidence.svg",
         "comparison-curves.svg",
         "comparison-curves-gradients.svg",
     }
     assert "## Sizes" not in page(alone)
-    assert {path.stem for path in draw(comparison, tmp_path)} >= {"comparison-rollouts", "comparison-sizes"}
+    assert {path.stem for path in write_figures(comparison, tmp_path)} >= {"comparison-rollouts", "comparison-sizes"}

@@ -90,9 +90,7 @@ def test_other_ablations_have_the_main_budget(entry, parse, capsys):
     else:
         short = {"ReverseKL": "reverse", "ForwardKL": "forward"}
         loss = config["model"]["loss"]["init_args"]
-        body, confidence = (
-            short[loss[segment]["class_path"].rpartition(".")[2]] for segment in ("body", "confidence")
-        )
+        body, confidence = (short[loss[segment]["class_path"].rpartition(".")[2]] for segment in ("body", "confidence"))
         assert f"{body} / {confidence}" == entry.setting
     assert budget == main_one
 

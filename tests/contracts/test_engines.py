@@ -91,7 +91,7 @@ ENGINES: dict[str, Callable[[int], RolloutEngine]] = {
     "in_process": lambda batch_size: VLLMEngine("in_process", VLLMOptions(kv_cache_gib=0.25, max_num_seqs=batch_size)),
     "server": server_engine,
 }
-"""Name -> factory that takes the most completions drawn at once."""
+"""Name -> factory that takes the most completions sampled at once."""
 WITH_VLLM = {"vllm", "in_process", "server"}
 """These start one."""
 
@@ -217,7 +217,7 @@ def test_greedy_rollouts_are_those_of_an_argmax_loop(engine, policy, prompts):
     assert tokens(engine.generate(requests_of(prompts, seed=3), 2, GREEDY)) == tokens(groups)
 
 
-def test_a_seed_gives_the_same_rollouts_whatever_else_is_drawn(engine, prompts):
+def test_a_seed_gives_the_same_rollouts_whatever_else_is_sampled(engine, prompts):
     requests = requests_of(prompts)
     for num_rollouts in (1, 4):
         together = tokens(engine.generate(requests, num_rollouts, WILD))

@@ -13,7 +13,7 @@ from caopd.types import Example, Signal, VerifiedGroup
 DISTILLATIONS = [SDFT(), SDPO(), SDPO(feedback=True), CaOPD(SDFT()), CaOPD(SDPO()), CaOPD(CaOPD(SDFT()))]
 WITHOUT_ROLLOUTS = [SFT(), SFT(demonstration_confidence=None)]
 POLICY_GRADIENTS = [GRPO(), GRPO(scale_by_std=False), RLCR(), CAR()]
-PLAIN = [PlainDistillation(), PlainDistillation(draws="teacher")]
+PLAIN = [PlainDistillation(), PlainDistillation(rollouts_of="teacher")]
 METHODS = [*DISTILLATIONS, *PLAIN, *POLICY_GRADIENTS, *WITHOUT_ROLLOUTS]
 EXAMPLE = Example("7", "Q", "B", demonstration="DEMONSTRATION")
 CORRECT = [*itertools.product([True, False], repeat=3)]

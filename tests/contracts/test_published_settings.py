@@ -57,7 +57,7 @@ PUBLISHED = {
         "model.teacher.class_path": "caopd.models.Frozen",
     },
     "external_forward": {  # arXiv 2605.12483
-        "model.method.init_args.draws": "teacher",
+        "model.method.init_args.rollouts_of": "teacher",
         "model.loss.init_args.body": "ForwardKL",
         "model.loss.init_args.confidence": "ForwardKL",
     },

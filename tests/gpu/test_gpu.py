@@ -33,7 +33,7 @@ def gpu_fit(fit_as_users_do, tmp_path):  # noqa: F811
 
 
 def test_a_gpu_trains_as_a_cpu_does(gpu_fit):
-    """In float32 without TF32, up to the order of sums; sampled tokens are the same where no draw is that close."""
+    """In float32 without TF32, up to the order of sums; sampled tokens are the same where no sample is that close."""
     gpu, cpu = gpu_fit("gpu"), gpu_fit("cpu", **{"trainer.accelerator": "cpu"})
     assert gpu.scalars("train/loss")[0] == pytest.approx(cpu.scalars("train/loss")[0], rel=1e-4)
     assert gpu.scalars("rollout/accuracy")[0] == pytest.approx(cpu.scalars("rollout/accuracy")[0], abs=0.05)

@@ -99,7 +99,7 @@ def test_a_config_trains_for_two_steps(path, small_model, source, tmp_path):
 
 
 @needs_vllm
-def test_the_main_job_draws_with_vllm(small_model, source, tmp_path):
+def test_the_main_job_samples_with_vllm(small_model, source, tmp_path):
     """The small model is too small for `auto` to start one."""
     config = yaml.safe_load((CONFIGS[0].parent / "sdpo_caopd.yaml").read_text())
     merged = merge(config, replacements(config, small_model, source))

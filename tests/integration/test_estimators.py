@@ -69,7 +69,7 @@ def test_a_group_stops_when_it_is_certain_enough(adaptive):
     assert adaptive.scalars("rollout/num_rollouts") == [pytest.approx(sum(sizes) / len(sizes))]
 
 
-def test_the_first_batch_is_what_a_fixed_budget_draws_and_the_others_differ(adaptive, fit, tmp_path):
+def test_the_first_batch_is_what_a_fixed_budget_samples_and_the_others_differ(adaptive, fit, tmp_path):
     fixed = fit(tmp_path, **{"trainer.max_epochs": 1, "data.round.num_rollouts": 2})
     batches = []
     for group, expected in zip(rollouts_of(adaptive), rollouts_of(fixed), strict=True):
@@ -80,7 +80,7 @@ def test_the_first_batch_is_what_a_fixed_budget_draws_and_the_others_differ(adap
 
 
 @pytest.mark.parametrize("strategy", slow_but("ddp"))
-def test_processes_with_unequal_doubts_draw_the_same_round(strategy, adaptive, spawn, tmp_path):
+def test_processes_with_unequal_doubts_sample_the_same_round(strategy, adaptive, spawn, tmp_path):
     run = spawn(tmp_path, **ADAPTIVE, **STRATEGIES[strategy], **{"trainer.devices": 2, "data.batch_size": 2})
     found, expected = rollouts_of(run), rollouts_of(adaptive)
     still_unsure = [[len(group.rollouts) > 2 for group in half] for half in (expected[:8], expected[8:])]

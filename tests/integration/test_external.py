@@ -16,7 +16,7 @@ BOTH = {
     "model.schedule": "constant_with_warmup",
     "data.sampling.max_new_tokens": 6,
 }
-FIRST = {**BOTH, "model.method.draws": "teacher", "trainer.max_epochs": 4}
+FIRST = {**BOTH, "model.method.rollouts_of": "teacher", "trainer.max_epochs": 4}
 SECOND = {**BOTH, "model.loss.body": "ReverseKL", "model.loss.confidence": "ReverseKL", "trainer.max_epochs": 8}
 
 
@@ -54,18 +54,18 @@ def largest_difference(model, group, tokenizer):
         ids = torch.tensor([[*prompt, *rollout.token_ids]])
         with torch.no_grad():
             logprob_LV = model.hf(input_ids=ids).logits[0].log_softmax(-1)
-        drawn = logprob_LV[range(len(prompt) - 1, ids.shape[1] - 1), list(rollout.token_ids)]
-        differences.append((drawn - torch.tensor(rollout.logprobs)).abs().max().item())
+        sampled = logprob_LV[range(len(prompt) - 1, ids.shape[1] - 1), list(rollout.token_ids)]
+        differences.append((sampled - torch.tensor(rollout.logprobs)).abs().max().item())
     return max(differences)
 
 
-def test_the_first_stage_draws_from_the_teacher_and_the_second_from_the_student(first, second, teacher, policy):
+def test_the_first_stage_samples_from_the_teacher_and_the_second_from_the_student(first, second, teacher, policy):
     tokenizer = build_tokenizer()
     model = teacher.load_model(tokenizer)
-    drawn_first = load_groups(first.directory / "rollouts" / "round_00003.jsonl")
-    assert all(largest_difference(model, group, tokenizer) < 1e-4 for group in drawn_first)
-    drawn_second = load_groups(second.directory / "rollouts" / "round_00007.jsonl")
-    assert all(largest_difference(model, group, tokenizer) > 1e-2 for group in drawn_second)
+    sampled_first = load_groups(first.directory / "rollouts" / "round_00003.jsonl")
+    assert all(largest_difference(model, group, tokenizer) < 1e-4 for group in sampled_first)
+    sampled_second = load_groups(second.directory / "rollouts" / "round_00007.jsonl")
+    assert all(largest_difference(model, group, tokenizer) > 1e-2 for group in sampled_second)
 
 
 def test_the_student_comes_closer_to_the_teacher_in_either_stage(first, second):

@@ -1,4 +1,4 @@
-"""A prompt is rendered once: what rollouts were drawn from is what is trained on, also after a resume."""
+"""A prompt is rendered once: what rollouts were sampled from is what is trained on, also after a resume."""
 
 import pytest
 from transformers import AutoTokenizer

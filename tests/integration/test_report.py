@@ -96,9 +96,9 @@ def test_ids_of_the_page_are_unique_and_every_reference_finds_one(report):
 
 
 def test_figures_are_well_formed_and_named(report):
-    drawn = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(), flags=re.DOTALL)
-    assert len(drawn) == len(FIGURES)
-    assert all(ET.fromstring(svg).get("aria-label") for svg in drawn)
+    plotted = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(), flags=re.DOTALL)
+    assert len(plotted) == len(FIGURES)
+    assert all(ET.fromstring(svg).get("aria-label") for svg in plotted)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_chromium_shows_every_figure_and_has_nothing_to_complain_of(report, brow
     document, complaints = browse(report / "report.html")
     assert complaints == []
     assert document.count("<figure>") == document.count("<svg") == len(FIGURES)
-    # The page has no script; a copy gets one that measures what the browser has drawn.
+    # The page has no script; a copy gets one that measures what the browser has plotted.
     measured = tmp_path / "measured.html"
     measured.write_text((report / "report.html").read_text().replace("</body>", f"{MEASURE}</body>"))
     document, complaints = browse(measured)

@@ -13,7 +13,7 @@ from caopd.training.module import DistillationModule
 
 
 class Watched(TransformersEngine):
-    """Remembers whether it was told to rest after what it last drew."""
+    """Remembers whether it was told to rest after what it last sampled."""
 
     rests = True
 

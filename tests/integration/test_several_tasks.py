@@ -67,7 +67,7 @@ def run(fit, contrary, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stages(run):
+def written(run):
     return json.loads((run.directory / "stages.json").read_text())
 
 
@@ -95,29 +95,29 @@ def test_every_row_is_judged_by_its_own_tasks_verifier(run):
                 assert verified.verdict.correct == (equal if number == 0 else not equal)
 
 
-def test_the_matrix_of_stages_and_tasks(run, stages):
-    assert [row["stage"] for row in stages["stages"]] == ["before", "even", "contrary"]
-    assert [(row["round"], row["step"]) for row in stages["stages"]] == [(0, 0), (1, 4), (2, 8)]
-    for index, row in enumerate(stages["stages"]):
+def test_the_matrix_of_stages_and_tasks(run, written):
+    assert [row["stage"] for row in written["stages"]] == ["before", "even", "contrary"]
+    assert [(row["round"], row["step"]) for row in written["stages"]] == [(0, 0), (1, 4), (2, 8)]
+    for index, row in enumerate(written["stages"]):
         assert row["tasks"].keys() == {"even", "contrary", "low"}
         for task, metrics in row["tasks"].items():
             assert metrics["brier"] == pytest.approx(run.scalars(f"val/{task}/brier")[index], abs=1e-6)
 
 
-def test_what_is_forgotten_is_reported_and_logged(run, stages):
+def test_what_is_forgotten_is_reported_and_logged(run, written):
     accuracy, ece = (run.scalars(f"val/even/{name}") for name in ("accuracy", "ece"))
-    lost = stages["forgetting"]
+    lost = written["forgetting"]
     assert lost.keys() == {"even", "mean"}
     assert lost["even"]["accuracy_drop"] == pytest.approx(accuracy[1] - accuracy[2], abs=1e-6)
     assert lost["even"]["ece_rise"] == pytest.approx(ece[2] - ece[1], abs=1e-6)
     assert run.scalars("forgetting/even/ece_rise") == pytest.approx([lost["even"]["ece_rise"]], abs=1e-6)
 
 
-def test_a_resumed_sequence_keeps_its_first_stages(run, stages, tmp_path):
+def test_a_resumed_sequence_keeps_its_first_stages(run, written, tmp_path):
     arguments = [f"--config={run.directory / 'config.yaml'}", f"--trainer.default_root_dir={tmp_path}"]
     assert main(["fit", *arguments, f"--ckpt_path={run.checkpoint_file('round0')}"]) == 0
     (path,) = tmp_path.rglob("stages.json")
-    assert json.loads(path.read_text()) == stages
+    assert json.loads(path.read_text()) == written
 
 
 TASKS = {"low": draw(kinds=["low"], num_test=17), "high": draw(kinds=["high"])}

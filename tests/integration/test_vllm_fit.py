@@ -99,8 +99,8 @@ def test_a_stale_engine_stops_the_run_and_says_why(tmp_path, nothing_left):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_leaves_nothing_behind(number, tmp_path, directory, nothing_left):
-    """As a terminal does it: the signal goes to the whole group of the command, while vLLM draws."""
-    sizes = {"data.round.num_prompts_per_round": 64, "data.round.num_rollouts": 32}  # most of the time it draws
+    """As a terminal does it: the signal goes to the whole group of the command, while vLLM samples."""
+    sizes = {"data.round.num_prompts_per_round": 64, "data.round.num_rollouts": 32}  # most of the time it samples
     arguments = command(tmp_path, **{"trainer.max_epochs": 1000, "data.round.num_trained_rollouts": 1, **sizes})
     process = subprocess.Popen(
         arguments,

@@ -86,12 +86,12 @@ def prompts(tokenizer):
     return [(*before, *prompt) for prompt in encoded[:4]]
 
 
-def draw(engine, prompts):
+def sample(engine, prompts):
     return engine.generate([RolloutRequest(prompt, 7 * n) for n, prompt in enumerate(prompts)], 2, SAMPLING)
 
 
 def compare(engine, policy, prompts, limit=EXACT):
-    return check_parity(policy, prompts, draw(engine, prompts), ParityConfig(8, limit), engine.rounding)
+    return check_parity(policy, prompts, sample(engine, prompts), ParityConfig(8, limit), engine.rounding)
 
 
 def changed(policy, scale=0.02):
@@ -149,10 +149,10 @@ def test_a_wrong_version_ends_the_run(start, policy, prompts, break_backend):
     engine = start()
     break_backend(engine, "load", version_stays)
     engine.sync(policy, 0)
-    draw(engine, prompts)
+    sample(engine, prompts)
     engine.sync(changed(policy), 1)
     with pytest.raises(RolloutError, match="version 0 in place of 1"):
-        draw(engine, prompts)
+        sample(engine, prompts)
 
 
 def test_weights_that_are_not_there_are_an_error(start, policy, break_backend):
@@ -169,9 +169,9 @@ def test_a_prompt_that_vllm_would_cut_is_an_error(start, policy, prompts):
     engine = start()
     engine.sync(policy, 0)
     longest = (prompts[0] * 2)[: MAX_MODEL_LEN - SAMPLING.max_new_tokens]
-    draw(engine, [longest])
+    sample(engine, [longest])
     with pytest.raises(ValueError, match=f"longer than the {MAX_MODEL_LEN} tokens"):
-        draw(engine, [(*longest, 5)])
+        sample(engine, [(*longest, 5)])
 
 
 def test_a_policy_of_another_architecture_gets_a_vllm_of_its_own(start, policy, tokenizer, prompts):
@@ -207,7 +207,7 @@ def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, lora, rank
     engine = start(lora)
     for version in range(3):
         engine.sync(student, version)
-        groups = draw(engine, prompts)
+        groups = sample(engine, prompts)
         assert {rollout.policy_version for group in groups for rollout in group} == {version}
         compare(engine, student, prompts)
         student = changed(student)  # larger changes make logits so large that float32 rounds by more

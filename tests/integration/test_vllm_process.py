@@ -68,7 +68,7 @@ def start(engine, policy):
     return make
 
 
-def test_an_engine_that_is_killed_while_it_draws_draws_the_same_again(start):
+def test_an_engine_that_is_killed_while_it_samples_samples_the_same_again(start):
     engine = start(restarts_left=1)
     requests = [RolloutRequest((5, 6, 7 + n), n) for n in range(16)]
     expected = engine.generate(requests, 4, LONG)
@@ -76,7 +76,7 @@ def test_an_engine_that_is_killed_while_it_draws_draws_the_same_again(start):
     killer.start()
     groups = engine.generate(requests, 4, LONG)
     killer.join()
-    assert engine._restarts_left == 0, "it was not killed while it drew"
+    assert engine._restarts_left == 0, "it was not killed while it sampled"
     assert [[r.token_ids for r in group] for group in groups] == [[r.token_ids for r in group] for group in expected]
     assert {r.policy_version for group in groups for r in group} == {3}
 

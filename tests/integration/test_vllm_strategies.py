@@ -27,10 +27,10 @@ NUMBERS = iter(range(100))
 
 
 class KillsItself(LocalVLLM):
-    def draw(self, *arguments):
+    def sample(self, *arguments):
         if next(NUMBERS) == 2:  # validation, first round, second round
             self._child._process.kill()
-        return super().draw(*arguments)
+        return super().sample(*arguments)
 
 
 class DyingEngine(VLLMEngine):
@@ -45,10 +45,10 @@ def one_process(fit, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
 
 
-def test_fsdp2_draws_and_trains_as_one_process_also_when_vllm_dies_in_the_second_round(
+def test_fsdp2_samples_and_trains_as_one_process_also_when_vllm_dies_in_the_second_round(
     one_process, spawn, tmp_path, monkeypatch
 ):
-    """Process 0 starts vLLM again and draws the same round, while the other process waits for its groups."""
+    """Process 0 starts vLLM again and samples the same round, while the other process waits for its groups."""
     (tmp_path / "dying.py").write_text(DYING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     settings = {name: value for name, value in VLLM.items() if not name.startswith("data.engine")}
@@ -61,7 +61,7 @@ def test_ddp_does_too(one_process, spawn, tmp_path):
     assert_same_run(spawn(tmp_path, **VLLM, **DDP), one_process)
 
 
-def test_a_resumed_run_draws_with_the_restored_weights(one_process, fit, tmp_path):
+def test_a_resumed_run_samples_with_the_restored_weights(one_process, fit, tmp_path):
     """A fresh vLLM gets the checkpoint's weights before the first rollout: the second round is the same."""
     resumed = fit(tmp_path, ckpt_path=one_process.checkpoint_file("round0"), **ONE_PROCESS)
     assert tokens(resumed, 1) == tokens(one_process, 1)

@@ -111,13 +111,13 @@ def _html(title: str, all_tables: Sequence[ReportTable], sections: Sequence[Repo
 
 
 def _section(section: ReportFigures, folder: Path) -> str:
-    drawn = [
+    plotted = [
         inline_svg((folder / f"{name}.svg").read_text(encoding="utf-8"), f"{name}-", section.title)
         for name in section.figures
     ]
-    figures_of_it = "\n".join(f"<figure>{svg}</figure>" for svg in drawn)
+    figures_of_it = "\n".join(f"<figure>{svg}</figure>" for svg in plotted)
     text = f"<h2>{html.escape(section.title)}</h2>\n<p>{_prose(section.text)}</p>"
-    return f'{text}\n<div class="figures">{figures_of_it}</div>' if drawn else text
+    return f'{text}\n<div class="figures">{figures_of_it}</div>' if plotted else text
 
 
 def _prose(text: str) -> str:

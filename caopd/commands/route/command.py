@@ -14,7 +14,7 @@ them, one line per prompt, joined on `prompt_id`; the confidence is read from SM
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Draw a cascade's curve and return the exit status.
+    """Plot a cascade's curve and return the exit status.
 
     Args:
         arguments: Command line behind ``caopd route``.

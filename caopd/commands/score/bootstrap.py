@@ -1,6 +1,6 @@
 """Measures with percentile bootstrap intervals, clustered by prompt.
 
-Completions of one prompt depend on each other, so prompts are drawn with replacement, not completions. Two
+Completions of one prompt depend on each other, so prompts are resampled with replacement, not completions. Two
 completions of one category that state the same, are equally right and equally answered are one *cell*: a resample is
 the number of completions in each cell, and every measure is computed from these, for many resamples at once.
 
@@ -94,13 +94,13 @@ def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tup
     ]
     if len(cells.values) > MAX_VALUES:
         cells = _Cells(_merged(predictions, cells.values))
-    draws: list[list[dict[str, Floats]]] = [[] for _ in scopes]
+    measured: list[list[dict[str, Floats]]] = [[] for _ in scopes]
     for weights_RC in _resamples(cells, predictions.prompt, resamples, np.random.default_rng(seed)):
-        for scope, found in zip(scopes, draws, strict=True):
+        for scope, found in zip(scopes, measured, strict=True):
             found.append(_measured(cells.counts(weights_RC, scope)))
     for index, scope in enumerate(scopes):
         centre = _measured(cells.counts(cells.sizes_C, scope))
-        scores[index] = _with_intervals(scores[index], centre, draws[index])
+        scores[index] = _with_intervals(scores[index], centre, measured[index])
     return scores[0], dict(zip(predictions.categories, scores[1:], strict=True))
 
 
@@ -119,7 +119,12 @@ class _Cells:
         value_N = np.full(len(stated_N), -1)
         value_N[stated_N] = value
         sizes = (len(self.values) + 1, 2, 3, len(predictions.categories) + 1)
-        columns = (value_N + 1, predictions.correct.astype(np.int64), predictions.answered + 1, predictions.category + 1)
+        columns = (
+            value_N + 1,
+            predictions.correct.astype(np.int64),
+            predictions.answered + 1,
+            predictions.category + 1,
+        )
         codes_C, self.cell_N = np.unique(np.ravel_multi_index(columns, sizes), return_inverse=True)
         value_C, correct_C, answered_C, category_C = np.unravel_index(codes_C, sizes)
         self._value_C, self._category_C = value_C - 1, category_C - 1
@@ -165,13 +170,13 @@ def _resamples(cells: _Cells, prompt_N: Integers, resamples: int, rng: np.random
     chunk = max(1, _CHUNK_NUMBERS // num_cells)
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
-        if num_prompts == len(prompt_N):  # drawing prompts is then drawing cells, by their sizes
+        if num_prompts == len(prompt_N):  # resampling prompts is then resampling cells, by their sizes
             yield rng.multinomial(num_prompts, cells.sizes_C / num_prompts, size).astype(np.float64)
             continue
         weights_RC = np.empty((size, num_cells))
         for row in weights_RC:
-            drawn_P = rng.integers(num_prompts, size=num_prompts, dtype=np.uint32)
-            times_P = np.bincount(drawn_P, minlength=num_prompts).astype(np.float64)
+            resampled_P = rng.integers(num_prompts, size=num_prompts, dtype=np.uint32)
+            times_P = np.bincount(resampled_P, minlength=num_prompts).astype(np.float64)
             row[:] = np.bincount(cells.cell_N, times_P.take(prompt_N), num_cells)
         yield weights_RC
 
@@ -196,16 +201,16 @@ def _completions_behind(name: str, counts: CompletionCounts) -> int:
     return int(getattr(counts, CATALOGUE[name].over).total)
 
 
-def _with_intervals(scores: Scores, centre: dict[str, Floats], draws: list[dict[str, Floats]]) -> Scores:
+def _with_intervals(scores: Scores, centre: dict[str, Floats], measured: list[dict[str, Floats]]) -> Scores:
     """Add the quantiles of the resamples that have a value, moved by what merging did to the value."""
-    if not draws or scores.n_prompts < 2:
+    if not measured or scores.n_prompts < 2:
         return scores
     estimates = {}
     for name, estimate in scores.estimates.items():
-        drawn = np.concatenate([found[name] for found in draws])
-        drawn = drawn[~np.isnan(drawn)]
-        if estimate.value is not None and len(drawn):
-            ends = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (estimate.value - centre[name])
+        resampled = np.concatenate([found[name] for found in measured])
+        resampled = resampled[~np.isnan(resampled)]
+        if estimate.value is not None and len(resampled):
+            ends = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (estimate.value - centre[name])
             low, high = np.clip(ends, CATALOGUE[name].lowest, CATALOGUE[name].highest).tolist()
             estimate = replace(estimate, low=low, high=high)
         estimates[name] = estimate

@@ -12,8 +12,8 @@ from caopd.errors import ConfigError
 
 DESCRIPTION = """Every metric of saved predictions, overall and per category, with 95 % bootstrap intervals clustered by
 prompt. A line of FILE is a JSON object with `confidence` (number from 0 to 1, or null) and `correct` (0 or 1), or with
-`response` and `target`, which --task reads and verifies; `prompt_id` and `category` may stand beside them. `caopd predict`
-writes such files."""
+`response` and `target`, which --task reads and verifies; `prompt_id` and `category` may stand beside them. `caopd
+predict` writes such files."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -49,8 +49,8 @@ def _score(options: argparse.Namespace) -> None:
 
     from caopd.commands.score.bootstrap import LEVEL, score
     from caopd.commands.score.judge import Judge
-    from caopd.commands.score.predictions import read_predictions
     from caopd.commands.score.output import as_json, tables
+    from caopd.commands.score.predictions import read_predictions
     from caopd.texts import in_terminal, write_text
 
     if options.task is None and options.confidence_format is not None:

@@ -50,7 +50,7 @@ def check_k(k: int, num_samples: int) -> None:
     if not 1 <= k <= num_samples:
         raise ConfigError(
             f"Expected `k` of pass@k to be between 1 and the number of completions per prompt, {num_samples}, but got "
-            f"{k}: draw more completions or lower k."
+            f"{k}: sample more completions or lower k."
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
-from caopd.vllm_host.host import Drawn
+from caopd.vllm_host.host import Sampled
 
 _LARGEST_SEED = 2**62
 """vLLM adds the rollout's index to the seed of its group and takes 63 bits."""
@@ -37,10 +37,10 @@ class Backend(Protocol):
         """Take over weights, forget what was computed with earlier ones, and remember the version."""
         ...
 
-    def draw(
+    def sample(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
-    ) -> list[list[Drawn]]:
-        """Draw completions, those of a request in a row."""
+    ) -> list[list[Sampled]]:
+        """Sample completions, those of a request in a row."""
         ...
 
     def version(self) -> int:
@@ -48,7 +48,7 @@ class Backend(Protocol):
         ...
 
     def rest(self) -> None:
-        """Nothing is drawn before the next ``load``: give memory back."""
+        """Nothing is sampled before the next ``load``: give memory back."""
         ...
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ def sampling_arguments(
         stops: Ids that end a completion; no others do.
     """
     return {
-        # vLLM refuses to draw the same greedy completion more than once.
+        # vLLM refuses to sample the same greedy completion more than once.
         "n": 1 if sampling.temperature == 0 else num_rollouts,
         "seed": request.seed % _LARGEST_SEED,
         "temperature": sampling.temperature,

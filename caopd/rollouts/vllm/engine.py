@@ -42,10 +42,10 @@ class Facts(NamedTuple):
 
 
 class VLLMEngine:
-    """Draws with vLLM in process 0 and hands every process its groups.
+    """Samples with vLLM in process 0 and hands every process its groups.
 
     The vLLM starts with the first :meth:`sync`. Weights that have not changed since the last one are not sent again. If
-    its process ends while it works, it is started again, given the same weights, and draws the same completions.
+    its process ends while it works, it is started again, given the same weights, and samples the same completions.
 
     Args:
         mode: ``child``, a process of its own that leaves this one as it is; ``in_process``, which saves a process but
@@ -105,12 +105,12 @@ class VLLMEngine:
     def generate(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
     ) -> list[list[Rollout]]:
-        """Draw ``num_rollouts`` completions for every request; a collective operation."""
+        """Sample ``num_rollouts`` completions for every request; a collective operation."""
         if self._policy is None:
             raise RolloutError("Expected `start` and `sync` before `generate`, but the engine has no policy yet.")
         shares = gather_in_order([list(requests)])
         every = [request for share in shares for request in share]
-        groups = self._surely(lambda: on_first_process(lambda: self._draw(every, num_rollouts, sampling)))
+        groups = self._surely(lambda: on_first_process(lambda: self._sample(every, num_rollouts, sampling)))
         first = sum(len(share) for share in shares[: process_number()])
         return groups[first : first + len(requests)]
 
@@ -180,21 +180,21 @@ class VLLMEngine:
         if is_first_process():
             self._backend.close()
 
-    def _draw(self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling) -> list[list[Rollout]]:
-        """Draw in process 0 and stamp every completion with the version that vLLM itself names."""
+    def _sample(self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling) -> list[list[Rollout]]:
+        """Sample in process 0 and stamp every completion with the version that vLLM itself names."""
         assert self._policy is not None
         assert self._tokenizer is not None
         assert self._wanted is not None
         self._check_lengths(requests, sampling)
         stops = self._policy.stop_token_ids
-        drawn = self._backend.draw(requests, num_rollouts, sampling, stops) if requests else []
+        sampled = self._backend.sample(requests, num_rollouts, sampling, stops) if requests else []
         version = self._backend.version()
         if version != self._wanted.version:
             raise EngineDiedError(
                 f"vLLM holds policy version {version} in place of {self._wanted.version}: it lost the weights."
             )
         groups = []
-        for completions in drawn:
+        for completions in sampled:
             texts = [decode_ids(self._tokenizer, completion.token_ids) for completion in completions]
             group = [
                 Rollout(tuple(ids), text, _stop_reason(ids, stops), tuple(logprobs), version)

@@ -25,7 +25,7 @@ from caopd.rollouts.vllm.base import sampling_arguments
 from caopd.rollouts.vllm.child import VLLMChild
 from caopd.rollouts.vllm.files import handles, roomy_directory, written
 from caopd.rollouts.vllm.options import VLLMOptions
-from caopd.vllm_host.host import Adapter, Drawn, VLLMHost, Weights
+from caopd.vllm_host.host import Adapter, Sampled, VLLMHost, Weights
 
 _GIB = 2**30
 _CPU_CACHE_GIB = 2.0
@@ -100,7 +100,7 @@ class LocalVLLM:
             "enable_sleep_mode": self._sleeps,
         }
         if not self._on_gpu:
-            # vLLM takes back what a seeded generator drew for a partly read prompt, which the CPU's cannot do.
+            # vLLM takes back what a seeded generator sampled for a partly read prompt, which the CPU's cannot do.
             arguments["enable_chunked_prefill"] = False
         if self._by_handles:
             arguments["weight_transfer_config"] = {"backend": "ipc"}
@@ -161,13 +161,13 @@ class LocalVLLM:
         self._adapter = Adapter(number, str(directory))
         return self._adapter
 
-    def draw(
+    def sample(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
-    ) -> list[list[Drawn]]:
-        """Draw completions, those of a request in a row."""
+    ) -> list[list[Sampled]]:
+        """Sample completions, those of a request in a row."""
         settings = [sampling_arguments(request, num_rollouts, sampling, stops) for request in requests]
-        drawn: list[list[Drawn]] = self._do("draw", [request.prompt_ids for request in requests], settings)
-        return drawn
+        sampled: list[list[Sampled]] = self._do("sample", [request.prompt_ids for request in requests], settings)
+        return sampled
 
     def version(self) -> int:
         """Return the version that all workers hold."""

@@ -18,7 +18,7 @@ class VLLMOptions:
         tensor_parallel_size: GPUs that share the model; those of this machine, from the first one on.
         memory_share: Share of each GPU's memory that vLLM may take while it generates, weights included.
         kv_cache_gib: Size of the key-value cache in GiB; None is 2 on the CPU, on a GPU what ``memory_share`` leaves.
-        max_num_seqs: Most completions that are drawn at once.
+        max_num_seqs: Most completions that are sampled at once.
         max_model_len: Longest prompt plus completion, tokens; None is the model's own.
         enforce_eager: Run without compiled graphs; None compiles on GPUs only.
         sleep: Give GPU memory back while the student trains.

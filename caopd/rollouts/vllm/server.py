@@ -18,7 +18,7 @@ from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.vllm.base import sampling_arguments
 from caopd.rollouts.vllm.files import written
 from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
-from caopd.vllm_host.host import Drawn
+from caopd.vllm_host.host import Sampled
 
 _OVERLOADED = (429, 502, 503, 504)
 
@@ -42,7 +42,7 @@ class VLLMServers:
             total=servers.retries,
             backoff_factor=servers.backoff_seconds,
             status_forcelist=_OVERLOADED,
-            allowed_methods=None,  # drawing again with the same seed is the same
+            allowed_methods=None,  # sampling again with the same seed is the same
             raise_on_status=False,
         )
         self._http = Session()
@@ -77,13 +77,13 @@ class VLLMServers:
                     f"The vLLM server {url} could not forget its prefix cache: is it shared with others?"
                 )
 
-    def draw(
+    def sample(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
-    ) -> list[list[Drawn]]:
-        """Draw completions, request by request on the servers in turn."""
+    ) -> list[list[Sampled]]:
+        """Sample completions, request by request on the servers in turn."""
         urls = self._servers.urls
 
-        def draw_one(index: int) -> list[Drawn]:
+        def sample_one(index: int) -> list[Sampled]:
             turn, request = index % len(urls), requests[index]
             body = {
                 "model": self._models[turn]["id"],
@@ -93,10 +93,10 @@ class VLLMServers:
             }
             choices = self._call("POST", urls[turn], "/v1/completions", body)["choices"]
             choices.sort(key=lambda choice: choice["index"])
-            return [Drawn(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in choices]
+            return [Sampled(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in choices]
 
         with ThreadPoolExecutor(self._servers.concurrency * len(urls)) as pool:
-            return list(pool.map(draw_one, range(len(requests))))
+            return list(pool.map(sample_one, range(len(requests))))
 
     def version(self) -> int:
         """Return the version that all servers hold.

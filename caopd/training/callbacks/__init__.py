@@ -1,19 +1,18 @@
 """Callbacks: what a run shows and writes."""
 
+from caopd.training.callbacks.before_after import BeforeAfterMetrics
 from caopd.training.callbacks.completions import SampleCompletions
-from caopd.training.callbacks.stages import StageMetrics
 from caopd.training.callbacks.predictions import PredictionWriter
 from caopd.training.callbacks.progress import PhaseProgressBar
 from caopd.training.callbacks.reliability import ReliabilityDiagrams
-from caopd.training.callbacks.before_after import BeforeAfterMetrics
 from caopd.training.callbacks.results import ResultTables
 from caopd.training.callbacks.round_statistics import RoundStatistics
 from caopd.training.callbacks.run_config import RunConfig, check_alone
+from caopd.training.callbacks.stages import StageMetrics
 from caopd.training.callbacks.unlogged import Unlogged
 
 __all__ = [
     "BeforeAfterMetrics",
-    "StageMetrics",
     "PhaseProgressBar",
     "PredictionWriter",
     "ReliabilityDiagrams",
@@ -21,6 +20,7 @@ __all__ = [
     "RoundStatistics",
     "RunConfig",
     "SampleCompletions",
+    "StageMetrics",
     "Unlogged",
     "check_alone",
 ]

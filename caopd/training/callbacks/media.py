@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def log_figure(trainer: Trainer, directory: Path, name: str, draw: Callable[[], Figure]) -> None:
+def log_figure(trainer: Trainer, directory: Path, name: str, plot: Callable[[], Figure]) -> None:
     """Show a figure in TensorBoard and W&B as ``val/NAME``; for other loggers write ``NAME/step_000008.png``.
 
     Args:
-        trainer: Whose loggers; the first process alone draws, once, and only where there is one.
+        trainer: Whose loggers; the first process alone plots, once, and only where there is one.
         directory: The run directory.
         name: Of the figure.
-        draw: Makes the figure, which belongs to no pyplot state.
+        plot: Makes the figure, which belongs to no pyplot state.
     """
     loggers = _loggers(trainer)
     if not loggers:
         return
-    figure, step = draw(), trainer.global_step
+    figure, step = plot(), trainer.global_step
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(f"val/{name}", figure, step)

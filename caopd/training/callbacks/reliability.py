@@ -13,7 +13,7 @@ from caopd.training.module import DistillationModule
 
 
 class ReliabilityDiagrams(Callback):
-    """Draws ``val/reliability`` from the validation's bins, before training and after every validation.
+    """Plots ``val/reliability`` from the validation's bins, before training and after every validation.
 
     TensorBoard and W&B show it; for other loggers it is a file under ``reliability/`` of the run directory.
     """
@@ -26,7 +26,7 @@ class ReliabilityDiagrams(Callback):
         self._directory = run_directory(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the diagram; every process takes part in gathering, the first one draws."""
+        """Plot the diagram; every process takes part in gathering, the first one plots."""
         if not isinstance(pl_module, DistillationModule):
             return
         values = pl_module.validation_metrics.compute()

@@ -25,8 +25,8 @@ class ResultTables(Callback):
     """Writes and prints what a test measured, in place of Lightning's list of every value.
 
     ``test.json`` says which weights were tested (``model``, ``checkpoint``) and holds ``tasks``: ``in_domain`` and
-    every named task, each with the parts ``greedy`` and, where several completions are drawn, ``sampled``, ``vote`` and
-    ``vote_stated``. What is undefined is null.
+    every named task, each with the parts ``greedy`` and, where several completions are sampled, ``sampled``, ``vote``
+    and ``vote_stated``. What is undefined is null.
     """
 
     def __init__(self) -> None:

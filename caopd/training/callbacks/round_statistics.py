@@ -1,4 +1,4 @@
-"""Logs every rollout round: what was drawn, and how long each phase took."""
+"""Logs every rollout round: what was sampled, and how long each phase took."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_close_distributions_have_less_variance_with_the_baseline_on_the_whole(t
 
 
 def test_the_expectation_over_earlier_weights_is_right_with_importance_sampling():
-    """Tokens are drawn from another distribution than the student's; an uncapped ratio gives the gradient back."""
+    """Tokens are sampled from another distribution than the student's; an uncapped ratio gives the gradient back."""
     hidden, head, teacher, _ = make_case(tokens=1)
     g = torch.Generator().manual_seed(9)
     sampler = Categorical(logits=torch.randn(VOCABULARY, dtype=torch.float64, generator=g))

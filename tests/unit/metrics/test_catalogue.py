@@ -19,7 +19,7 @@ def counts_of(confidence, correct, missing, missing_correct, known, answered):
     return CompletionCounts(stated, *numbers)
 
 
-def drawn(seed):
+def sampled(seed):
     generator = torch.Generator().manual_seed(seed)
     size = int(torch.randint(1, 30, (), generator=generator))
     confidence = torch.randint(0, 11, (size,), generator=generator) / 10
@@ -35,7 +35,7 @@ EMPTY = counts_of([], [], missing=0, missing_correct=0, known=0, answered=0)
 def test_values_keep_to_the_range_and_better_ones_lie_in_the_direction(name):
     spec = CATALOGUE[name]
     for seed in range(20):
-        value = float(evaluate([spec], drawn(seed))[name])
+        value = float(evaluate([spec], sampled(seed))[name])
         assert math.isnan(value) or spec.lowest - 1e-12 <= value <= spec.highest + 1e-12
     good, bad = (float(evaluate([spec], counts)[name]) for counts in (GOOD, BAD))
     distances = {"largest": (-good, -bad), "smallest": (good, bad), "nearest zero": (abs(good), abs(bad))}

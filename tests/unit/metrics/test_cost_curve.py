@@ -14,7 +14,7 @@ from caopd.metrics import cascade_curve
 COSTS = (0.5, 4.0)
 
 
-def drawn(seed, size=6):
+def sampled(seed, size=6):
     """Few prompts, confidences with many ties and some missing."""
     rng = random.Random(seed)
     confidence = [rng.choice([None, 0.0, 0.3, 0.3, 0.7, 1.0]) for _ in range(size)]
@@ -36,7 +36,7 @@ def choices(count, size):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_points_are_what_the_thresholds_give(seed):
-    confidence, small, large = drawn(seed)
+    confidence, small, large = sampled(seed)
     deferred = {frozenset()} | {
         frozenset(i for i, value in enumerate(confidence) if value is None or value < threshold)
         for threshold in [step / 20 for step in range(21)] + [2.0]
@@ -56,7 +56,7 @@ def test_points_are_what_the_thresholds_give(seed):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_and_oracle_deferral_are_the_mean_and_the_best_of_all_choices(seed):
-    confidence, small, large = drawn(seed)
+    confidence, small, large = sampled(seed)
     curve = curve_of(confidence, small, large)
     for size in range(7):
         found = [accuracy_of(chosen, small, large) for chosen in choices(6, size)]
@@ -74,7 +74,7 @@ def area_of_order(order, small, large):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_area_is_the_mean_over_all_orders_of_tied_prompts_and_the_oracles_the_largest_of_all(seed):
-    confidence, small, large = drawn(seed, size=5)
+    confidence, small, large = sampled(seed, size=5)
     order = [-1.0 if value is None else value for value in confidence]
     every = list(itertools.permutations(range(5)))
     sorted_ones = [p for p in every if all(order[a] <= order[b] for a, b in itertools.pairwise(p))]
@@ -93,7 +93,7 @@ def test_the_area_is_the_mean_over_all_orders_of_tied_prompts_and_the_oracles_th
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("value", [0.0, 1 / 6, 0.5, 0.7, 5 / 6, 1.0])
 def test_the_chosen_points_are_those_of_a_search(seed, value):
-    curve = curve_of(*drawn(seed))
+    curve = curve_of(*sampled(seed))
     accurate = [p for p in curve.points if p.accuracy >= value - 1e-9]
     assert curve.cheapest(value) == (min(accurate, key=lambda p: p.cost) if accurate else None)
     budget = 5 * value

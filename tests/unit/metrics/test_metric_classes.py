@@ -140,11 +140,11 @@ def test_direction_and_range_are_those_of_the_catalogue(metric_class, function):
 
 
 @every_metric
-def test_plot_draws_the_value_into_the_axes(metric_class, function):
+def test_plot_shows_the_value_into_the_axes(metric_class, function):
     metric = accumulated(metric_class(), *completions(100))
     axes = Figure().subplots()
-    _, drawn = metric.plot(ax=axes)
-    assert drawn is axes
+    _, plotted = metric.plot(ax=axes)
+    assert plotted is axes
     assert float(axes.lines[0].get_ydata()[0]) == pytest.approx(float(metric.compute()))
 
 

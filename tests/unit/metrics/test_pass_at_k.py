@@ -55,9 +55,9 @@ def test_batches_equal_one_pass_and_the_keys_are_powers_of_two():
 
 
 @pytest.mark.parametrize("k", [0, 5])
-def test_more_than_were_drawn_is_refused(k):
+def test_more_than_were_sampled_is_refused(k):
     for make in (lambda: pass_at_k(torch.tensor([1]), 4, k), lambda: PassAtK(4, ks=[1, k])):
-        with pytest.raises(ConfigError, match=rf"`k`.*between 1 and .*4, but got {k}: draw more"):
+        with pytest.raises(ConfigError, match=rf"`k`.*between 1 and .*4, but got {k}: sample more"):
             make()
 
 

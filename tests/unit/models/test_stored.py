@@ -1,4 +1,4 @@
-"""A model's files give weights, architecture and special tokens; nothing else changes what is drawn or trained."""
+"""A model's files give weights, architecture and special tokens; nothing else changes what is sampled or trained."""
 
 import json
 import shutil
@@ -95,7 +95,7 @@ def write(path, **entries):
     path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
 
 
-def drawn(model, tokenizer, sampling=WILD):
+def sampled(model, tokenizer, sampling=WILD):
     engine = TransformersEngine()
     engine.start(tokenizer)
     engine.sync(model, 0)
@@ -104,12 +104,12 @@ def drawn(model, tokenizer, sampling=WILD):
 
 @pytest.fixture(scope="module")
 def plain(policy, tokenizer):
-    return drawn(policy, tokenizer), drawn(policy, tokenizer, GREEDY)
+    return sampled(policy, tokenizer), sampled(policy, tokenizer, GREEDY)
 
 
 def from_directory(directory, tokenizer):
     model = ModelSource(str(directory)).load_model(tokenizer)
-    return drawn(model, tokenizer), drawn(model, tokenizer, GREEDY)
+    return sampled(model, tokenizer), sampled(model, tokenizer, GREEDY)
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -122,7 +122,7 @@ def test_generation_defaults_are_not_used(directory, tokenizer, plain, name):
 def test_several_generation_defaults_are_not_used_by_a_teacher_either(directory, policy, tokenizer, plain):
     write(directory / "generation_config.json", repetition_penalty=1.3, top_k=3, do_sample=True, suppress_tokens=[120])
     teacher = External(ModelSource(str(directory))).make(policy, tokenizer)
-    assert (drawn(teacher, tokenizer), drawn(teacher, tokenizer, GREEDY)) == plain
+    assert (sampled(teacher, tokenizer), sampled(teacher, tokenizer, GREEDY)) == plain
 
 
 @pytest.mark.parametrize("entry", [{"repetition_penalty": 2.0}, {"min_length": 30}, {"no_repeat_ngram_size": 1}])
@@ -159,7 +159,7 @@ def test_a_loop_of_the_repositorys_own_is_not_used(directory, tokenizer, plain):
     )
     model = ModelSource(str(directory), trust_remote_code=True).load_model(tokenizer)
     assert model.hf.generate(input_ids=torch.tensor([PROMPTS[0]])).unique().tolist() == [57], "the loop is there"
-    assert (drawn(model, tokenizer), drawn(model, tokenizer, GREEDY)) == plain
+    assert (sampled(model, tokenizer), sampled(model, tokenizer, GREEDY)) == plain
 
 
 def hidden(model, training):
@@ -309,7 +309,7 @@ def test_a_cache_that_forgets_what_the_model_attends_to_stops_the_run(directory,
     """transformers makes a sliding cache of the entry, for an architecture that knows no window."""
     write(directory / "config.json", sliding_window=3)
     model = ModelSource(str(directory)).load_model(tokenizer)
-    groups = drawn(model, tokenizer)
+    groups = sampled(model, tokenizer)
     engine = TransformersEngine()
     engine.sync(model, 0)
     with pytest.raises(RolloutError, match=r"not on-policy.*key-value cache"):

@@ -1,4 +1,4 @@
-"""Figures that compare runs draw the numbers that they are given, and tell runs apart without colour."""
+"""Figures that compare runs plot the numbers that they are given, and tell runs apart without colour."""
 
 import itertools
 import random
@@ -26,9 +26,9 @@ def points(axes):
     }
 
 
-@pytest.mark.parametrize("draw", [confidence_figure, pareto_figure])
-def test_runs_are_hollow_before_and_full_after(draw):
-    (axes,) = draw(TRACKS).axes
+@pytest.mark.parametrize("plot", [confidence_figure, pareto_figure])
+def test_runs_are_hollow_before_and_full_after(plot):
+    (axes,) = plot(TRACKS).axes
     assert points(axes) == {(0.3, 1.0): True, (0.6, 0.5): False, (0.5, 0.9): False, (0.2, 0.4): True}
     joined = [list(zip(*line.get_data(), strict=True)) for line in axes.lines if line.get_linestyle() != "None"]
     assert [(0.3, 1.0), (0.6, 0.5)] in joined

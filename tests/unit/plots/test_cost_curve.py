@@ -1,4 +1,4 @@
-"""The figure of a cascade draws the numbers of its curve."""
+"""The figure of a cascade plots the numbers of its curve."""
 
 import pytest
 import torch

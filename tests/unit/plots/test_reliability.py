@@ -1,4 +1,4 @@
-"""The reliability diagram draws the numbers of its bins."""
+"""The reliability diagram plots the numbers of its bins."""
 
 import importlib
 import math
@@ -46,9 +46,9 @@ def test_an_empty_bin_has_a_band_and_no_bar_while_accuracy_zero_has_a_cap():
     caps = {tuple(line.get_xdata()): line.get_ydata()[0] for line in upper.lines if len(line.get_xdata()) == 2}
     assert caps[(0.0, 0.1)] == 0.0
     assert (0.1, 0.2) not in caps
-    drawn = {x for x, *_ in bars(upper)}
+    plotted = {x for x, *_ in bars(upper)}
     bands = {round(p.get_x(), 6) for p in upper.patches if p.get_hatch() is None and p.get_zorder() == 0}
-    assert drawn == {0.0, 0.5, 0.9}
+    assert plotted == {0.0, 0.5, 0.9}
     assert bands == {0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8}
 
 
@@ -81,7 +81,7 @@ def test_the_figure_saves_as_an_image_with_ink_on_it(tmp_path):
     assert pixels.std() > 0.05
 
 
-def test_without_completions_there_is_nothing_to_draw():
+def test_without_completions_there_is_nothing_to_plot():
     with pytest.raises(DataError, match="only empty bins"):
         reliability_diagram(reliability_bins(torch.zeros(0), torch.zeros(0)))
 

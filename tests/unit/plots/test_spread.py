@@ -10,7 +10,7 @@ VALUES = [0.61, 0.64, 0.7, 0.58]
 
 
 def spreads(axes):
-    """Ends of every drawn spread."""
+    """Ends of every plotted spread."""
     segments = [segment for container in axes.containers if hasattr(container, "has_yerr") for segment in container[2]]
     return [np.asarray(line) for collection in segments for line in collection.get_segments()]
 

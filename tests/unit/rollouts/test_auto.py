@@ -35,7 +35,7 @@ def chosen(policy, tokenizer, caplog):
     return engine._choose(policy)
 
 
-def test_a_small_model_is_drawn_from_by_transformers(policy, tokenizer, caplog):
+def test_a_small_model_is_sampled_from_by_transformers(policy, tokenizer, caplog):
     engine = AutoEngine(batch_size=3)
     engine.start(tokenizer)
     with caplog.at_level(logging.INFO):
@@ -50,14 +50,14 @@ def test_a_small_model_is_drawn_from_by_transformers(policy, tokenizer, caplog):
 
 
 @needs_vllm
-def test_a_larger_model_is_drawn_from_by_vllm(large, tokenizer, caplog):
+def test_a_larger_model_is_sampled_from_by_vllm(large, tokenizer, caplog):
     engine, reason = chosen(large, tokenizer, caplog)
     assert isinstance(engine, VLLMEngine)
     assert engine._backend.options.max_num_seqs == 7
     assert "vLLM is installed" in reason
 
 
-def test_without_vllm_transformers_draws(large, tokenizer, caplog, monkeypatch):
+def test_without_vllm_transformers_samples(large, tokenizer, caplog, monkeypatch):
     monkeypatch.setattr(auto, "find_spec", lambda name: None)
     engine, reason = chosen(large, tokenizer, caplog)
     assert isinstance(engine, TransformersEngine)

@@ -9,12 +9,12 @@ from caopd.rollouts import Sampling
 from caopd.rollouts.sampler import SeededSampler
 
 CPU = torch.device("cpu")
-NUM_DRAWS = 20_000
+NUM_ROWS = 20_000
 LOGITS = torch.tensor([1.0, -2.0, 0.5, 2.0, -torch.inf, 0.0, 1.5, -0.5])
 
 
-def draws(logits_V, sampling, seed=0, number=NUM_DRAWS):
-    """Tokens that one group of ``number`` rows draws in one step, and their recorded log-probabilities."""
+def samples(logits_V, sampling, seed=0, number=NUM_ROWS):
+    """Tokens that one group of ``number`` rows samples in one step, and their recorded log-probabilities."""
     sampler = SeededSampler([seed], number, sampling, CPU)
     scores_BV = sampler(torch.zeros(number, 1, dtype=torch.long), logits_V.expand(number, -1).clone())
     assert (scores_BV.isfinite().sum(1) == 1).all()
@@ -52,20 +52,20 @@ def reference(logits, temperature=1.0, top_k=0, top_p=1.0):
     ],
     ids=str,
 )
-def test_tokens_are_drawn_from_the_defined_distribution(arguments):
+def test_tokens_are_sampled_from_the_defined_distribution(arguments):
     expected = torch.tensor(reference(LOGITS.tolist(), **arguments), dtype=torch.float64)
-    tokens, _ = draws(LOGITS, Sampling(**arguments))
+    tokens, _ = samples(LOGITS, Sampling(**arguments))
     counts = torch.bincount(tokens, minlength=len(LOGITS)).double()
     possible = expected > 0
-    assert counts[~possible].sum() == 0, "a token outside the kept set was drawn"
+    assert counts[~possible].sum() == 0, "a token outside the kept set was sampled"
     if possible.sum() > 1:
-        assert chisquare(counts[possible], expected[possible] * NUM_DRAWS).pvalue > 1e-3
+        assert chisquare(counts[possible], expected[possible] * NUM_ROWS).pvalue > 1e-3
 
 
-def test_tokens_without_probability_are_never_drawn_at_any_end():
+def test_tokens_without_probability_are_never_sampled_at_any_end():
     logits_V = torch.full((1_000,), -torch.inf)
     logits_V[[200, 201, 700]] = torch.tensor([0.0, -40.0, 0.0])
-    tokens, _ = draws(logits_V, Sampling(), number=50_000)
+    tokens, _ = samples(logits_V, Sampling(), number=50_000)
     assert set(tokens.tolist()) <= {200, 201, 700}
 
 
@@ -79,7 +79,7 @@ def test_the_ends_of_the_unit_interval_take_the_first_and_the_last_possible_toke
 
 
 def test_a_flat_distribution_over_a_large_vocabulary_reaches_both_ends():
-    tokens, _ = draws(torch.zeros(100), Sampling(), number=5_000)
+    tokens, _ = samples(torch.zeros(100), Sampling(), number=5_000)
     assert chisquare(torch.bincount(tokens, minlength=100).double()).pvalue > 1e-3
 
 
@@ -94,31 +94,31 @@ def test_greedy_takes_the_most_probable_token_of_every_row():
     "sampling", [Sampling(), Sampling(temperature=0.3, top_k=4, top_p=0.8), Sampling(temperature=0)], ids=str
 )
 def test_the_recorded_logprob_is_that_of_the_raw_logits(sampling):
-    tokens, logprobs = draws(LOGITS, sampling, number=200)
+    tokens, logprobs = samples(LOGITS, sampling, number=200)
     torch.testing.assert_close(logprobs.double(), LOGITS.double().log_softmax(0)[tokens], rtol=0, atol=1e-6)
 
 
 def test_half_precision_logits_are_recorded_in_single_precision():
-    tokens, logprobs = draws(LOGITS.bfloat16(), Sampling(), number=200)
+    tokens, logprobs = samples(LOGITS.bfloat16(), Sampling(), number=200)
     expected = LOGITS.bfloat16().double().log_softmax(0)[tokens]
     torch.testing.assert_close(logprobs.double(), expected, rtol=0, atol=1e-6)
 
 
-def test_steps_and_rows_are_drawn_independently():
-    sampler = SeededSampler([3], NUM_DRAWS, Sampling(max_new_tokens=2), CPU)
-    logits_BV = torch.tensor([0.4, 0.6]).log().expand(NUM_DRAWS, -1)
-    nothing = torch.zeros(NUM_DRAWS, 1, dtype=torch.long)
+def test_steps_and_rows_are_sampled_independently():
+    sampler = SeededSampler([3], NUM_ROWS, Sampling(max_new_tokens=2), CPU)
+    logits_BV = torch.tensor([0.4, 0.6]).log().expand(NUM_ROWS, -1)
+    nothing = torch.zeros(NUM_ROWS, 1, dtype=torch.long)
     first, second = (sampler(nothing, logits_BV.clone()).argmax(1) for _ in range(2))
     probabilities = torch.tensor([0.16, 0.24, 0.24, 0.36], dtype=torch.float64)
     pairs = torch.bincount(2 * first + second, minlength=4).double()
-    assert chisquare(pairs, probabilities * NUM_DRAWS).pvalue > 1e-3
+    assert chisquare(pairs, probabilities * NUM_ROWS).pvalue > 1e-3
     neighbours = torch.bincount(2 * first[0::2] + first[1::2], minlength=4).double()
-    assert chisquare(neighbours, probabilities * NUM_DRAWS / 2).pvalue > 1e-3
+    assert chisquare(neighbours, probabilities * NUM_ROWS / 2).pvalue > 1e-3
 
 
 def test_a_groups_tokens_come_from_its_seed_alone():
     logits_V = torch.zeros(1_000)
-    alone = {seed: draws(logits_V, Sampling(), seed, number=6)[0] for seed in (7, 8, 9)}
+    alone = {seed: samples(logits_V, Sampling(), seed, number=6)[0] for seed in (7, 8, 9)}
     sampler = SeededSampler([9, 7, 8], 6, Sampling(), CPU)
     together = sampler(torch.zeros(18, 1, dtype=torch.long), logits_V.expand(18, -1).clone()).argmax(1)
     assert torch.equal(together, torch.cat([alone[9], alone[7], alone[8]]))

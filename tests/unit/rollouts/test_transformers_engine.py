@@ -19,7 +19,7 @@ def observed(policy):
 
 
 @pytest.mark.parametrize(("batch_size", "num_rollouts"), [(8, 2), (8, 3), (2, 8), (1, 4)])
-def test_no_more_completions_than_the_batch_size_are_drawn_at_once(
+def test_no_more_completions_than_the_batch_size_are_sampled_at_once(
     tokenizer, policy, observed, batch_size, num_rollouts
 ):
     engine = TransformersEngine(batch_size)

@@ -60,7 +60,7 @@ def test_optimism_is_the_teachers_success_above_the_students(groups):
 
 
 def test_of_groups_of_different_sizes_as_many_rollouts_count_as_the_smallest_has(groups):
-    """Drawing stopped where the first were alike: the others of a group that went on would count for too much."""
+    """Sampling stopped where the first were alike: the others of a group that went on would count for too much."""
     groups[1] = replace(groups[1], rollouts=groups[1].rollouts[:1], mu_hats=(0.0,))
     expected = ((1 - 1.0) + (1 - 0.0) + (1 - 1.0)) / 3
     assert optimism(groups, SDFT())["stated_optimism"] == pytest.approx(expected)

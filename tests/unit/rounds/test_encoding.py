@@ -244,7 +244,7 @@ def test_template_arguments_reach_the_template(tokenizer):
     assert shouted == (tokenizer.convert_tokens_to_ids("!"), *plain)
 
 
-def test_a_completion_is_trained_on_behind_the_prompt_it_was_drawn_from(tokenizer, sampled, examples):
+def test_a_completion_is_trained_on_behind_the_prompt_it_was_sampled_from(tokenizer, sampled, examples):
     """Also where the template would render another one by then, as those that write the date do."""
     import copy
 

@@ -83,7 +83,7 @@ def test_no_two_groups_share_a_seed():
     assert len(set(seeds)) == len(seeds) == 24
 
 
-def test_one_task_is_drawn_as_the_stream_of_shuffled_passes_says():
+def test_one_task_is_sampled_as_the_stream_of_shuffled_passes_says():
     task = DrawTask(num_train=50, num_validation=1, num_test=1)
     curriculum, rows = loaded(stages_of(task), 16, seed=3), task.examples("train")
     for number in (0, 2, 7):

@@ -78,7 +78,7 @@ def test_another_form_is_read_but_is_not_the_form_that_is_asked_for():
 
 
 def test_unsure_prompts_do_not_count_for_more():
-    """The second group drew four more, all wrong: shares are over the first four of either, tokens over all."""
+    """The second group sampled four more, all wrong: shares are over the first four of either, tokens over all."""
     groups = [VerifiedGroup(EXAMPLE, (1,), tuple(r), (0.5,) * len(r)) for r in (ROLLOUTS, ROLLOUTS + ROLLOUTS[2:] * 2)]
     statistics = round_statistics(groups, [TrainSample(EXAMPLE, ROLLOUTS[0], None)])
     assert (statistics["accuracy"], statistics["truncated"]) == (0.5, 0.25)

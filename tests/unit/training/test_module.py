@@ -89,5 +89,5 @@ def test_a_teacher_that_sees_no_more_must_be_another_model():
 def test_completions_of_the_teacher_are_no_samples_of_the_student():
     for loss in (VOPDLoss(), DistillationLoss(importance_sampling=ImportanceSampling())):
         assert DistillationModule(method=PlainDistillation(), teacher=External(), loss=loss).loss is loss
-        with pytest.raises(ConfigError, match=r"PlainDistillation draws them from the teacher"):
-            DistillationModule(method=PlainDistillation(draws="teacher"), teacher=External(), loss=loss)
+        with pytest.raises(ConfigError, match=r"PlainDistillation samples them from the teacher"):
+            DistillationModule(method=PlainDistillation(rollouts_of="teacher"), teacher=External(), loss=loss)

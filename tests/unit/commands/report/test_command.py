@@ -94,9 +94,9 @@ def test_the_pages_show_names_and_title_as_text(report):
 
 
 def test_figures_show_every_name_and_are_well_formed(report):
-    drawn = read(report / "figures" / "confidence.svg")
-    ET.fromstring(drawn)
-    comments = [comment.strip() for comment in re.findall("<!-- (.*?) -->", drawn)]  # matplotlib's, of every text
+    plotted = read(report / "figures" / "confidence.svg")
+    ET.fromstring(plotted)
+    comments = [comment.strip() for comment in re.findall("<!-- (.*?) -->", plotted)]  # matplotlib's, of every text
     for name in NAMES:
         shown = escaped(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         assert comments.count(shown) == 1

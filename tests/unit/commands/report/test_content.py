@@ -68,11 +68,11 @@ def test_risks_are_those_of_the_completions_that_state_a_confidence(sections):
 
 
 def test_reliability_is_of_predictions_else_of_rollouts_else_absent(sections):
-    drawn = sections["Reliability"].figures
-    assert list(drawn) == ["reliability-2", "reliability-3"]
-    assert drawn["reliability-2"].get_suptitle().startswith("second: predictions\n")
+    plotted = sections["Reliability"].figures
+    assert list(plotted) == ["reliability-2", "reliability-3"]
+    assert plotted["reliability-2"].get_suptitle().startswith("second: predictions\n")
     # One rollout states 0.25 and is right: the gap is 0.75.
-    assert drawn["reliability-3"].get_suptitle() == "third: rollouts of the last round\nECE 0.750   OCG -0.750"
+    assert plotted["reliability-3"].get_suptitle() == "third: rollouts of the last round\nECE 0.750   OCG -0.750"
 
 
 def test_a_long_curve_keeps_its_ends_and_is_thinned():

@@ -123,11 +123,11 @@ def test_each_measure_says_how_many_completions_it_runs_over():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_resample_is_the_completions_of_the_prompts_drawn(seed):
+def test_a_resample_is_the_completions_of_the_prompts_resampled(seed):
     """With one resample both ends of the interval are its value: here from a list of repeated completions."""
     found = sampled(seed=seed)
-    drawn = np.random.default_rng(seed).integers(60, size=60, dtype=np.uint32)
-    repeated = np.concatenate([np.flatnonzero(found.prompt == prompt) for prompt in drawn])
+    resampled = np.random.default_rng(seed).integers(60, size=60, dtype=np.uint32)
+    repeated = np.concatenate([np.flatnonzero(found.prompt == prompt) for prompt in resampled])
     overall, categories = score(found, resamples=1, seed=seed)
     parts = [chosen(found, repeated[found.category[repeated] == number]) for number in (0, 1)]
     for scores, part in zip([overall, *categories.values()], [chosen(found, repeated), *parts], strict=True):
@@ -137,7 +137,7 @@ def test_a_resample_is_the_completions_of_the_prompts_drawn(seed):
 
 
 def by_hand(found, resamples, measure, seed=100):
-    """Percentile interval of prompts drawn with replacement, from repeated completions."""
+    """Percentile interval of prompts resampled with replacement, from repeated completions."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(found.prompt == prompt) for prompt in range(found.prompt.max() + 1)]
     values = []
@@ -151,7 +151,7 @@ def by_hand(found, resamples, measure, seed=100):
 @pytest.mark.parametrize("digits", [1, 12])
 @pytest.mark.parametrize("per_prompt", [1, 4])
 def test_intervals_agree_with_a_bootstrap_by_hand(per_prompt, digits):
-    """With ties and without, one completion a prompt (drawn as a multinomial) and several."""
+    """With ties and without, one completion a prompt (resampled as a multinomial) and several."""
     found = sampled(num_prompts=120, per_prompt=per_prompt, digits=digits, seed=3)
     estimates = score(found, resamples=1500)[0].estimates
     for name, measure in (("brier", brier_score_loss), ("auroc", roc_auc_score)):

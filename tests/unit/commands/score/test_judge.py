@@ -71,7 +71,7 @@ def test_first_call_only_is_still_a_setting_of_the_task():
         ("caopd.tasks.Sums", "one of science_qa.*'caopd.tasks.Sums'"),
         ("no_such_module.Task", "No module named 'no_such_module'"),
         ("caopd.tasks.SPLITS", "to name a class, but 'caopd.tasks.SPLITS' is"),
-        ("caopd.types.Draw", "one of science_qa"),
+        ("caopd.types.Sample", "one of science_qa"),
         ("caopd.types.Example", r"needs no arguments, but .*missing 3 .*caopd\.verifiers\.ExactMatch"),
         ("caopd.confidence.TagConfidence", "the class of a task or of a verifier, but got 'caopd.confidence.TagC"),
     ],

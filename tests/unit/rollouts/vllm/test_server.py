@@ -83,11 +83,11 @@ def test_prompts_are_spread_and_answers_come_back_in_order(make_server, policy):
     servers.start(policy)
     assert servers.max_length == 50
     assert servers.dtype == torch.float32
-    drawn = servers.draw(REQUESTS, 3, Sampling(), (2,))
-    assert [[completion.token_ids for completion in group] for group in drawn] == [
+    sampled = servers.sample(REQUESTS, 3, Sampling(), (2,))
+    assert [[completion.token_ids for completion in group] for group in sampled] == [
         [[number, index] for index in range(3)] for number in range(5)
     ]
-    assert drawn[0][2].logprobs == [-0.5, -2]
+    assert sampled[0][2].logprobs == [-0.5, -2]
     prompts = [[body["prompt"][0] for path, body in s.seen if path == "/v1/completions"] for s in (first, second)]
     assert [sorted(numbers) for numbers in prompts] == [[0, 2, 4], [1, 3]]
 

@@ -28,17 +28,17 @@ IN_MARKDOWN = [
 
 @pytest.fixture
 def show(tmp_path):
-    """Show a figure and a table; return how many figures were drawn."""
+    """Show a figure and a table; return how many figures were plotted."""
 
     def run(*loggers):
-        drawn = []
+        plotted = []
         trainer = Trainer(logger=list(loggers), default_root_dir=tmp_path, accelerator="cpu")
         trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 12
         before = pyplot.get_fignums()
-        log_figure(trainer, tmp_path / "run", "bars", lambda: drawn.append(1) or bars_figure({"x": {"a": [0.5]}}))
+        log_figure(trainer, tmp_path / "run", "bars", lambda: plotted.append(1) or bars_figure({"x": {"a": [0.5]}}))
         log_table(trainer, tmp_path / "run", "texts", COLUMNS, ROWS)
         assert pyplot.get_fignums() == before
-        return len(drawn)
+        return len(plotted)
 
     return run
 
@@ -97,7 +97,7 @@ def test_for_a_logger_of_numbers_they_are_files(show, tmp_path):
     check_files(tmp_path / "run")
 
 
-def test_several_loggers_each_get_them_and_the_figure_is_drawn_once(show, tmp_path):
+def test_several_loggers_each_get_them_and_the_figure_is_plotted_once(show, tmp_path):
     tensorboard = [TensorBoardLogger(tmp_path, name=name, version=0) for name in ("tb", "more")]
     assert show(CSVLogger(tmp_path, name="csv"), *tensorboard) == 1
     check_files(tmp_path / "run")
@@ -106,7 +106,7 @@ def test_several_loggers_each_get_them_and_the_figure_is_drawn_once(show, tmp_pa
 
 
 @pytest.mark.parametrize("loggers", [[], [DummyLogger()], ["unlogged"]])
-def test_where_nothing_is_logged_nothing_is_drawn(show, tmp_path, loggers):
+def test_where_nothing_is_logged_nothing_is_plotted(show, tmp_path, loggers):
     given = [Unlogged(tmp_path) if logger == "unlogged" else logger for logger in loggers]
     assert show(*given) == 0
     assert files(tmp_path) == []
