@@ -56,9 +56,9 @@ def test_only_samples_with_a_teacher_have_weight(method, groups):
 @every_distillation
 def test_completion_and_context_state_the_same_value_or_the_completion_is_as_sampled(method, groups):
     for group in groups:
-        for sample in method.train_samples(group):
+        for sample, mu_hat in zip(method.train_samples(group), group.mu_hats, strict=True):
             if sample.weight and sample.confidence is not None:
-                assert sample.confidence == sample.context.confidence == group.mu_hat, group
+                assert sample.confidence == sample.context.confidence == mu_hat, group
                 assert sample.context.empirical, group
 
 
