@@ -187,16 +187,9 @@ class RolloutDataModule(HeldOutDataModule):
 
     @property
     def _maker(self) -> RoundMaker:
-        sampler = GroupSampler(
-            self._completer(self.clock),
-            self._encoder(self.sampling),
-            self._model.method,
-            self.estimator,
-            self.round,
-            self.sampling,
-            self.parity,
-        )
-        return RoundMaker(sampler, self.teacher_probe)
+        completer, encoder = self._completer(self.clock), self._encoder(self.sampling)
+        method, settings = self._model.method, (self.estimator, self.round, self.sampling, self.parity)
+        return RoundMaker(GroupSampler(completer, encoder, method, *settings), self.teacher_probe)
 
     def _announce(self, phase: Phase) -> None:
         for callback in self._trainer.callbacks:  # type: ignore[attr-defined]
