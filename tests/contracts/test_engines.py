@@ -3,7 +3,6 @@
 vLLM is the real one, on a GPU or on the CPU. Starting it takes long, so tests share those that have started.
 """
 
-import atexit
 import copy
 import json
 import os
@@ -40,6 +39,9 @@ from caopd.tasks import DrawTask
 from caopd.types import StopReason
 from tests.needs import needs_vllm
 
+SERVERS: list[subprocess.Popen] = []
+"""Of vLLM, that run."""
+
 
 @cache
 def server_urls() -> list[str]:
@@ -63,7 +65,7 @@ def server_urls() -> list[str]:
     environment = {**os.environ, **settings}
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
-    atexit.register(os.killpg, server.pid, signal.SIGKILL)
+    SERVERS.append(server)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -108,6 +110,8 @@ def running_engines():
     yield engines
     for engine in engines.values():
         engine.close()
+    while SERVERS:  # not at exit: the processes that pytest shares tests out to never get there
+        os.killpg(SERVERS.pop().pid, signal.SIGKILL)
 
 
 @pytest.fixture(params=[pytest.param(name, marks=needs_vllm if name in WITH_VLLM else ()) for name in ENGINES])
