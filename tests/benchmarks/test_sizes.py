@@ -12,7 +12,7 @@ def test_the_shipped_model_knows_two_kinds_and_its_context():
     assert found["known"] > 0.95
     assert found["copied"] > 0.95
     questions = DrawTask(num_validation=NUM_QUESTIONS).examples("validation")
-    chance = sum(int(question.group.removeprefix("e=")) for question in questions) / 10 / NUM_QUESTIONS
+    chance = sum(int(question.category.removeprefix("e=")) for question in questions) / 10 / NUM_QUESTIONS
     assert abs(found["unknown"] - chance) < 0.06
 
 

@@ -38,9 +38,17 @@ def test_type_checkers_and_completion_see_the_same_names():
 
 
 def concrete(base):
-    """The package's own classes; what a test or an example in a docstring defines is not found in its module."""
+    """The package's own classes; what a test or an example in a docstring defines is not found in its module.
+
+    Those of ``caopd.training`` are for its own scripts, as the method that makes the embedded model.
+    """
     for each in base.__subclasses__():
-        ours = each.__module__.startswith("caopd.") and vars(sys.modules[each.__module__]).get(each.__name__) is each
+        room = each.__module__.split(".")[:2]
+        ours = (
+            room[0] == "caopd"
+            and room != ["caopd", "training"]
+            and vars(sys.modules[each.__module__]).get(each.__name__) is each
+        )
         if ours and not inspect.isabstract(each):
             yield each
         yield from concrete(each)

@@ -26,7 +26,7 @@ def test_questions_list_distinct_digits_and_one_that_fits_was_drawn(split, numbe
     assert len({example.id for example in examples}) == number
     assert len({example.question for example in examples}) == number
     for example in examples:
-        kind, digits = QUESTION.fullmatch(example.question).categories()
+        kind, digits = QUESTION.fullmatch(example.question).groups()
         assert len(set(digits)) == len(digits)
         fitting = set(digits) & set(FITTING[kind])
         assert example.target in fitting
@@ -132,7 +132,7 @@ def test_chosen_kinds_only(kinds):
 
 
 def parsed(example):
-    kind, digits = QUESTION.fullmatch(example.question).categories()
+    kind, digits = QUESTION.fullmatch(example.question).groups()
     return kind, tuple(map(int, digits))
 
 

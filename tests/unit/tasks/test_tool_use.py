@@ -134,4 +134,4 @@ def test_toolalpacas_fields_give_the_real_prompts_back(split):
     )
     for line in (TOOL_USE / f"{split}.jsonl").read_text(encoding="utf-8").splitlines():
         prompt = json.loads(line)["prompt"]
-        assert tool_prompt(*pattern.search(prompt).categories()) == prompt
+        assert tool_prompt(*pattern.search(prompt).groups()) == prompt
