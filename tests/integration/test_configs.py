@@ -73,7 +73,7 @@ def replacements(config, small_model, source):
         settings["data"]["task"] = task
         return settings
     settings["model"]["source"] = {"name_or_path": str(small_model)}
-    if "teacher" in config["model"]:
+    if "source" in config["model"].get("teacher", {}).get("init_args", {}):
         settings["model"]["teacher"] = {"init_args": {"source": {"name_or_path": str(small_model)}}}
     settings["trainer"]["strategy"] = "auto"
     settings["data"]["template_arguments"] = None
