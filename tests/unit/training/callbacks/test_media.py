@@ -38,6 +38,9 @@ def show(tmp_path):
         log_figure(trainer, tmp_path / "run", "bars", lambda: plotted.append(1) or bars_figure({"x": {"a": [0.5]}}))
         log_table(trainer, tmp_path / "run", "texts", COLUMNS, ROWS)
         assert pyplot.get_fignums() == before
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()  # it writes in a thread of its own
         return len(plotted)
 
     return run
@@ -69,9 +72,7 @@ def check_files(directory):
 
 
 def test_tensorboard_shows_them(show, tmp_path):
-    logger = TensorBoardLogger(tmp_path, name="tb", version=0)
-    assert show(logger) == 1
-    logger.experiment.flush()  # it writes in a thread of its own
+    assert show(TensorBoardLogger(tmp_path, name="tb", version=0)) == 1
     check_tensorboard(tmp_path / "tb" / "version_0")
     assert not (tmp_path / "run").exists()
 
