@@ -37,6 +37,7 @@ class ByFile(LoadFileScheduling):
         return "vllm" if starts_vllm else super()._split_scope(nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """How ``pytest -n`` shares out tests."""
     return ByFile(config, log)
