@@ -142,7 +142,7 @@ class TrainingLoss(ABC):
         """Raise where the loss is not right on completions sampled in this way; by default it is on any.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
             num_steps_per_round: Optimizer steps on the same rollouts.
 

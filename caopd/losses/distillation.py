@@ -71,7 +71,7 @@ class DistillationLoss(TrainingLoss):
         """Raise where importance ratios would not be those of the distribution that was sampled from.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
             num_steps_per_round: Not used.
 

@@ -82,7 +82,7 @@ class PolicyGradientLoss(TrainingLoss):
         """Raise unless the samples come from the distribution whose gradient this is.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
             num_steps_per_round: Optimizer steps on the same rollouts.
 

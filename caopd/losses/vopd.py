@@ -91,7 +91,7 @@ class VOPDLoss(TrainingLoss):
         """Raise unless the samples come from the distribution that the expectation is over.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
             num_steps_per_round: Optimizer steps on the same rollouts.
 

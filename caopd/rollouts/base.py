@@ -80,7 +80,7 @@ class RolloutEngine(Protocol):
 
         Args:
             policy: The student.
-            version: Number of optimizer steps behind these weights.
+            version: Number of optimizer steps that these weights have had.
         """
         ...
 

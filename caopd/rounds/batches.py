@@ -59,7 +59,7 @@ class TokenBatch:
         advantage_B: Advantage, float32; NaN where the method gives none.
         copies_context_B: Whether the completion states its context's confidence.
         denominators: Totals over the whole optimizer step: all micro-batches, all processes.
-        temperature: That completions were sampled at.
+        temperature: Temperature at which the completions were sampled.
     """
 
     student_ids_BL: Tensor
@@ -139,7 +139,7 @@ class BatchPlan:
             samples: All samples of the round, the same in every process.
             rank: This process.
             loss: Says what the denominators count.
-            temperature: That completions were sampled at.
+            temperature: Temperature at which the completions were sampled.
             pad_token_id: Fills shorter sequences.
         """
         step_size = self.batch_size * self.accumulate * self.world_size
@@ -190,7 +190,7 @@ def collate(
     Args:
         samples: At least one.
         denominators: Totals over the whole optimizer step.
-        temperature: That completions were sampled at.
+        temperature: Temperature at which the completions were sampled.
         pad_token_id: Fills the right of shorter sequences.
     """
     student = _pad_side([s.student_prompt_ids for s in samples], samples, pad_token_id)

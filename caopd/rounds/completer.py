@@ -50,7 +50,7 @@ class Completer:
 
         Args:
             policy: The model to sample from.
-            version: Number of optimizer steps behind these weights.
+            version: Number of optimizer steps that these weights have had.
         """
         with self._clock("sync"):
             self._engine.sync(policy, version)

@@ -80,7 +80,7 @@ class Curriculum:
         """Return the prompts of a round, those of all processes.
 
         Args:
-            number: Of the round, from 0.
+            number: Number of the round, counted from 0.
         """
         starts = stage_starts(self._stages)
         index = max(index for index, start in enumerate(starts) if start <= number)

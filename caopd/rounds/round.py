@@ -70,7 +70,7 @@ class RoundMaker:
         """Sample a round's rollouts and make its training samples; collective, where several processes train.
 
         Args:
-            number: Of the round, from 0.
+            number: Number of the round, counted from 0.
             prompts: Of all processes; each samples its share.
             policies: The student and its teacher.
 

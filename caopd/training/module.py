@@ -118,7 +118,7 @@ class DistillationModule(LightningModule):
         """Return whose completions a round samples.
 
         Args:
-            version: Number of optimizer steps behind the weights.
+            version: Number of optimizer steps that the weights have had.
         """
         return Policies(self.student, self.teacher if self.loss.needs_teacher else None, version)
 

@@ -22,7 +22,7 @@ class RoundState:
     """A round that is being trained on, and how far that is.
 
     Attributes:
-        number: Of the round, from 0.
+        number: Number of the round, counted from 0.
         file: Where its rollouts are.
         digest: SHA-256 of that file; empty in processes that write no checkpoint.
         plan: How its samples are shared out.

@@ -37,7 +37,7 @@ class BeforeAfterMetrics(Callback):
         self._directory = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask for the run directory: a collective operation, so every process does."""
+        """Ask for the run directory; a collective operation, so that every process must ask."""
         if stage == "fit":
             self._directory = run_directory(trainer)
 

@@ -33,7 +33,7 @@ class ResultTables(Callback):
         self._directory = Path()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask for the run directory: a collective operation, so every process does."""
+        """Ask for the run directory; a collective operation, so that every process must ask."""
         self._directory = run_directory(trainer)
         trainer.test_loop.verbose = False
 
