@@ -109,8 +109,8 @@ def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> 
 def close_group() -> None:
     """Close the process group of rollouts, if there is one; the next collective operation opens another.
 
-    A group that still exists when the interpreter ends can crash the process, because its threads are ended after
-    Python is.
+    A group that still exists when the interpreter ends can crash the process, because its threads are ended only
+    together with Python.
     """
     for group in _groups.values():
         if distributed.is_initialized():
