@@ -66,7 +66,7 @@ def student_messages(example: Example, confidence_format: ConfidencePhrases) -> 
 
 
 def teacher_messages(example: Example, context: TeacherContext, confidence_format: ConfidencePhrases) -> list[Message]:
-    """Render the teacher's prompt: the student's, then the privileged response, feedback, a note and a closing sentence.
+    """Render the teacher's prompt: the student's, then privileged response, feedback, a note, a closing sentence.
 
     Args:
         example: The row of the task.

@@ -119,7 +119,7 @@ class LanguageModel(nn.Module):
         Returns:
             Completions [P * G, C], those of a prompt one after the other, padded after their stop tokens.
         """
-        # The class's `generate`, since with `trust_remote_code` a repository may have put another one into the instance.
+        # The class's `generate`: with `trust_remote_code` a repository may have put another one into the instance.
         sequences_BL = type(self.hf).generate(
             self.hf,
             input_ids=input_ids_PL.repeat_interleave(num_rollouts, dim=0),

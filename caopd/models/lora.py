@@ -56,7 +56,7 @@ class LoRA:
         absent = [end for end in self.target_modules or () if not any(f".{n}".endswith(f".{end}") for n in adapted)]
         if absent:
             raise ConfigError(f"{self._expected(hf)}: there is no {', '.join(absent)}.")
-        # The loss reads the head as one matrix, and a head tied to the embedding has no place for an embedding's adapter.
+        # The loss reads the head as one matrix, and a tied head has no place for an embedding's adapter.
         head = hf.get_output_embeddings()
         refused = [name for name, layer in adapted.items() if layer is head or type(layer) is not Linear]
         if refused:

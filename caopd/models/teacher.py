@@ -40,7 +40,7 @@ class Teacher(ABC):
         return make_teacher(student)
 
     def max_length(self) -> float:
-        """Return the length, in tokens, of the longest sequence that the teacher takes; infinity without an own limit."""
+        """Return the longest sequence that the teacher takes, in tokens; infinity where it sets no limit."""
         return math.inf
 
     @abstractmethod
@@ -105,7 +105,7 @@ class Frozen(Teacher):
 
 @dataclass(frozen=True)
 class TrustRegion(Teacher):
-    """Logits between those of the first and those of the current student, given the teacher's context (arXiv 2601.20802).
+    """Logits between those of the first and those of the current student (SDPO, arXiv 2601.20802).
 
     With R the student as it was at the start and S the current one, both reading the teacher's prompt, log T = (1 -
     rate) log R + rate log S + a constant. No gradient flows through S. It takes a second forward pass of the student,

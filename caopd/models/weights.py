@@ -1,4 +1,4 @@
-"""Hands out a model's weights as an inference engine takes them: not sharded, named as in a checkpoint, in its dtype."""
+"""Hands out a model's weights as an inference engine takes them: whole, named as in a checkpoint, in its dtype."""
 
 from __future__ import annotations
 
