@@ -32,7 +32,7 @@ VALUES = {f"{percent / 100:.2f}" for percent in range(101)}
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
 END = TOKENIZER.eos_token_id
 Ids = list[int]
-Sample = tuple[Ids, Ids, Ids]  # the student's prompt, the teacher's prompt, the revised completion behind either
+Sample = tuple[Ids, Ids, Ids]  # the student's prompt, the teacher's prompt, the revised completion after either
 
 
 def prompt(row: Example, mu_hat: float | None = None) -> Ids:

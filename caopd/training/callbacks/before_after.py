@@ -60,7 +60,7 @@ class BeforeAfterMetrics(Callback):
         if not trainer.sanity_checking:
             self.final = values
             return
-        if self.initial is not None or not _is_whole(trainer):  # the first validation of a resumed run was in an earlier process
+        if self.initial is not None or not _is_whole(trainer):  # a resumed run began elsewhere
             return
         self.initial = values
         for logger in trainer.loggers:

@@ -17,7 +17,7 @@ _OF_THE_RUN_ITSELF = ("last", "hpc")
 
 
 class RunConfig(SaveConfigCallback):
-    """Lightning's callback, which here writes into the run directory with any logger, and never over another run's file.
+    """Lightning's callback, which here writes into the run directory, and never over another run's file.
 
     A run that goes on from a checkpoint in its own directory is the same run: ``fit`` replaces the file, and what is
     measured of such a checkpoint leaves it as it is.

@@ -1,4 +1,4 @@
-"""Follows every task of a sequence through the stages: writes ``stages.json`` in the run directory, and prints tables."""
+"""Follows every task of a sequence through its stages: writes ``stages.json`` in the run directory, prints tables."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StageMetrics(Callback):
         if stage is None or not isinstance(pl_module, DistillationModule):
             return
         _, named = pl_module.validation_scores.compute()
-        if stage == BEFORE and self.measurements:  # the first validation of a resumed run was in an earlier process
+        if stage == BEFORE and self.measurements:  # a resumed run began elsewhere
             return
         rounds = 0 if stage == BEFORE else trainer.current_epoch + 1
         tasks = {name: without_nan(parts["greedy"]) for name, parts in named.items()}
