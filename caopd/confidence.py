@@ -67,10 +67,9 @@ class InlineConfidence:
     that line: an answer after the value stays in the text.
 
     Read as a value are ``0.85``, ``.85``, ``85%``, ``8.5/10``, ``8.5 out of 10`` (and out of any other number), with
-    markdown around it and a remark after it, as in ``**0.85** (high)``. Read as a value, with the outcome
-    OTHER_FORM, are ``high (0.85)``, ``0,85``, ``p = 0.85``, LaTeX, quotes or brackets around the value, ``Confidence
-    level``, a value alone on the next line, the row ``| Confidence | 0.85 |``, ``Confidence = 0.85``, ``Confidence -
-    0.85``.
+    markdown around it and a remark after it, as in ``**0.85** (high)``. Read as a value, with the outcome OTHER_FORM,
+    are ``high (0.85)``, ``0,85``, ``p = 0.85``, a value in LaTeX, quotes or brackets, ``Confidence level: 0.85``, a
+    value alone on the next line, the row ``| Confidence | 0.85 |``, ``Confidence = 0.85`` and ``Confidence - 0.85``.
 
     MALFORMED are words, a range (``0.8-0.9``), another value beside the first (``0.8 or 0.9``) or put in its place
     (``0.8 (wait, 0.4)``), a bound (``> 0.8``, ``0.8 or higher``), a question (``0.8?``), an exponent (``1e-3``), digits
