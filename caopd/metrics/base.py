@@ -84,8 +84,9 @@ class ConfidenceMetric(Metric):
 class CountedMetric(ConfidenceMetric):
     """Base of metrics that count how often each confidence was stated, and how often rightly.
 
-    Counts are kept for each distinct confidence, and, for at most the last 100 batches, for each confidence that is
-    distinct within its batch. They are float64; confidences are compared in the widest float type that was given.
+    A subclass computes its value from the counts (:meth:`stated`). Counts are kept for each distinct confidence, and,
+    for at most the last 100 batches, for each confidence that is distinct within its batch. They are float64;
+    confidences are compared in the widest float type that was given.
 
     Args:
         kwargs: Settings of :class:`torchmetrics.Metric`.

@@ -8,7 +8,7 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 from caopd.errors import ConfigError
 
 _LEAVING = (Precision, MixedPrecision)
-"""Exactly these classes; their subclasses convert weights and batches."""
+"""Precisions that leave weights and batches as they are: exactly these classes, since their subclasses convert them."""
 
 
 def check_precision(trainer: Trainer) -> None:
