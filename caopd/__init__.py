@@ -1,7 +1,8 @@
 """caopd: calibration-aware on-policy distillation of language models.
 
 The names that a script uses are here, as in ``from caopd import CaOPD, DistillationModule``. Each is imported when it
-is first asked for: torch and transformers take seconds. What one extends, such as base classes, is in the packages.
+is first asked for: torch and transformers take seconds. What is made to be
+extended, such as base classes, is in the packages.
 """
 
 from importlib import import_module

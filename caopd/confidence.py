@@ -1,16 +1,17 @@
-"""Stated confidence: the sentence that asks for it, its rendering, its parser.
+"""The stated confidence: the sentence that asks for it, how it is written, and how it is read.
 
-The only owner of the string ``Confidence:``. A format is a small class behind :class:`ConfidenceFormat`:
+No other module holds the string ``Confidence:``. A format is a small class that satisfies :class:`ConfidenceFormat`:
 :class:`InlineConfidence` is the paper's line (arXiv 2604.16830, section 3), :class:`TagConfidence` a tag,
 :class:`RLCRConfidence` the last of four tags.
 
-What the parsers hold to:
+Rules of all parsers; a *segment* is the part of a text that states a confidence:
 
-- A thought states nothing (:mod:`caopd.reading.thinking`), and neither does a quotation (:mod:`caopd.reading.quoting`).
+- What stands in a thought (:mod:`caopd.reading.thinking`) or in a quotation (:mod:`caopd.reading.quoting`) is not
+  read.
 - The *last* segment of a text counts, readable or not; earlier ones are part of the answer.
 - Missing is not zero: a segment that is absent, unreadable or out of range has ``value`` None. The last two
   keep their ``span``, so that a revision can overwrite them.
-- What a person would not be sure of is left unread: a range, a choice, a question, a condition.
+- What a person would not be sure of has no value: a range, a choice, a question, a condition.
 - Work is bounded by construction: some passes over the text, and a bounded look around each candidate. No text can
   stall or crash it.
 """
@@ -33,16 +34,16 @@ class ConfidenceFormat(Protocol):
 
     @property
     def instruction(self) -> str:
-        """Sentence that asks for a confidence; prompts append it to the question."""
+        """The sentence that asks for a confidence; prompts append it to the question."""
         ...
 
     @property
     def field_name(self) -> str:
-        """How a teacher's note names the field, for example ``Confidence:``."""
+        """How the note in a teacher's prompt names the field, for example ``Confidence:``."""
         ...
 
     def render(self, confidence: float) -> str:
-        """The segment that states ``confidence``, rounded to two decimals.
+        """Return the segment that states ``confidence``, rounded to two decimals.
 
         Raises:
             ConfigError: ``confidence`` is outside [0, 1] or NaN.
@@ -58,17 +59,17 @@ class ConfidenceFormat(Protocol):
 class InlineConfidence:
     r"""The line ``Confidence: 0.85``.
 
-    The word counts in any case, as a word of its own with a colon behind it. A word that leads its line (behind
+    The word counts in any case, as a word of its own with a colon after it. A word that leads its line (after
     markdown, a list's mark, LaTeX) makes a segment whatever follows; within a line, only a number makes it one: "with
     confidence: the answer is B" states nothing, and neither do ``Overconfidence: 0.3``, ``Lack of confidence: 0.3``,
     ``confidence: 95% CI``, a quotation, a tool's input, the JSON key ``"confidence": 0.3``, or one of several options'
     confidences. The segment runs to the end of its line, or to a tag or the words ``Answer:``, ``the answer is`` on
-    that line: an answer behind the value stays in the text.
+    that line: an answer after the value stays in the text.
 
-    Read as a value: ``0.85``, ``.85``, ``85%``, ``8.5/10``, ``8.5 out of 10`` (and out of any other number), with
-    markdown around it and a remark behind it, as in ``**0.85** (high)``. In another form than asked for, and with that
-    outcome: ``high (0.85)``, ``0,85``, ``p = 0.85``, LaTeX, quotes or brackets around the value, ``Confidence level``,
-    a value alone on the next line, the row ``| Confidence | 0.85 |``, ``Confidence = 0.85``, ``Confidence - 0.85``.
+    Read as a value are ``0.85``, ``.85``, ``85%``, ``8.5/10``, ``8.5 out of 10`` (and out of any other number), with
+    markdown around it and a remark after it, as in ``**0.85** (high)``. Read as a value, with the outcome OTHER_FORM,
+    are ``high (0.85)``, ``0,85``, ``p = 0.85``, a value in LaTeX, quotes or brackets, ``Confidence level: 0.85``, a
+    value alone on the next line, the row ``| Confidence | 0.85 |``, ``Confidence = 0.85`` and ``Confidence - 0.85``.
 
     MALFORMED are words, a range (``0.8-0.9``), another value beside the first (``0.8 or 0.9``) or put in its place
     (``0.8 (wait, 0.4)``), a bound (``> 0.8``, ``0.8 or higher``), a question (``0.8?``), an exponent (``1e-3``), digits
@@ -89,7 +90,7 @@ class InlineConfidence:
 
     @property
     def instruction(self) -> str:
-        """Sentence that asks for the line."""
+        """The sentence that asks for the line."""
         return (
             "After your answer, state how confident you are that it is correct, on a last line of its own: "
             "`Confidence: p`, with p between 0.00 and 1.00."
@@ -97,11 +98,11 @@ class InlineConfidence:
 
     @property
     def field_name(self) -> str:
-        """``Confidence:``."""
+        """The name of the field in a teacher's note: ``Confidence:``."""
         return "Confidence:"
 
     def render(self, confidence: float) -> str:
-        """The line for ``confidence``.
+        """Return the line that states ``confidence``.
 
         Raises:
             ConfigError: ``confidence`` is outside [0, 1] or NaN.
@@ -117,7 +118,7 @@ class InlineConfidence:
 class TagConfidence:
     """The tag ``<confidence>0.85</confidence>``.
 
-    The last opening tag counts, unless nothing stands behind it and another one before it: then it closes that one.
+    The last opening tag counts, unless nothing stands after it and another one before it: then it closes that one.
     White space within a tag does not matter. A segment that is not closed is MALFORMED and ends with its line. Values
     are read as :class:`InlineConfidence` reads them.
 
@@ -133,7 +134,7 @@ class TagConfidence:
 
     @property
     def instruction(self) -> str:
-        """Sentence that asks for the tag."""
+        """The sentence that asks for the tag."""
         return (
             "After your answer, state how confident you are that it is correct, on a last line of its own: "
             "`<confidence>p</confidence>`, with p between 0.00 and 1.00."
@@ -141,11 +142,11 @@ class TagConfidence:
 
     @property
     def field_name(self) -> str:
-        """``<confidence>``."""
+        """The name of the field in a teacher's note: ``<confidence>``."""
         return "<confidence>"
 
     def render(self, confidence: float) -> str:
-        """The tag for ``confidence``.
+        """Return the tag that states ``confidence``.
 
         Raises:
             ConfigError: ``confidence`` is outside [0, 1] or NaN.

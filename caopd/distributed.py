@@ -1,7 +1,9 @@
 """The collective operations that rollouts need, in a process group of their own.
 
-Their own, because Lightning's handler of SIGTERM and its strategies use the trainer's: a message of one must not pair
-with one of the other. And because the others wait here while process 0 samples, which may take long.
+A collective operation is one that every process must call. They have a group of their own for two reasons. Lightning's
+handler of SIGTERM and its strategies use the trainer's group, and a message of one must not be taken for one of the
+other. And processes wait here while process 0 samples, which may take longer than the trainer's group is willing to
+wait.
 """
 
 import os
@@ -23,7 +25,7 @@ T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)
 _groups: dict[int, distributed.ProcessGroup] = {}
-"""Ours, by the identity of the trainer's."""
+"""The process groups of this module, by the identity of the trainer's group."""
 
 
 def is_distributed() -> bool:
@@ -50,7 +52,7 @@ def gather_in_order(mine: Sequence[T]) -> list[T]:
     """Return every process's items, those of process 0 first; the same list in every process.
 
     Args:
-        mine: Picklable items of this process.
+        mine: The items of this process; they must be picklable.
     """
     if not is_distributed():
         return list(mine)
@@ -63,11 +65,11 @@ def gather_in_order(mine: Sequence[T]) -> list[T]:
 def on_first_process(function: Callable[[], T]) -> T:
     """Call ``function`` in process 0 alone and return its result in every process.
 
-    What it raises there is raised everywhere, so that no process waits for one that has failed: errors of this package
-    as they are, others as a RolloutError in the other processes.
+    What the function raises in process 0 is raised in every process, so that none waits for one that has failed. An
+    error of this package is raised as it is; any other one becomes a RolloutError in the other processes.
 
     Args:
-        function: Takes nothing and returns something picklable.
+        function: Takes no argument and returns something picklable.
     """
     if not is_distributed():
         return function()
@@ -91,14 +93,15 @@ def on_first_process(function: Callable[[], T]) -> T:
 
 
 def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> None:
-    """Log values that are the same in every process; every process calls it.
+    """Log values that are the same in every process; every process must call it.
 
-    Lightning then takes them as reduced. What is logged with ``sync_dist=True`` alone is reduced when it is first read,
-    so that a progress bar or a callback that reads it in process 0 alone waits for the others for ever.
+    Lightning takes these values as reduced already. A value that is logged with ``sync_dist=True`` alone is reduced
+    when it is first read, so a progress bar or a callback that reads it in process 0 alone would wait for the others
+    for ever.
 
     Args:
-        module: In a hook in which Lightning lets it log.
-        values: Name -> value.
+        module: The module; it must be in a hook in which Lightning lets it log.
+        values: Name in the log -> value.
     """
     module.log_dict(dict(values), sync_dist=True, rank_zero_only=True)
 
@@ -106,8 +109,8 @@ def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> 
 def close_group() -> None:
     """Close the process group of rollouts, if there is one; the next collective operation opens another.
 
-    A group that is left to the end of the interpreter can take the process down with it: its threads are ended when
-    Python is.
+    A group that still exists when the interpreter ends can crash the process, because its threads are ended only
+    together with Python.
     """
     for group in _groups.values():
         if distributed.is_initialized():
@@ -125,7 +128,7 @@ def _group() -> distributed.ProcessGroup:
 
 @contextmanager
 def _sigterm_waits() -> Iterator[None]:
-    """Put SIGTERM off to the end of the body: its handler may communicate, and must not do so in the middle."""
+    """Put SIGTERM off to the end of the ``with`` block: its handler may communicate, and must not do so in between."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

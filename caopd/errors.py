@@ -1,4 +1,4 @@
-"""The exceptions that caopd raises on purpose. A message says what was expected, what came, where, and the mend."""
+"""The exceptions that caopd raises on purpose. Messages say what was expected, what came, where, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class CaopdError(Exception):
     """Root of every error that caopd raises on purpose; the command line prints its message without a traceback."""
 
     exit_status: ClassVar[int] = 2
-    """Of the command line: 2 for what can be known to be wrong before it is run, 1 for a run that failed."""
+    """Exit status of the command line: 2 where the input can be known to be wrong beforehand, 1 where a run failed."""
 
 
 class ConfigError(CaopdError, ValueError):
@@ -49,21 +49,21 @@ class NonFiniteError(CaopdError, ArithmeticError):
 
 
 class UserCodeError(CaopdError, RuntimeError):
-    """A class that the config names raised something of its own, which is this error's cause."""
+    """A class that the config names raised an exception of its own, which is the cause of this error."""
 
     exit_status = 1
 
 
 @contextmanager
 def user_code(part: object, where: str) -> Iterator[None]:
-    """Run code of a class that the config names: what it raises becomes an error that names class and place.
+    """Run, in a ``with`` block, code of a class that the config names: what it raises becomes an error that names both.
 
     Args:
         part: An instance of the class.
-        where: What it was asked about, such as ``example '17'``.
+        where: What the class was asked about, such as ``example '17'``.
 
     Raises:
-        UserCodeError: From any exception but those that caopd raises on purpose.
+        UserCodeError: The block raised anything but an error that caopd raises on purpose.
     """
     try:
         yield

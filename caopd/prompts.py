@@ -1,4 +1,4 @@
-"""Prompts: fields in, chat messages out. The only room that knows the templates.
+"""Renders prompts: fields of an example in, chat messages out. No other module knows the templates.
 
 A prompt is rendered once from its fields and never edited afterwards, so nothing can vanish from it.
 The sentences of the teacher's contexts are those of the paper (arXiv 2604.16830, appendix C.3).
@@ -17,16 +17,16 @@ class ConfidencePhrases(Protocol):
 
     @property
     def instruction(self) -> str:
-        """Sentence that asks for a confidence."""
+        """The sentence that asks for a confidence."""
         ...
 
     @property
     def field_name(self) -> str:
-        """How the teacher's note names the field, for example ``Confidence:``."""
+        """How the note in the teacher's prompt names the field, for example ``Confidence:``."""
         ...
 
     def render(self, confidence: float) -> str:
-        """The confidence segment as text."""
+        """Return the confidence segment as text."""
         ...
 
 
@@ -48,7 +48,7 @@ CONTEXT_TEMPLATES = {
         closing="Correctly solve the original question.",
     ),
 }
-"""Templates by :attr:`caopd.types.TeacherContext.kind`: appendix C.3.1 (SDFT) and C.3.2 (SDPO)."""
+"""Kind of a :class:`caopd.types.TeacherContext` -> its template: appendix C.3.1 (SDFT) and C.3.2 (SDPO)."""
 
 FEEDBACK_INTRODUCTION = "Feedback on an unsuccessful attempt at the question:"
 NOTE_OPENING = "The empirical confidence for this question is "
@@ -56,20 +56,20 @@ NOTE_CLOSING = ". Output exactly this value in the `{field}` field."
 
 
 def student_messages(example: Example, confidence_format: ConfidencePhrases) -> list[Message]:
-    """Render the student's prompt: system text, question, confidence instruction. Nothing privileged.
+    """Render the student's prompt: system message, question, and the request for a confidence; nothing privileged.
 
     Args:
-        example: The row.
+        example: The row of the task.
         confidence_format: Gives the instruction that asks for a confidence.
     """
     return _messages(example, _question(example, confidence_format))
 
 
 def teacher_messages(example: Example, context: TeacherContext, confidence_format: ConfidencePhrases) -> list[Message]:
-    """Render the teacher's prompt: the student's, then privileged response, feedback, a note, the closing sentence.
+    """Render the teacher's prompt: the student's, then privileged response, feedback, a note, a closing sentence.
 
     Args:
-        example: The row.
+        example: The row of the task.
         context: The privileged response and the confidence that it states.
         confidence_format: Renders that confidence as it renders the student's.
     """

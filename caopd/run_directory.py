@@ -1,4 +1,4 @@
-"""The directory of a run: where it is, and what is read of it, ``config.yaml`` and ``metrics.json``."""
+"""The directory of a run: where it is, and how its ``config.yaml`` and ``metrics.json`` are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNS = "lightning_logs"
 """Folder of the runs, as Lightning's loggers name it."""
 CONFIG, METRICS, TEST, STAGES = "config.yaml", "metrics.json", "test.json", "stages.json"
 CSV_LOG = "metrics.csv"
-"""What Lightning's CSVLogger writes."""
+"""Name of the file that Lightning's CSVLogger writes."""
 Metrics = Mapping[str, float | None]
 """Metric -> value; None where it is undefined."""
 
@@ -26,23 +26,23 @@ Metrics = Mapping[str, float | None]
 def run_directory(trainer: Trainer) -> Path:
     """Return the directory of a trainer's run, the same in every process: where Lightning puts ``checkpoints/``.
 
-    ``Trainer.log_dir`` is no such place: for W&B and others it is one that all runs share.
+    ``Trainer.log_dir`` is not that place: for W&B and other loggers all runs share it.
 
-    A collective operation: every process asks.
+    This is a collective operation: every process must ask.
 
     Args:
-        trainer: From its ``setup`` hooks on.
+        trainer: The trainer, in its ``setup`` hooks or later.
     """
     return Path(trainer.strategy.broadcast(str(own_run_directory(trainer))))
 
 
 def own_run_directory(trainer: Trainer) -> Path:
-    """Return the run directory as this process knows it; the first one knows it once its logger has begun.
+    """Return the run directory as this process knows it; process 0 knows it once its logger has begun.
 
     It is ``SAVE_DIR/NAME/VERSION`` of the first logger, and ``default_root_dir`` without one.
 
     Args:
-        trainer: Any.
+        trainer: Any trainer.
     """
     directory = Path(trainer.default_root_dir)
     if trainer.loggers:
@@ -53,34 +53,34 @@ def own_run_directory(trainer: Trainer) -> Path:
 
 
 def next_number(folder: Path) -> int:
-    """Return the next N of which there is no ``version_N`` in a folder, as Lightning's loggers number runs.
+    """Return the next free N of the folders ``version_N``, as Lightning's loggers number runs.
 
     Args:
-        folder: Of runs; it may be missing.
+        folder: Folder of the runs; it may be missing.
     """
     suffixes = [path.name.removeprefix("version_") for path in folder.glob("version_*")]
     return max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=-1) + 1
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path:
-    """Return the run directory that a checkpoint belongs to: its own, or the one above.
+    """Return the run directory that a checkpoint belongs to: the folder that it is in, or the one above.
 
     Args:
-        checkpoint: A file, usually in ``checkpoints/`` of the run directory.
+        checkpoint: The file, usually in ``checkpoints/`` of the run directory.
     """
     own = checkpoint.resolve().parent
     return own if (own / CONFIG).is_file() else own.parent
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a config as it stands, without making anything of it.
+    """Read a config as plain data, without making the objects that it names.
 
     Args:
         path: A YAML file.
 
     Raises:
-        ConfigError: It holds no settings.
-        OSError: It cannot be read.
+        ConfigError: The file holds no settings.
+        OSError: The file cannot be read.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -95,8 +95,8 @@ def setting(config: Mapping[str, Any], *keys: str) -> Any:  # noqa: ANN401 (what
     """Return a setting of a config, None where it is not given.
 
     Args:
-        config: As read.
-        keys: The way to the setting.
+        config: The config as :func:`read_config` returns it.
+        keys: The keys that lead to the setting.
 
     Example:
         >>> config = {"model": {"source": {"name_or_path": "embedded"}}}
@@ -118,7 +118,7 @@ def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
         run: The run directory.
 
     Returns:
-        Metrics of the first and of the last validation; None for what was not measured, or where there is no file.
+        The metrics of the first and of the last validation; None for one that was not measured, or without the file.
 
     Raises:
         DataError: The file is not one that a run writes.
@@ -137,7 +137,7 @@ def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
 
 
 def _checked(metrics: Any) -> Metrics | None:  # noqa: ANN401 (whatever the file says)
-    """Metrics with their step and their number of completions, or None."""
+    """Return metrics that have their step and their number of completions, or None."""
     if metrics is None:
         return None
     values: dict[str, float | None] = {name: None if value is None else value + 0 for name, value in metrics.items()}
@@ -147,10 +147,10 @@ def _checked(metrics: Any) -> Metrics | None:  # noqa: ANN401 (whatever the file
 
 
 def class_name(value: Any) -> str:  # noqa: ANN401 (whatever the file says)
-    """Return the name of the class that a setting gives, as a path or with its arguments.
+    """Return the name of the class that a setting names, alone or together with its arguments.
 
     Args:
-        value: The setting.
+        value: Value of the setting.
 
     Example:
         >>> class_name({"class_path": "caopd.tasks.DrawTask", "init_args": {}}), class_name("SFT"), class_name(None)
@@ -161,10 +161,10 @@ def class_name(value: Any) -> str:  # noqa: ANN401 (whatever the file says)
 
 
 def method_name(config: Mapping[str, Any]) -> str:
-    """Return the name of a config's method, of its backbone too where it has one.
+    """Return the name of a config's method, with that of its backbone where it has one.
 
     Args:
-        config: As read.
+        config: The config as :func:`read_config` returns it.
 
     Example:
         >>> backbone = {"class_path": "caopd.methods.SDPO"}

@@ -1,4 +1,4 @@
-"""Names and texts of users as they are shown and written: any characters, and never markup."""
+"""Shows and writes names and texts of users: they may hold any characters, and are never read as markup."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MARKDOWN = str.maketrans(
 
 
 def escaped(text: str) -> str:
-    r"""Return a text with what cannot be shown as escape sequences: for one line of a terminal, page or figure.
+    r"""Return a text for one line of a terminal, page or figure, with escape sequences for what cannot be shown.
 
     Args:
-        text: Any.
+        text: Any text.
 
     Example:
         >>> print(escaped("Andr\udce9, 東京\nnext \x1b[31mline"))
@@ -41,10 +41,10 @@ def escaped(text: str) -> str:
 
 
 def in_markdown(text: str) -> str:
-    r"""Return a text for one line of Markdown, a cell of a table too, where it shows as it is.
+    r"""Return a text escaped for one line of Markdown or a cell of a table, where it is shown as it is.
 
     Args:
-        text: Any.
+        text: Any text.
 
     Example:
         >>> print(in_markdown("a_b <c> | $d$"))
@@ -54,10 +54,10 @@ def in_markdown(text: str) -> str:
 
 
 def in_terminal(text: str) -> Text:
-    """Return a text for a cell or a line that rich prints; a plain string would be read for markup and emoji.
+    """Return a text for a cell or a line that rich prints; in a plain string rich would look for markup and emoji.
 
     Args:
-        text: Any.
+        text: Any text.
     """
     from rich.text import Text
 
@@ -68,18 +68,18 @@ def write_text(path: Path, text: str) -> None:
     r"""Write a file in UTF-8; what UTF-8 does not have becomes ``\udce9``, which JSON reads back as it was.
 
     Args:
-        path: In a folder that is there.
-        text: Any.
+        path: The file; its folder must exist.
+        text: Any text.
     """
     path.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def check_utf8(path: str | Path, what: str) -> None:
-    """Raise where libraries that take paths in UTF-8 alone would, later and without a word on the setting.
+    """Raise if a path is not UTF-8: some libraries would, later and without naming the setting.
 
     Args:
-        path: Where they will write.
-        what: Names it in the error.
+        path: The path that such libraries will write to.
+        what: Name of the setting, for the error.
 
     Raises:
         ConfigError: The path holds bytes that are not UTF-8.
@@ -93,7 +93,7 @@ def check_utf8(path: str | Path, what: str) -> None:
 
 
 def escape_what_streams_lack() -> None:
-    """Let standard output and error escape what their encoding does not have, where they would raise."""
+    """Make standard output and error escape what their encoding does not have, in place of raising."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's is not
+        if isinstance(stream, io.TextIOWrapper):  # that of a notebook is not
             stream.reconfigure(errors="backslashreplace")

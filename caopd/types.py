@@ -1,4 +1,4 @@
-"""The frozen carriers that travel between the rooms of caopd. No torch here.
+"""The frozen dataclasses that carry data between the packages of caopd. No torch here.
 
 Order of travel: ``Example`` -> ``Rollout`` -> ``VerifiedRollout`` -> ``VerifiedGroup`` -> ``TrainSample``
 (the tensors that follow live in :mod:`caopd.rounds.batches`).
@@ -27,7 +27,7 @@ class StopReason(StrEnum):
 
 
 class AnswerOutcome(StrEnum):
-    """What a verifier could make of a completion's answer."""
+    """Whether a verifier could read a completion's answer."""
 
     PARSED = "parsed"
     MISSING = "missing"
@@ -35,10 +35,10 @@ class AnswerOutcome(StrEnum):
 
 
 class ConfidenceOutcome(StrEnum):
-    """What a confidence format could make of a completion's confidence segment."""
+    """How a completion states its confidence, or why none could be read."""
 
     DECIMAL = "decimal"
-    """A number in [0, 1], as asked for."""
+    """A number in [0, 1], in the form asked for."""
     PERCENT = "percent"
     """``85%``, read as 0.85."""
     OUT_OF_TEN = "out_of_ten"
@@ -56,14 +56,14 @@ class ConfidenceOutcome(StrEnum):
 
 
 class Signal(StrEnum):
-    """What a method's samples are trained on; a loss is for one of these."""
+    """What the training samples of a method are trained on; every loss is for one of these."""
 
     CONTEXT = "context"
     """A teacher that sees more than the student."""
     ADVANTAGE = "advantage"
-    """How much better a rollout is than the rest of its group."""
+    """How much better a rollout is than the rest of its group, its *advantage*."""
     COMPLETION = "completion"
-    """The completion itself, which is right."""
+    """The completion itself, which shows the right answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Example:
         question: What the user asks, without the confidence instruction.
         target: What the task's verifier compares with.
         system: System message, kept as it is.
-        demonstration: A response that shows the answer, without a confidence segment; the privileged context.
-        category: Label for results per subset (a subject, a difficulty).
+        demonstration: A response that shows the answer, without a confidence segment; a privileged context may show it.
+        category: Label, such as a subject or a difficulty; metrics can be split by it.
     """
 
     id: str
@@ -96,7 +96,7 @@ class Rollout:
         text: The decoded completion without special tokens.
         stop_reason: Why sampling ended.
         logprobs: Log-probability (nats) of every sampled id under the model's unscaled distribution, one per id.
-        policy_version: Version of the student's weights that sampled it.
+        policy_version: Version of the weights that sampled it: the number of optimizer steps that they have had.
     """
 
     token_ids: tuple[int, ...]
@@ -112,7 +112,7 @@ class Verdict:
 
     Attributes:
         correct: Whether the answer agrees with the target. Without a parsed answer it is False.
-        answer: The answer in canonical form (equal answers are equal strings), None when none was parsed.
+        answer: The answer in canonical form, in which equal answers are equal strings; None when none was parsed.
         outcome: Whether an answer was parsed.
         feedback: A sentence about what is wrong with the completion that does not give the target away; None for
             nothing to say.
@@ -141,7 +141,7 @@ class ConfidenceReading:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRollout:
-    """A rollout with its verdict and its confidence reading: verified once, used everywhere."""
+    """A rollout with its verdict and the reading of its confidence."""
 
     rollout: Rollout
     verdict: Verdict
@@ -149,7 +149,7 @@ class VerifiedRollout:
 
     @property
     def body(self) -> str:
-        """The completion's text without its confidence segment."""
+        """The text of the completion without its confidence segment."""
         return strip_segment(self.rollout.text, self.reading)
 
 
@@ -170,8 +170,8 @@ class VerifiedGroup:
         prompt_ids: Token ids of the rendered prompt that the rollouts complete, and that is trained on: a template that
             writes the date would render another one later.
         rollouts: All G rollouts, in the order of sampling.
-        mu_hats: Empirical confidence, one per rollout: what the estimator says of the student's success rate on this
-            prompt, and the rollout is to state; None where it could not be estimated.
+        mu_hats: The empirical confidence of each rollout: the estimate of the student's success rate on this prompt,
+            which the rollout is to state; None where it could not be estimated.
     """
 
     example: Example
@@ -187,14 +187,14 @@ class VerifiedGroup:
 
 @dataclass(frozen=True, slots=True)
 class TeacherContext:
-    """What the teacher sees beyond the question. Rendered once, by :mod:`caopd.prompts`; never edited as text.
+    """What the teacher sees beyond the question, as fields; :mod:`caopd.prompts` makes text of them, once.
 
     Attributes:
-        kind: Which template (:data:`caopd.prompts.CONTEXT_TEMPLATES`).
+        kind: Which of the templates in :data:`caopd.prompts.CONTEXT_TEMPLATES` shows it.
         response: The privileged response, without a confidence segment; None where there is feedback alone.
         confidence: The confidence that the privileged response states, None for none.
         empirical: Whether the confidence is the student's empirical one; then a note asks to output exactly it.
-        feedback: What the environment says of the completion that is trained on, None for nothing.
+        feedback: What the verifier says of the completion that is trained on, None for nothing.
     """
 
     kind: str
@@ -210,10 +210,10 @@ class TeacherContext:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A completion that was written, not sampled.
+    """A completion that was written and not sampled, such as a demonstration.
 
     Attributes:
-        text: Without a confidence segment.
+        text: Its text, without a confidence segment.
     """
 
     text: str
@@ -221,7 +221,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class TrainSample:
-    """One completion to train on, before tokenisation.
+    """A training sample: one completion, with what the method adds to it, before it becomes token ids.
 
     Attributes:
         example: The prompt's row.

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python examples/loop.py
 
 Of caopd it takes data alone: the files of the embedded model, and questions such as "Which even digit was drawn from
-38526?". Its settings are those of configs/quickstart.yaml, and a test holds its first step to that of the package.
+38526?". Its settings are those of configs/quickstart.yaml, and a test compares its first step with the package's.
 Suffixes of names are shapes: B sequences, L padded length, C tokens of a completion, V vocabulary.
 """
 
@@ -32,7 +32,7 @@ VALUES = {f"{percent / 100:.2f}" for percent in range(101)}
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
 END = TOKENIZER.eos_token_id
 Ids = list[int]
-Sample = tuple[Ids, Ids, Ids]  # the student's prompt, the teacher's prompt, the revised completion behind either
+Sample = tuple[Ids, Ids, Ids]  # the student's prompt, the teacher's prompt, the revised completion after either
 
 
 def prompt(row: Example, mu_hat: float | None = None) -> Ids:

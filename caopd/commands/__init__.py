@@ -1,1 +1,1 @@
-"""What reads finished runs and predictions: score, report, route and export."""
+"""The commands that read finished runs and predictions: score, report, route and export."""

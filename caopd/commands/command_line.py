@@ -1,4 +1,4 @@
-"""What the commands outside Lightning share: arguments in, exit status out, errors as one message."""
+"""What the commands outside Lightning share: parsing arguments, printing an error as one message."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from caopd.errors import CaopdError, UserCodeError
 def run_command(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str]
 ) -> int:
-    """Parse a command line, do its work and return the exit status: 0, 2 behind an error's message, or 1.
+    """Parse a command line, do its work and return the exit status: 0, 2 after an error's message, or 1.
 
     Args:
-        parser: Of the command.
-        work: Takes what was parsed.
-        arguments: Command line behind the command's name.
+        parser: The command's parser.
+        work: Does the command's work with the parsed arguments.
+        arguments: Command line after the command's name.
     """
     try:
         work(parser.parse_args(arguments))
-    except SystemExit as stop:  # the parser's: 0 behind --help, 2 behind its own message
+    except SystemExit as stop:  # raised by the parser: 0 after --help, 2 after its own message
         return int(stop.code or 0)
     except UserCodeError as error:
         return show_user_error(error)
@@ -36,10 +36,10 @@ def run_command(
 
 
 def show_user_error(error: UserCodeError) -> int:
-    """Write the traceback of the user's code, and behind it what it was to do; return the exit status, 1.
+    """Write the traceback of the user's code, then what the code was asked to do; return the exit status, 1.
 
     Args:
-        error: Raised from the user's own.
+        error: The error, raised from the exception of the user's code.
     """
     cause = traceback.format_exception(error.__cause__)
     sys.stderr.write("".join([*cause, f"\nerror: {error}\n"]))

@@ -1,4 +1,4 @@
-"""A folder of files that appear together or not at all."""
+"""Writes several files so that they appear together or not at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 @contextmanager
 def together(directory: Path) -> Iterator[Path]:
-    """Yield an empty folder; at the end of the body its files move into the directory, after an error none does.
+    """Yield an empty folder; its files move into the directory when the ``with`` block ends, and none after an error.
 
     Args:
-        directory: Made where it is missing. Files of the same names in it are replaced, others stay.
+        directory: Where the files go; it is made if it is missing. Files of the same names are replaced, others stay.
 
     Raises:
         OSError: A folder cannot be made, or a file cannot be moved.

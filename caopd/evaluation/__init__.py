@@ -1,4 +1,4 @@
-"""Held-out prompts: how they are completed, in which batches, and what is measured of them."""
+"""Evaluation on held-out prompts: how they are completed, in which batches, and what is measured."""
 
 from caopd.evaluation.batches import EvaluationBatch, EvaluationBatches, EvaluationPass, ScoredCompletion
 from caopd.evaluation.config import EvaluationConfig, SampledConfig

@@ -26,10 +26,11 @@ class EvaluationBatch:
     """Completed and verified prompts.
 
     Attributes:
-        completions: N of them, prompt by prompt.
-        task: Name of the task that they belong to; empty for the only one that is trained on.
-        in_domain: Whether that task is trained on.
-        num_samples: Completions of each prompt; None for the one of ``evaluation.sampling``.
+        completions: N completions with their rows, prompt by prompt.
+        task: Name of the task that the prompts belong to; empty where a single task is trained on and this is it.
+        in_domain: Whether that task is one that is trained on.
+        num_samples: Number of completions of each prompt; None for the single one that ``evaluation.sampling``
+            describes.
     """
 
     completions: Sequence[ScoredCompletion]
@@ -38,30 +39,30 @@ class EvaluationBatch:
     num_samples: int | None = None
 
     def to(self, device: torch.device | str, **arguments: Any) -> EvaluationBatch:  # noqa: ANN401 (Tensor.to's own)
-        """Return the batch as it is: its tensors are made where they are asked for."""
+        """Return the batch as it is: it holds no tensors, and makes them where they are asked for."""
         return self
 
     @property
     def is_headline(self) -> bool:
-        """Whether it counts for the metrics without a task's name: trained on, one completion per prompt."""
+        """Whether the batch counts for the metrics without a task's name: trained on, and one completion per prompt."""
         return self.in_domain and self.num_samples is None
 
     @property
     def groups(self) -> list[list[VerifiedRollout]]:
-        """The completions of each prompt."""
+        """The completions, grouped by prompt."""
         size = self.num_samples or 1
         every = [completion.verified for completion in self.completions]
         return [every[start : start + size] for start in range(0, len(every), size)]
 
     @property
     def confidence_N(self) -> Tensor:
-        """Stated confidences, float32; NaN where none was stated."""
+        """The stated confidences, float32; NaN where none was stated."""
         values = [completion.verified.reading.value for completion in self.completions]
         return torch.tensor([torch.nan if value is None else value for value in values])
 
     @property
     def correct_N(self) -> Tensor:
-        """Verdicts, bool."""
+        """The verdicts, bool."""
         return torch.tensor([completion.verified.verdict.correct for completion in self.completions], dtype=torch.bool)
 
     @property
@@ -76,11 +77,11 @@ class EvaluationPass:
     """One way through one task's held-out prompts.
 
     Attributes:
-        examples: The split.
-        complete: Completes and verifies some examples: the completions of each.
-        task: As in :class:`EvaluationBatch`.
-        in_domain: As in :class:`EvaluationBatch`.
-        num_samples: As in :class:`EvaluationBatch`.
+        examples: The held-out examples.
+        complete: Completes and verifies some examples, and returns the completions of each.
+        task: Name of the task, as in :class:`EvaluationBatch`.
+        in_domain: Whether the task is trained on, as in :class:`EvaluationBatch`.
+        num_samples: Number of completions of each prompt, as in :class:`EvaluationBatch`.
     """
 
     examples: Sequence[Example]
@@ -90,7 +91,7 @@ class EvaluationPass:
     num_samples: int | None = None
 
     def batch(self, examples: Sequence[Example], completed: Sequence[Sequence[VerifiedRollout]]) -> EvaluationBatch:
-        """Return some examples with their completions; further completions are forgotten."""
+        """Return a batch of some examples with their completions; completions beyond the examples are left out."""
         completions = [
             ScoredCompletion(example, verified)
             for example, group in zip(examples, completed, strict=False)
@@ -100,16 +101,16 @@ class EvaluationPass:
 
 
 class EvaluationBatches:
-    """An iterable over one pass after the other that completes prompts as it goes; every process takes its share.
+    """Iterates over one pass after the other, completing prompts as it goes; every process takes its share.
 
     All processes yield equally many batches, as collective operations need; the last ones of some may be empty.
 
     Args:
-        passes: Which prompts, and how they are completed.
-        batch_size: Prompts at once in one process.
-        rank: This process.
-        world_size: Processes.
-        on_end: Called when the last batch is complete, before it is yielded: nobody asks for a batch behind it.
+        passes: The passes: which prompts, and how they are completed.
+        batch_size: Prompts that one process completes at once.
+        rank: Number of this process.
+        world_size: Number of processes.
+        on_end: Called when the last batch is complete, before it is yielded: no further batch is asked for.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Settings of an evaluation."""
+"""Settings of an evaluation: how held-out prompts are completed, and of which tasks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class SampledConfig:
     """Several completions of every held-out prompt, beside the greedy one.
 
     Attributes:
-        num_samples: N, completions per prompt.
-        temperature: Above 0: N greedy completions would be one.
+        num_samples: N, the number of completions per prompt.
+        temperature: Divides the logits; above 0, because N greedy completions would all be the same.
         top_p: Smallest set of tokens with at least this probability is kept; 1 keeps all.
     """
 
@@ -72,6 +72,6 @@ class EvaluationConfig:
 
     @property
     def sampling_of_several(self) -> Sampling:
-        """How the several completions are sampled: as long as the one."""
+        """How the several completions are sampled; their length limit is that of the single one."""
         assert self.sampled is not None
         return replace(self.sampling, temperature=self.sampled.temperature, top_p=self.sampled.top_p, top_k=0)

@@ -1,4 +1,4 @@
-"""What training on several tasks, one after the other, does to each of them."""
+"""Forgetting: what training on several tasks, one after the other, does to each of them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Values = Mapping[str, float | None]
 BEFORE = "before"
 """Name of the measurement before the first round."""
 FORGETTING = {"accuracy_drop": "accuracy", "ece_rise": "ece", "brier_rise": "brier"}
-"""What is lost of a task -> of which metric."""
+"""Name of a loss that a task suffers -> the metric that it is measured by."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """All tasks at one moment: a row of the matrix.
+    """The metrics of all tasks at one moment of training.
 
     Attributes:
         stage: The stage that has just ended, or :data:`BEFORE`.
-        round: Rounds that are done.
-        step: Optimizer steps that are done.
-        tasks: Task -> its metrics.
+        round: Number of rounds that are done.
+        step: Number of optimizer steps that are done.
+        tasks: Name of the task -> its metrics.
     """
 
     stage: str
@@ -36,12 +36,13 @@ class Measurement:
 def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float | None]]:
     """Return what the tasks of earlier stages have lost since their own stage ended.
 
-    ``accuracy_drop`` is the accuracy then minus that at the end; ``ece_rise`` and ``brier_rise`` are the error at the
-    end minus that then. Positive is forgotten, negative is gained. Minus the mean of the first is the backward transfer
-    of Lopez-Paz and Ranzato 2017 (arXiv 1706.08840).
+    ``accuracy_drop`` is the accuracy at the end of the task's stage minus that at the end of training; ``ece_rise`` and
+    ``brier_rise`` are the error at the end of training minus that at the end of the stage. Positive is forgotten,
+    negative is gained. Minus the mean ``accuracy_drop`` is the backward transfer of Lopez-Paz and Ranzato 2017 (arXiv
+    1706.08840).
 
     Args:
-        measurements: In their order; the last one is the end.
+        measurements: The measurements in the order of time; the last one is the end of training.
 
     Returns:
         Task -> measure -> value, None where it is undefined; and ``mean`` over the tasks, where there is one.
@@ -69,7 +70,7 @@ def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float
 
 
 def as_json(measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """Return the matrix and what is forgotten, as ``stages.json`` holds them."""
+    """Return all measurements and what is forgotten, as ``stages.json`` holds them."""
     return {"stages": [asdict(each) for each in measurements], "forgetting": forgetting(measurements)}
 
 

@@ -1,4 +1,4 @@
-"""Held-out prompts of every task that is evaluated, completed with the student: once, and several times each."""
+"""Completes the held-out prompts of every evaluated task with the student: once each, and several times on request."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class HeldOut:
     """One task's held-out prompts.
 
     Attributes:
-        name: Of the task; empty for the only one that is trained on.
-        in_domain: Whether it is trained on.
-        examples: The split.
-        verifier: The task's.
+        name: Name of the task; empty where a single task is trained on and this is it.
+        in_domain: Whether the task is trained on.
+        examples: The examples of the split.
+        verifier: The task's verifier.
     """
 
     name: str
@@ -37,8 +37,8 @@ def load_held_out(stages: Sequence[Stage], config: EvaluationConfig, split: str)
     """Read a split of every task that is evaluated on it: those that are trained on, then the further ones.
 
     Args:
-        stages: Tasks that are trained on.
-        config: Names the further ones, and how many examples are used.
+        stages: The tasks that are trained on.
+        config: Names the further tasks, and says how many examples are used.
         split: ``validation`` or ``test``.
     """
     tasks = [(stage.name, True, stage.task) for stage in stages]
@@ -55,11 +55,11 @@ class HeldOutSampler:
     """Completes held-out prompts as they are asked for.
 
     Attributes:
-        completer: Samples and verifies.
-        encoder: Makes the prompts' ids.
-        policy: The student.
-        version: Returns the number of optimizer steps behind its weights.
-        seed: What the seeds of completions are derived from, beside the example's id.
+        completer: Samples completions and verifies them.
+        encoder: Makes the token ids of the prompts.
+        policy: The model that is evaluated, the student.
+        version: A function that returns the number of optimizer steps that its weights have had.
+        seed: The seeds of completions are derived from it and from the examples' ids.
     """
 
     completer: Completer
@@ -69,12 +69,12 @@ class HeldOutSampler:
     seed: tuple[object, ...]
 
     def passes(self, held_out: Sequence[HeldOut], config: EvaluationConfig, several: bool) -> list[EvaluationPass]:
-        """Return the ways through each task's prompts: one completion each, and several where the config asks for it.
+        """Return the passes over each task's prompts: one completion each, and several where the config asks for them.
 
         Args:
             held_out: The prompts of every task.
             config: How they are completed.
-            several: Whether several completions are sampled at all.
+            several: Whether several completions may be sampled at all.
         """
         passes = []
         for prompts in held_out:

@@ -1,4 +1,4 @@
-"""What is measured of an evaluation: every task's metrics, of one completion per prompt and of several."""
+"""The metrics of an evaluation: those of every task, of one completion per prompt and of several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SetScores:
     """The metrics of one set of prompts.
 
     Args:
-        device: Where the metrics count.
+        device: Device that the metrics' states are kept on.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,7 +28,7 @@ class SetScores:
         self.sampled: SampledScores | None = None
 
     def update(self, batch: EvaluationBatch) -> None:
-        """Add a batch; one without completions only tells what is to come."""
+        """Add a batch; a batch without completions only tells which parts there will be."""
         if batch.num_samples is None:
             if batch.completions:
                 _add(self.greedy, batch, self._device)
@@ -45,15 +45,15 @@ class SetScores:
 
 
 class SampledScores:
-    """The metrics of several completions per prompt.
+    """The metrics where several completions of each prompt are sampled.
 
     ``sampled`` is over all completions, each with the confidence that it states, with pass@k beside it. ``vote`` is
     over prompts: the majority's answer, with the share that agrees as its confidence. ``vote_stated`` judges the same
-    answer by the mean confidence that the agreeing completions state: both confidences speak of the same events.
+    answers, with the mean confidence that the agreeing completions state: the two confidences can be compared.
 
     Args:
-        num_samples: N, completions per prompt.
-        device: Where the metrics count.
+        num_samples: N, the number of completions per prompt.
+        device: Device that the metrics' states are kept on.
     """
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
@@ -87,7 +87,7 @@ class EvaluationScores:
     """The metrics of an evaluation: of all prompts of the tasks that are trained on, and of every named task.
 
     Args:
-        device: Where the metrics count.
+        device: Device that the metrics' states are kept on.
     """
 
     def __init__(self, device: torch.device) -> None:

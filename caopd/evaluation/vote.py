@@ -32,7 +32,7 @@ def vote(completions: Sequence[VerifiedRollout]) -> Vote:
     """Let the completions of one prompt vote.
 
     Args:
-        completions: At least one.
+        completions: The completions of the prompt, at least one.
 
     Example:
         >>> from caopd.types import AnswerOutcome, ConfidenceOutcome, ConfidenceReading, Rollout, StopReason, Verdict

@@ -1,4 +1,4 @@
-"""Training losses from hidden states and heads: they know no tokenizer, task or method."""
+"""Training losses, computed from hidden states and output heads. They know no tokenizer, task or method."""
 
 from caopd.losses.base import (
     Denominators,
@@ -21,7 +21,7 @@ from caopd.losses.vopd import VOPDLoss
 LOSSES: dict[str, type[TrainingLoss]] = {
     loss.signal: loss for loss in (DistillationLoss, PolicyGradientLoss, CrossEntropyLoss)
 }
-"""What samples are trained on by default, by the signal that they carry."""
+"""The default loss of each signal, which a method's training samples carry."""
 
 __all__ = [
     "JSD",

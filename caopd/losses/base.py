@@ -1,4 +1,4 @@
-"""What a training loss is: hidden states and heads in, one scalar and its logged sums out.
+"""The base of all training losses: hidden states and output heads in, one scalar and sums for the log out.
 
 Shape suffixes: B sequences of a batch, C completion positions, T completion tokens of the batch, V
 vocabulary, H hidden size.
@@ -22,7 +22,7 @@ Reduction = Literal["sequence_mean", "token_mean"]
 
 @dataclass(frozen=True, slots=True)
 class Denominators:
-    """What a whole optimizer step divides by: totals over all ranks and all micro-batches.
+    """The totals that the loss of an optimizer step is divided by, over all processes and all micro-batches.
 
     Attributes:
         num_sequences: Sum of the weights of the sequences that have counted tokens.
@@ -35,16 +35,16 @@ class Denominators:
 
 @dataclass(frozen=True, slots=True)
 class LossInputs:
-    """What a loss reads beside the models' outputs: what a batch says of its completion tokens, row by row.
+    """What a loss reads beside the models' outputs: what a batch says of its T completion tokens, row by row.
 
     Attributes:
-        weight_T: Weight in the loss, by :meth:`TrainingLoss.token_weights`.
-        confidence_mask_T: True in the confidence segment.
-        target_T: Token ids, int64.
+        weight_T: Weight of the token in the loss, made by :meth:`TrainingLoss.token_weights`.
+        confidence_mask_T: True at tokens of the confidence segment.
+        target_T: Ids of the tokens, int64.
         sampled_logprob_T: The engine's log-probability of the token, nats, under the model's unscaled distribution;
-            NaN where the token was not sampled as it stands.
+            NaN where the token does not stand as it was sampled.
         advantage_T: Advantage of the token's sequence; NaN where the method gives none.
-        temperature: That of the sampling.
+        temperature: Temperature at which the rollouts were sampled.
         sequence_T: Which sequence of the batch the token belongs to, int64.
     """
 
@@ -58,19 +58,19 @@ class LossInputs:
 
 
 class SegmentTotal(NamedTuple):
-    """A sum over some tokens and their number, both scalar tensors; over batches, either adds up."""
+    """A sum over some tokens, and how many these are; both are scalar tensors and add up over batches."""
 
     total: Tensor
     num_tokens: Tensor
 
 
 class LossOutput(NamedTuple):
-    """A scalar loss to differentiate, and what is known of it, detached.
+    """A scalar loss to differentiate, and what is logged of it, detached.
 
     Attributes:
         loss: This batch's share of its optimizer step's loss.
         totals: The sums behind the logged means, under the names of :attr:`TrainingLoss.logged`.
-        teacher_top1_T: The teacher's most likely token ids, ``None`` without a teacher's context.
+        teacher_top1_T: The teacher's most likely token at each position, ``None`` where no teacher sees a context.
     """
 
     loss: Tensor
@@ -110,9 +110,9 @@ class TrainingLoss(ABC):
     """
 
     signal: ClassVar[str]
-    """What it trains on, one of :class:`caopd.types.Signal`: methods whose samples carry it use this loss."""
+    """What the loss trains on. Methods whose training samples carry the same :class:`caopd.types.Signal` use it."""
     logged: tuple[str, ...]
-    """Names of the means over counted tokens that are logged under ``train/``."""
+    """Names under ``train/`` of the means over counted tokens (those with a weight above 0) that are logged."""
 
     def __init__(
         self, reduction: Reduction = "sequence_mean", skip_first_tokens: int = 0, chunk_size: int = 64
@@ -130,21 +130,21 @@ class TrainingLoss(ABC):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether it compares with a second model; without one, none is made."""
+        """Whether the loss compares with a second model; if not, none is made."""
         return False
 
     @property
     def needs_sampled(self) -> bool:
-        """Whether it needs the engine's log-probability of every token, which a revised one does not have."""
+        """Whether it needs the engine's log-probability of every token, which revised tokens do not have."""
         return False
 
     def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:  # noqa: B027
-        """Raise where the loss is not right on completions sampled in this way; by default it is on any.
+        """Raise where the loss would be wrong for completions sampled in this way; by default none is refused.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
-            num_steps_per_round: Optimizer steps on the same rollouts.
+            num_steps_per_round: Number of optimizer steps on the same rollouts.
 
         Raises:
             ConfigError: If the loss needs other sampling.
@@ -156,8 +156,8 @@ class TrainingLoss(ABC):
         Args:
             completion_lengths: Number of completion tokens of every sequence of the step, on all ranks and in
                 all micro-batches.
-            sample_weights: Their weights, as many. Weights that must not cancel out of the average, such as
-                importance ratios, belong into :meth:`token_weights` alone.
+            sample_weights: The weight of each of these sequences. Weights that must not cancel out of the average,
+                such as importance ratios, belong into :meth:`token_weights` alone.
         """
         counted = [max(length - self.skip_first_tokens, 0) for length in completion_lengths]
         pairs = list(zip(sample_weights, counted, strict=True))
@@ -172,7 +172,7 @@ class TrainingLoss(ABC):
         Args:
             completion_mask_BC: Boolean, true at completion tokens.
             sample_weight_B: Weight of every sequence.
-            denominators: Totals of the whole optimizer step.
+            denominators: The totals of the whole optimizer step.
 
         Returns:
             Float32 tensor [T] over the true positions of the mask, row by row.
@@ -194,7 +194,7 @@ class TrainingLoss(ABC):
 
         Args:
             student: Hidden states and head of the trained model.
-            teacher: The same of the second model, without gradients; None unless :attr:`needs_teacher`.
+            teacher: The same of the second model, without gradients; None unless :attr:`needs_teacher` is true.
             inputs: Weights, targets and whatever else the batch says of its tokens.
         """
 

@@ -1,8 +1,8 @@
-"""The chunk driver: every loss runs through it, a few tokens at a time, its gradient formed in the forward pass.
+"""The loop that every loss runs through: a few tokens (a *chunk*) at a time, with gradients formed in the forward pass.
 
 A batch's logits over a vocabulary of 151,936 cost 0.6 MB per token and model and several times that with
-autograd. Here only one chunk of them exists at a time: memory beyond the gradients themselves is flat in the
-number of tokens.
+autograd. Here only one chunk of them exists at a time: memory beyond the gradients themselves does not grow
+with the number of tokens.
 
 Shape suffixes: T tokens (of the batch or of one chunk), V vocabulary, H hidden size (student and teacher may
 differ).
@@ -22,28 +22,28 @@ from caopd.losses.distributions import log_probabilities
 from caopd.losses.gradients import LossGradients, with_gradients
 
 _CPU_BLOCK = 2**21
-"""Elements of the logits that the softmax takes at a time on a CPU: temporaries of 8 MB stay in its cache and
-come from the allocator's pool, where those of a whole chunk would be fresh pages each time."""
+"""Elements of the logits that the softmax takes at a time on a CPU. Its temporaries of 8 MB then stay in the cache and
+come from the allocator's pool; those of a whole chunk would be newly mapped pages each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """A model's next-token distributions, unfinished: softmax(W h_t).
+    """A model's next-token distributions before the last step: they are softmax(W h_t), with h_t and W stored here.
 
     Attributes:
-        hidden_TH: Last hidden states, after the final norm.
-        head_VH: Output embedding; a tied head is just the same tensor.
+        hidden_TH: Last hidden states h_t, after the final norm.
+        head_VH: Output embedding W; a head that is tied to the input embedding is the same tensor.
     """
 
     hidden_TH: Tensor
     head_VH: Tensor
 
     def operands(self) -> ModelOutput:
-        """Return both as autocast would hand them to a matrix product, cut off from their history."""
+        """Return both tensors as autocast would hand them to a matrix product, detached from autograd's graph."""
         return ModelOutput(_matmul_operand(self.hidden_TH), _matmul_operand(self.head_VH))
 
     def zeros_T(self) -> Tensor:
-        """Return a zero for every token, in the dtype of their log-probabilities: float32, or float64 for float64."""
+        """Return a zero for every token, in the dtype of log-probabilities: float32, or float64 for float64."""
         dtype = torch.promote_types(self.hidden_TH.dtype, torch.float32)
         return torch.zeros(len(self.hidden_TH), dtype=dtype, device=self.hidden_TH.device)
 
@@ -53,7 +53,7 @@ class Chunk:
     """The next-token distributions of a few tokens.
 
     Attributes:
-        rows_T: Which tokens of the batch, int64.
+        rows_T: Indices of the tokens within the batch, int64.
         student_TV: Log-probabilities of the student, float32 or float64.
         teacher_TV: Log-probabilities of the teacher, None without one.
     """
@@ -67,9 +67,9 @@ class TokenTerm(NamedTuple):
     """What some tokens add to the loss.
 
     Attributes:
-        value_T: Their values, unweighted.
-        gradient_TV: Gradient of the values with respect to the student's logits, changed in place afterwards; None
-            where nothing is differentiated.
+        value_T: The value of each token, unweighted.
+        gradient_TV: Gradient of the values with respect to the student's logits, which the caller changes in place;
+            None where nothing is differentiated.
     """
 
     value_T: Tensor
@@ -77,11 +77,11 @@ class TokenTerm(NamedTuple):
 
 
 Objective = Callable[[Chunk], TokenTerm]
-"""What is summed over tokens, and differentiated; it may keep statistics of its own on the way."""
+"""What is summed over tokens and differentiated; it may keep statistics of its own on the way."""
 
 
 class Part(NamedTuple):
-    """An objective, and the tokens that it is summed over: int64, None for all of the batch."""
+    """An objective, and the indices (int64) of the tokens that it is summed over; None is all of the batch."""
 
     objective: Objective
     rows_T: Tensor | None = None
@@ -90,7 +90,9 @@ class Part(NamedTuple):
 def chunked_loss(
     student: ModelOutput, teacher: ModelOutput | None, weight_T: Tensor, parts: Sequence[Part], chunk_size: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """Return sum_t weight_t x_t, and every x_t, for any x_t of a token's distributions; the batch's logits never exist.
+    """Return sum_t weight_t x_t, and every x_t, where x_t is a function of a token's distributions.
+
+    The logits of the whole batch never exist, only those of a chunk.
 
     Gradients flow to the student's hidden states and head only, and are formed only where they are required. They are
     scaled in place in the backward pass, so it runs once: a second one through the same loss raises. Under autocast
@@ -102,7 +104,7 @@ def chunked_loss(
         student: Hidden states and head of the trained model.
         teacher: The same of another model, over the same vocabulary and for the same tokens; None without one.
         weight_T: Weight of every token in the loss.
-        parts: What is summed; together they name every token once.
+        parts: What is summed over which tokens; together the parts name every token once.
         chunk_size: Tokens whose logits exist at a time. A chunk reads and writes the head's whole gradient,
             so larger chunks are faster where matrix products are fast.
 
@@ -135,7 +137,7 @@ def _run_chunk(
     objective: Objective,
     gradients: LossGradients | None,
 ) -> Tensor:
-    """Make the logits of some tokens, run the objective block by block, take the gradients in, return the values."""
+    """Make the logits of a chunk, run the objective block by block, add up the gradients, and return the values."""
     student_TV = student.hidden_TH[rows_T] @ student.head_VH.T
     on_cpu = student_TV.device.type == "cpu"
     block_size = max(1, _CPU_BLOCK // student_TV.shape[1]) if on_cpu else len(rows_T)
@@ -157,7 +159,7 @@ def _run_block(
     objective: Objective,
     gradients: LossGradients | None,
 ) -> Tensor:
-    """Return the values; where there are gradients, they overwrite the student's logits, times the token's weight."""
+    """Return the values of a block; its gradients, times the tokens' weights, overwrite the student's logits."""
     teacher_TV = None if teacher_logits_TV is None else log_probabilities(teacher_logits_TV)
     term = objective(Chunk(rows_T, log_probabilities(student_logits_TV), teacher_TV))
     assert term.value_T.shape == rows_T.shape

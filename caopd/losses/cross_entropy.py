@@ -29,9 +29,9 @@ class CrossEntropyLoss(TrainingLoss):
         """Return -sum_t weight_t log S(y_t).
 
         Args:
-            student: Hidden states and head.
+            student: Hidden states and head of the trained model.
             teacher: Not used.
-            inputs: Targets and weights.
+            inputs: The target tokens and their weights.
         """
         loss, statistics = chunked_target_loss(
             student, None, inputs.target_T, inputs.weight_T, _negative, chunk_size=self.chunk_size

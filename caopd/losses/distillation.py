@@ -1,4 +1,4 @@
-"""The configurable loss of on-policy distillation: a divergence per segment.
+"""The loss of on-policy distillation: one divergence for the body of a completion, one for its confidence segment.
 
 Shape suffixes: T completion tokens of the batch, V vocabulary, H hidden size.
 """
@@ -22,17 +22,19 @@ class DistillationLoss(TrainingLoss):
 
     x_bt of :class:`TrainingLoss` is the divergence of the token's segment.
 
-    Deviation from the paper, which has one divergence and weighs all tokens alike: a divergence of its own for the
-    confidence segment, and skipped tokens (SDFT, arXiv 2601.19897, skips 3). Both are off by default.
+    Two options deviate from the paper, which has one divergence and weighs all tokens alike: the confidence segment may
+    have a divergence of its own, and tokens may be skipped (SDFT, arXiv 2601.19897, skips 3). Both are off by default.
 
     Args:
-        body: Divergence outside the confidence segment, such as :class:`~caopd.losses.ReverseKL`,
-            :class:`~caopd.losses.ForwardKL`, :class:`~caopd.losses.JSD`, or :class:`~caopd.losses.TopK` around any.
-        confidence: Divergence inside the confidence segment; ``None``: the same as ``body``.
+        body: Divergence at the tokens of the body, which is the completion without its confidence segment, such as
+            :class:`~caopd.losses.ReverseKL`, :class:`~caopd.losses.ForwardKL`, :class:`~caopd.losses.JSD`, or
+            :class:`~caopd.losses.TopK` around any of these.
+        confidence: Divergence at the tokens of the confidence segment; ``None`` is the same as ``body``.
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
-        importance_sampling: Correction for samples of another engine, for completions as sampled; None for none.
+        importance_sampling: Correction for rollouts that another engine has sampled; it needs completions as they were
+            sampled, so it does not go with CaOPD. None makes no correction.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -59,24 +61,24 @@ class DistillationLoss(TrainingLoss):
 
     @property
     def needs_teacher(self) -> bool:
-        """Always."""
+        """Always true: the divergence is from the teacher."""
         return True
 
     @property
     def needs_sampled(self) -> bool:
-        """With importance sampling."""
+        """True with importance sampling."""
         return self.importance_sampling is not None
 
     def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:
         """Raise where importance ratios would not be those of the distribution that was sampled from.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
             num_steps_per_round: Not used.
 
         Raises:
-            ConfigError: Importance sampling beside another temperature than 1, top-p or top-k.
+            ConfigError: Importance sampling is combined with top-p, top-k or another temperature than 1.
         """
         if self.importance_sampling is not None and (temperature != 1 or truncated):
             raise ConfigError(
@@ -86,12 +88,12 @@ class DistillationLoss(TrainingLoss):
             )
 
     def __call__(self, student: ModelOutput, teacher: ModelOutput | None, inputs: LossInputs) -> LossOutput:
-        """Return sum_t weight_t D_t: :func:`chunked_divergence`.
+        """Return sum_t weight_t D_t, as :func:`chunked_divergence` computes it, and its logged sums.
 
         Args:
             student: Hidden states and head of the student.
             teacher: The same of the teacher.
-            inputs: Weights, segments and targets.
+            inputs: Weights and targets of the tokens, and which of them are in the confidence segment.
         """
         assert teacher is not None
         weight_T = inputs.weight_T
@@ -112,19 +114,19 @@ def chunked_divergence(
     confidence: Divergence,
     chunk_size: int = 64,
 ) -> tuple[Tensor, TokenStatistics]:
-    """Return sum_t weight_t D_t(S_t, T_t), and statistics per token; the batch's logits never exist.
+    """Return sum_t weight_t D_t(S_t, T_t), and statistics per token; the logits of the batch never exist.
 
     S_t = softmax(W_S h_t) and T_t likewise; D_t is ``confidence`` at the tokens of the confidence segment and
-    ``body`` elsewhere. Equal to the weighted sum of what the divergences give for whole logits, value and
-    gradients. What :func:`~caopd.losses.chunks.chunked_loss` says of gradients, precision, memory and weights of 0
-    holds here.
+    ``body`` elsewhere. Value and gradients equal those of the weighted sum of the divergences
+    computed from whole logits. What :func:`~caopd.losses.chunks.chunked_loss` says of gradients, precision, memory and
+    weights of 0 holds here.
 
     Args:
         student: Hidden states and head of the student.
         teacher: The same of the teacher; its hidden size may differ.
         inputs: Weights, targets, and which tokens are in the confidence segment.
-        body: Divergence outside the confidence segment.
-        confidence: Divergence inside it.
+        body: Divergence at tokens outside the confidence segment.
+        confidence: Divergence at tokens inside it.
         chunk_size: Tokens whose logits exist at a time.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Log-probabilities over a vocabulary, and what is taken of them.
+"""Log-probabilities over a vocabulary, and functions of them.
 
 Shape suffixes: T tokens, V vocabulary.
 """

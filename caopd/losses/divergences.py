@@ -67,7 +67,7 @@ class Divergence(ABC):
         return value_T.detach(), gradient_TV - student_TV.exp() * gradient_TV.sum(-1, keepdim=True)
 
     def __call__(self, student_logits_TV: Tensor, teacher_logits_TV: Tensor) -> Tensor:
-        """Return the divergence of every token's two next-token distributions, in nats for those of this package.
+        """Return the divergence of every token's two next-token distributions; those of this package are in nats.
 
         Half-precision logits are read as float32, float64 stays float64. Differentiable with respect to both
         arguments. A logit may be ``-inf`` (vocabulary that is masked out), and 0 log 0 = 0: a token whose
@@ -80,7 +80,7 @@ class Divergence(ABC):
             teacher_logits_TV: The same of the teacher.
 
         Returns:
-            Tensor [T] of float32 or float64. Rounding can leave a value of -1e-7 where it should be zero.
+            Tensor [T] of float32 or float64. Rounding can leave a value of about -1e-7 that should be zero.
 
         Raises:
             ConfigError: If :meth:`values` does not return one value per token.

@@ -1,4 +1,4 @@
-"""Gradients that the forward pass has formed already, and their way into autograd.
+"""Gradients that the forward pass has formed already, and how they are handed to autograd.
 
 Shape suffixes: T tokens, V vocabulary, H hidden size.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class LossGradients:
-    """The loss's gradients over ``scale``, at least in float32.
+    """The gradients of the loss, divided by ``scale``, at least in float32.
 
     The weights of a loss are often below what float16 can hold, and a gradient formed in the forward pass has
     not seen the loss scaler yet. Weights relative to the largest one have no such trouble.
@@ -44,13 +44,13 @@ class LossGradients:
         return cls(_zeros_if_required(hidden_TH), _zeros_if_required(head_VH), scale, weight_T / scale)
 
     def add(self, hidden_TH: Tensor, head_VH: Tensor, rows_T: Tensor, logit_gradient_TV: Tensor) -> None:
-        """Take in a chunk's gradient with respect to its logits, made with the relative weights.
+        """Add the gradient of a chunk with respect to its logits, computed with the relative weights.
 
         Args:
             hidden_TH: Hidden states of the whole batch, in the dtype that matrix products run in.
-            head_VH: The head, in the same.
-            rows_T: The chunk's tokens.
-            logit_gradient_TV: Their gradients.
+            head_VH: The head, in the same dtype.
+            rows_T: Indices of the chunk's tokens within the batch.
+            logit_gradient_TV: Gradients with respect to their logits.
         """
         if self.hidden_TH is not None:
             hidden_gradient_TH = logit_gradient_TV @ head_VH

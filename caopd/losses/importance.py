@@ -1,8 +1,8 @@
-"""Truncated importance sampling: what to do about rollouts that another engine has sampled.
+"""Truncated importance sampling: a correction for rollouts that another engine, or earlier weights, have sampled.
 
-An inference engine rounds otherwise than the trainer, and after the first optimizer step of a round the policy is no
-longer the one that sampled. The ratio of both probabilities corrects for either, cut off so that its variance stays
-bounded (SDFT, arXiv 2601.19897, cuts at 2).
+An inference engine rounds otherwise than the trainer, and after the first optimizer step of a round the student is no
+longer the one that sampled. The ratio of the two probabilities of a token corrects for both. It is cut off so that its
+variance stays bounded (SDFT, arXiv 2601.19897, cuts at 2).
 
 Shape suffixes: T completion tokens of the batch, H hidden size, V vocabulary.
 """
@@ -26,13 +26,13 @@ LOGGED = ("importance_ratio", "importance_truncated")
 
 @dataclass(frozen=True, slots=True)
 class ImportanceSampling:
-    """Multiplies a token's weight by min(ratio, cap); ratios carry no gradient.
+    """Multiplies the weight of every token by min(ratio, cap); ratios carry no gradient.
 
     - ``token``: the ratio of a token is S(y_t) / E(y_t), S the student now, E the engine that sampled y_t;
     - ``sequence``: all tokens of a completion have the ratio of the whole completion, prod_t S(y_t) / E(y_t).
 
     Args:
-        level: Which of the two.
+        level: Which of these two ratios is taken.
         cap: Largest ratio.
 
     Raises:
@@ -51,7 +51,7 @@ class ImportanceSampling:
 
         Args:
             logprob_T: The student's log-probabilities of the completion tokens, nats.
-            sampled_logprob_T: The engine's, nats.
+            sampled_logprob_T: The engine's log-probabilities of the same tokens, nats.
             sequence_T: Which sequence of the batch a token belongs to, int64.
 
         Example:

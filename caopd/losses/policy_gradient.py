@@ -17,7 +17,7 @@ from caopd.losses.targets import Term, chunked_target_loss
 
 
 class PolicyGradientLoss(TrainingLoss):
-    """Clipped surrogate (PPO, arXiv 1707.06347, eq. 7) with a divergence from a reference.
+    """The clipped surrogate of PPO (arXiv 1707.06347, eq. 7), with a divergence from a reference model.
 
     With A the advantage of the sequence, rho = S(y_t) / S_old(y_t), and R the reference, x_bt of
     :class:`TrainingLoss` is
@@ -25,18 +25,19 @@ class PolicyGradientLoss(TrainingLoss):
         -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + kl_coefficient KL(S||R).
 
     S is the distribution that is sampled from: logits over the sampling's temperature. S_old is that of the weights
-    that sampled, by the engine's log-probabilities, recorded with the rollout. These are of temperature 1; at any
-    other, rho is 1 with the gradient of log S, which is exact in a round's first optimizer step, and a second one is
-    refused. A token that was not sampled as it stands has no ratio, and no part but the divergence.
+    that sampled, by the engine's log-probabilities, recorded with the rollout. These log-probabilities are of
+    temperature 1. At any other temperature rho is taken as 1, with the gradient of log S, which is exact in a round's
+    first optimizer step, and a second one is refused. A token that does not stand as it was sampled has no ratio; only
+    the divergence counts there.
 
-    The reference is the teacher, by default the frozen model of the start. Without a coefficient there is
+    The reference is the teacher, by default the frozen model of the start. Where ``kl_coefficient`` is 0 there is
     none.
 
-    Deviation: KL(S||R) over the full vocabulary, where GRPO estimates it from the sampled token.
+    Deviation from GRPO, which estimates the divergence from the sampled token: KL(S||R) is over the full vocabulary.
 
     Args:
-        clip_low: How far below 1 the ratio counts, in [0, 1].
-        clip_high: How far above 1, 0 or larger.
+        clip_low: How far below 1 the ratio counts before it is clipped, in [0, 1].
+        clip_high: How far above 1 the ratio counts before it is clipped, 0 or larger.
         kl_coefficient: Weight of the divergence from the reference, 0 or larger.
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
@@ -70,24 +71,24 @@ class PolicyGradientLoss(TrainingLoss):
 
     @property
     def needs_teacher(self) -> bool:
-        """Where there is a divergence from the reference."""
+        """True where there is a divergence from the reference."""
         return self.kl_coefficient > 0
 
     @property
     def needs_sampled(self) -> bool:
-        """Always: the ratio is taken to the engine's policy."""
+        """Always true: the ratio compares with the probability that the engine gave the token."""
         return True
 
     def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:
-        """Raise unless the samples come from the distribution whose gradient this is.
+        """Raise unless the rollouts come from the distribution whose gradient this loss takes.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
             num_steps_per_round: Optimizer steps on the same rollouts.
 
         Raises:
-            ConfigError: Greedy or truncated sampling; several steps on samples of a temperature other than 1.
+            ConfigError: Sampling is greedy or truncated, or several steps use rollouts of a temperature other than 1.
         """
         if temperature == 0 or truncated:
             raise ConfigError(
@@ -106,8 +107,8 @@ class PolicyGradientLoss(TrainingLoss):
         """Return this batch's share of the loss, and entropy, divergences and the share of clipped tokens.
 
         Args:
-            student: Hidden states and head of the policy.
-            teacher: The same of the reference, None without one.
+            student: Hidden states and head of the trained model.
+            teacher: The same of the reference model, None without one.
             inputs: Targets, weights, advantages and the sampler's log-probabilities.
         """
 
@@ -155,7 +156,7 @@ class PolicyGradientLoss(TrainingLoss):
 
 
 class _Surrogate(NamedTuple):
-    """Value and derivative with respect to the log-probability; log rho (NaN if not sampled); where it is clipped."""
+    """Value, derivative with respect to the log-probability, log rho (NaN if not sampled), and where it is clipped."""
 
     value_T: Tensor
     slope_T: Tensor

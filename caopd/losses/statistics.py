@@ -1,4 +1,4 @@
-"""What a pass over the logits of student and teacher tells about every token, and its sums for the log.
+"""What a pass over the logits of student and teacher tells about every token, and the sums of it that are logged.
 
 Shape suffixes: T tokens of the batch.
 """
@@ -21,19 +21,19 @@ SEGMENT_TOTALS = (
     "information_gap",
     "teacher_log_ratio",
 )
-"""Names of what :func:`segment_totals` sums."""
+"""Names of the sums that :func:`segment_totals` returns."""
 
 
 class TokenStatistics(NamedTuple):
-    """What is known of every token; detached, float32 (float64 for float64 inputs).
+    """What is known of every token, detached and in float32 (float64 for float64 inputs).
 
     Attributes:
-        divergence_T: Divergence of student and teacher, nats; unweighted.
+        divergence_T: Divergence of student and teacher, nats, not weighted.
         student_entropy_T: Entropy of the student's distribution, nats.
         teacher_entropy_T: Entropy of the teacher's distribution, nats.
         teacher_top1_T: The teacher's most likely token id, int64.
         student_logprob_T: The student's log-probability of the target token, nats.
-        teacher_logprob_T: The teacher's, likewise.
+        teacher_logprob_T: The teacher's log-probability of the target token, nats.
     """
 
     divergence_T: Tensor
@@ -50,10 +50,10 @@ class TokenStatistics(NamedTuple):
         return statistics._replace(teacher_top1_T=statistics.teacher_top1_T.long())
 
     def fill(self, chunk: Chunk, target_T: Tensor) -> None:
-        """Fill in a chunk's tokens, all but the divergence.
+        """Fill in the values of a chunk's tokens, except for the divergence.
 
         Args:
-            chunk: Distributions of student and teacher.
+            chunk: The distributions of student and teacher at these tokens.
             target_T: Token ids of the whole batch, int64.
         """
         assert chunk.teacher_TV is not None
@@ -66,17 +66,17 @@ class TokenStatistics(NamedTuple):
 
 
 def segment_totals(statistics: TokenStatistics, weight_T: Tensor, confidence_mask_T: Tensor) -> dict[str, SegmentTotal]:
-    """Return sums over the counted tokens (weight not 0) for logging, in nats.
+    """Return, for the log, sums in nats over the counted tokens (those whose weight is not 0).
 
     Args:
-        statistics: What the loss reported.
+        statistics: The values of every token.
         weight_T: The weights that the loss was given; only whether they are 0 matters.
         confidence_mask_T: Boolean, true in the confidence segment.
 
     Returns:
-        ``kl_body`` and ``kl_confidence``, the divergence in either segment (whichever divergence was
-        configured); ``student_entropy`` and ``teacher_entropy``, over both; in the body, ``information_gap``,
-        H(S) - H(T), and ``teacher_log_ratio``, log T - log S of the target.
+        ``kl_body`` and ``kl_confidence``, the divergence (whichever is configured) outside and inside the confidence
+        segment; ``student_entropy`` and ``teacher_entropy``, over all tokens; and, outside the confidence segment,
+        ``information_gap``, H(S) - H(T), and ``teacher_log_ratio``, log T - log S of the target.
     """
     counted_T = weight_T != 0
     body_T = counted_T & ~confidence_mask_T

@@ -1,6 +1,6 @@
-"""Losses that depend on the log-probability of one given token: cross-entropy and policy gradients.
+"""Losses of the log-probability of one given token, the *target*: cross-entropy and policy gradients.
 
-A divergence from a reference may be added.
+A divergence from a reference model may be added.
 
 Shape suffixes: T tokens (of the batch or of one chunk), V vocabulary.
 """
@@ -20,18 +20,18 @@ REFERENCE_DIVERGENCE = ReverseKL()
 
 
 class Term(NamedTuple):
-    """A function of every token's log-probability: its value, and its derivative there. Both [T]."""
+    """The value and the derivative of a function of every token's log-probability, both [T]."""
 
     value_T: Tensor
     slope_T: Tensor
 
 
 TargetFunction = Callable[[Tensor, Tensor], Term]
-"""Takes log-probabilities of the target tokens [T] and their rows [T]."""
+"""Takes the log-probabilities of the target tokens [T] and the tokens' indices within the batch [T]."""
 
 
 class TargetStatistics(NamedTuple):
-    """What a pass over the logits tells about every token; detached, float32 (float64 for float64 inputs).
+    """What a pass over the logits tells about every token, detached and in float32 (float64 for float64 inputs).
 
     Attributes:
         logprob_T: The student's log-probability of the target, nats.
@@ -63,8 +63,8 @@ def chunked_target_loss(
         reference: The same of the model to stay close to; None without one.
         target_T: The tokens y_t, int64.
         weight_T: Weight of every token in the loss.
-        function: f with its derivative.
-        kl_coefficient: beta.
+        function: The function f, which also gives its derivative.
+        kl_coefficient: beta, the weight of the divergence from the reference.
         chunk_size: Tokens whose logits exist at a time.
 
     Example:

@@ -1,6 +1,6 @@
 """A divergence over the student's most likely tokens and one bucket for the rest.
 
-Shape suffixes: T tokens, V vocabulary, k tokens that are told apart, k1 these and the bucket.
+Shape suffixes: T tokens, V vocabulary, k the tokens that are told apart, k1 these tokens and the bucket.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from caopd.losses.divergences import Divergence, ReverseKL
 class TopK(Divergence):
     """Any divergence over k + 1 events: each of the student's k most likely tokens, and any other token.
 
-    That of SDPO (arXiv 2601.20802), which has k = 100. It is blind to how the other tokens share what is left; a
-    Kullback-Leibler or Jensen-Shannon divergence is never more than over the full vocabulary. It changes what is learnt
-    and saves no memory, since the logits of a chunk exist anyway.
+    This is the divergence of SDPO (arXiv 2601.20802), which has k = 100. It is blind to how the other tokens share
+    what is left; a Kullback-Leibler or Jensen-Shannon divergence is never more than over the full vocabulary. It
+    changes what is learnt and saves no memory, since the logits of a chunk exist anyway.
 
     Its gradient is that with respect to the logits of the events. The logit of the rest is log sum exp of its tokens'
     logits: each of them has its share S_v / S_rest of the rest's gradient.
 
     Args:
-        divergence: Which divergence of the events.
+        divergence: The divergence that is computed over the events.
         k: Number of tokens that are told apart, 1 or larger.
 
     Raises:
@@ -60,7 +60,7 @@ def top_k_and_rest(student_TV: Tensor, teacher_TV: Tensor, k: int) -> tuple[Tens
     Args:
         student_TV: Log-probabilities of the student.
         teacher_TV: Log-probabilities of the teacher.
-        k: Number of tokens; all of them where there are fewer, with an empty bucket.
+        k: Number of tokens; where the vocabulary is smaller, all of it, with an empty bucket.
 
     Returns:
         Log-probabilities [T, k + 1] of student and teacher, the bucket last, and token ids [T, k].
@@ -82,6 +82,6 @@ def top_k_and_rest(student_TV: Tensor, teacher_TV: Tensor, k: int) -> tuple[Tens
 
 
 def _without(logprob_TV: Tensor, tokens_Tk: Tensor) -> Tensor:
-    """Return the log-probabilities with the given tokens, and all of ``-inf``, at the floor."""
+    """Return the log-probabilities with those of the given tokens, and all that are ``-inf``, at the floor."""
     floor = floor_of(logprob_TV)
     return logprob_TV.clamp(min=floor).scatter(-1, tokens_Tk, floor)

@@ -19,29 +19,30 @@ from caopd.losses.top_k import TopK
 
 
 class VOPDLoss(TrainingLoss):
-    """On-policy distillation with a control variate baseline (vOPD, arXiv 2605.07865).
+    """On-policy distillation by policy gradients, with a control variate (vOPD, arXiv 2605.07865).
 
     x_bt of :class:`TrainingLoss` is -A_t log S(y_t), with A_t = log T(y_t) - log S(y_t) + KL(S_t||T_t) held fixed.
 
     The reward of a token, log T(y_t) - log S(y_t), has the expectation -KL(S_t||T_t) over y_t ~ S_t: what is subtracted
-    is the reward's own mean. A baseline that does not depend on y_t leaves the expected gradient as it is: that of
-    KL(S_t||T_t), whatever ``baseline_top_k`` is. What that changes is the baseline, hence the variance: the KL over the
-    student's k most likely tokens and one bucket for the rest lies between 0 and the whole KL, so as an estimate of it,
-    it is biased downwards. The value of the loss does not say how far apart student and teacher are; that is logged,
-    over the full vocabulary.
+    is the reward's own mean. A baseline that does not depend on y_t leaves the expected gradient as it is, that of
+    KL(S_t||T_t), whatever ``baseline_top_k`` is. ``baseline_top_k`` changes the baseline, hence the variance: the KL
+    over the student's k most likely tokens and one bucket for the rest lies between 0 and the whole KL, so as an
+    estimate of it, it is biased downwards. The value of the loss does not say how far apart student and teacher are;
+    that is logged, over the full vocabulary.
 
-    The expectation is over tokens that the student of now has sampled. After a round's first optimizer step they are
+    The expectation is over tokens that the current student has sampled. After a round's first optimizer step they are
     no longer, so several steps on one round need ``importance_sampling``. A token's weight must not depend on what is
     sampled either: ``sequence_mean`` divides by the completion's length, which a sampled end decides, and turns the
-    gradient away from reverse KL's; with ``token_mean`` the same is of the order of one over the step's completions.
+    gradient away from reverse KL's; with ``token_mean`` this error is of the order of one over the number of
+    completions of the step.
 
     Args:
-        baseline_top_k: k of the baseline's KL; None takes the full vocabulary, 0 has no baseline, which is the plain
-            sampled estimator.
+        baseline_top_k: The baseline is the KL over so many of the student's most likely tokens and a bucket for the
+            rest; None takes the full vocabulary, 0 no baseline, which is the plain sampled estimator.
         reduction: How tokens and sequences are averaged; see above.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
-        importance_sampling: Correction for samples of another engine or of earlier weights; None for none.
+        importance_sampling: Correction for rollouts of another engine or of earlier weights; None makes no correction.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -79,24 +80,25 @@ class VOPDLoss(TrainingLoss):
 
     @property
     def needs_teacher(self) -> bool:
-        """Always."""
+        """Always true: the reward is the teacher's log-probability minus the student's."""
         return True
 
     @property
     def needs_sampled(self) -> bool:
-        """Always: the expectation is over what the student samples, and nobody sampled a revised token."""
+        """Always true: the expectation is over what the student samples, and nobody sampled a revised token."""
         return True
 
     def check_sampling(self, temperature: float, truncated: bool, num_steps_per_round: int) -> None:
-        """Raise unless the samples come from the distribution that the expectation is over.
+        """Raise unless the rollouts come from the distribution that the expectation is over.
 
         Args:
-            temperature: Of training rollouts.
+            temperature: Temperature at which training rollouts are sampled.
             truncated: Whether top-p or top-k leave tokens out.
             num_steps_per_round: Optimizer steps on the same rollouts.
 
         Raises:
-            ConfigError: Another temperature than 1, top-p or top-k; several steps without importance sampling.
+            ConfigError: Sampling has top-p, top-k or another temperature than 1, or a round has several optimizer steps
+                without importance sampling.
         """
         if temperature != 1 or truncated:
             raise ConfigError(
@@ -117,7 +119,8 @@ class VOPDLoss(TrainingLoss):
         Args:
             student: Hidden states and head of the student.
             teacher: The same of the teacher.
-            inputs: Targets, weights, segments and the sampler's log-probabilities.
+            inputs: Targets and weights of the tokens, which of them are in the confidence segment, and the engine's
+                log-probabilities.
         """
         assert teacher is not None
         weight_T = inputs.weight_T

@@ -1,4 +1,4 @@
-"""Training methods; each turns a verified group into training samples."""
+"""Training methods. Each one turns a verified group, the rollouts of one prompt with their verdicts, into samples."""
 
 from caopd.methods.base import Distillation, Method
 from caopd.methods.caopd import CaOPD

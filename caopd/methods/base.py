@@ -1,4 +1,4 @@
-"""What a training method is: it turns a verified group into training samples. No torch here."""
+"""The base of all training methods, which turn a verified group into training samples. No torch here."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGr
 
 
 class Method(ABC):
-    """Turns the G rollouts of one prompt into what is trained on."""
+    """Turns the G rollouts of one prompt into training samples."""
 
-    # Without annotations: jsonargparse would look their names up in the modules of the subclasses.
+    # These have no annotations: jsonargparse would look their names up in the modules of the subclasses.
     signal = Signal.CONTEXT
-    """What its samples are trained on; it chooses the loss."""
+    """What the method's training samples are trained on; it decides which loss goes with them."""
     revises = False
-    """Whether its samples state other confidences than were sampled: then a trajectory is not as sampled."""
+    """Whether training samples state another confidence than their rollout did, so that nobody has sampled them."""
     privileged = True
-    """Whether a teacher, where it is the signal, sees more than the student: then it may be the student itself."""
+    """Whether a teacher sees more than the student; if it does, it may be the student itself."""
     rollouts_of = "student"
-    """Whose completions are trained on: those of the student or of the teacher."""
+    """Whose completions are trained on, ``student`` or ``teacher``."""
     min_rollouts: int = 1
     """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are sampled."""
 
     @abstractmethod
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return one sample per rollout, in the order of the rollouts; without rollouts, one sample.
+        """Return one training sample per rollout, in the order of the rollouts; one for a prompt without rollouts.
 
         Args:
-            group: The rollouts of one prompt with verdicts, readings and mu_hat.
+            group: The rollouts of one prompt, with their verdicts, the confidences read from them, and mu_hat.
         """
 
     def statistics(self, samples: Sequence[TrainSample]) -> dict[str, float]:
@@ -61,7 +61,7 @@ class Method(ABC):
 
     @abstractmethod
     def known_context(self, example: Example) -> TeacherContext | None:
-        """Return the context that is known before any rollout, None if it depends on rollouts or there is none.
+        """Return the context that is known before any rollout; None if it depends on rollouts, or there is none.
 
         Args:
             example: The prompt's row.
@@ -71,7 +71,7 @@ class Method(ABC):
 class Distillation(Method):
     """On-policy distillation from a teacher with privileged context: SDFT, SDPO and what wraps them.
 
-    Subclasses choose the context; everything else is the same.
+    Subclasses choose the context that the teacher sees; everything else is the same.
     """
 
     @abstractmethod
@@ -87,7 +87,7 @@ class Distillation(Method):
         """
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return every rollout as sampled beside its teacher context; weight 0 where there is none."""
+        """Return every rollout as it was sampled, with its teacher's context; its weight is 0 where there is none."""
         samples = []
         for index, rollout in enumerate(group.rollouts):
             context = self.teacher_context(group.example, group.rollouts, index)

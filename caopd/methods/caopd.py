@@ -1,4 +1,4 @@
-"""CaOPD (arXiv 2604.16830): distil the student's own success rate as its stated confidence."""
+"""CaOPD (arXiv 2604.16830): teaches the student its own success rate as the confidence to state."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from caopd.types import Example, TeacherContext, TrainSample, VerifiedGroup, Ver
 
 @dataclass(frozen=True)
 class CaOPD(Distillation):
-    """Wraps any distillation method and calibrates it.
+    """Wraps any distillation method, its *backbone*, and calibrates it.
 
     Every completion's confidence segment is overwritten with mu_hat of its group, and so is the confidence in the
-    teacher's context (steps 3 and 4 of the paper); the answer and the rest of the context are the backbone's.
+    teacher's context (steps 3 and 4 of the paper); the rest of completion and context are the backbone's.
 
     Args:
-        backbone: Chooses the teacher's context.
-        num_levels: Number of equally spaced values from 0 to 1 to one of which mu_hat is rounded before it is stated; 9
-            are the eighths that G = 8 has by itself. None states it to two decimals.
+        backbone: The method that chooses the teacher's context.
+        num_levels: mu_hat is rounded, before it is stated, to the nearest of so many equally spaced values from 0 to 1;
+            9 are the eighths that G = 8 has by itself. None states it to two decimals.
 
     Raises:
         ConfigError: Fewer than two levels.
@@ -44,14 +44,14 @@ class CaOPD(Distillation):
         return self.backbone.min_rollouts
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return the backbone's samples with mu_hat in completion and context; weight 0 where it is unknown."""
+        """Return the backbone's samples with mu_hat in completion and context; with weight 0 where it is unknown."""
         return [
             _calibrated(sample, self.stated_confidence(mu_hat))
             for sample, mu_hat in zip(self.backbone.train_samples(group), group.mu_hats, strict=True)
         ]
 
     def stated_confidence(self, mu_hat: float | None) -> float | None:
-        """Return the level nearest to mu_hat, of two equally near ones the even one; mu_hat itself without levels."""
+        """Return the level nearest to mu_hat (of two equally near ones the even one), or mu_hat without levels."""
         if mu_hat is None or self.num_levels is None:
             return mu_hat
         num_steps = self.num_levels - 1
@@ -64,7 +64,7 @@ class CaOPD(Distillation):
         return self.backbone.teacher_context(example, rollouts, index)
 
     def known_context(self, example: Example) -> TeacherContext | None:
-        """Return the backbone's, with the note that calibration adds."""
+        """Return the backbone's context, with the note that CaOPD adds to it."""
         context = self.backbone.known_context(example)
         return context and context.with_empirical_confidence(1.0)
 
@@ -74,7 +74,7 @@ class CaOPD(Distillation):
 
 
 def _calibrated(sample: TrainSample, confidence: float | None) -> TrainSample:
-    """Return the sample with a confidence in completion and context, or without weight."""
+    """Return the sample with this confidence in completion and context; with weight 0 where the confidence is None."""
     if confidence is None:
         return replace(sample, weight=0.0)
     context = sample.context and sample.context.with_empirical_confidence(confidence)

@@ -17,8 +17,8 @@ class Estimator(ABC):
     """Estimates the student's success rate on one prompt.
 
     Attributes:
-        num_teacher_rollouts: Completions that the teacher must sample with its context, per prompt.
-        min_rollouts: Smallest G that it can work with.
+        num_teacher_rollouts: How many completions of each prompt the teacher must sample with its context.
+        min_rollouts: Smallest G that the estimator can work with.
     """
 
     num_teacher_rollouts: int = 0
@@ -29,28 +29,29 @@ class Estimator(ABC):
         """Return the group's mu_hat in [0, 1]; None where nothing can be said, which gives the group no weight.
 
         Args:
-            verdicts: Of the G rollouts of one prompt.
+            verdicts: The verdicts of the G rollouts of one prompt.
             teacher_answers: Parsed answers of the teacher's completions, when the estimator asks for them.
         """
 
     def estimate_each(
         self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()
     ) -> tuple[float | None, ...]:
-        """Return mu_hat of every rollout: by default all share that of the group.
+        """Return mu_hat for every rollout; by default all of them have that of the group.
 
         Args:
-            verdicts: Of the G rollouts of one prompt.
-            teacher_answers: As in :meth:`estimate`.
+            verdicts: The verdicts of the G rollouts of one prompt.
+            teacher_answers: Parsed answers of the teacher's completions, as in :meth:`estimate`.
         """
         return (self.estimate(verdicts, teacher_answers),) * len(verdicts)
 
     def deviation(self, verdicts: Sequence[Verdict]) -> float:
         """Return how uncertain the success rate is: the standard deviation of its posterior.
 
-        By default that of Beta(k + 1/2, n - k + 1/2), with k of n correct: Jeffreys' prior, which never is certain.
+        By default the posterior is Beta(k + 1/2, n - k + 1/2), with k of n rollouts correct. It comes from Jeffreys'
+        prior, under which no number of equal verdicts gives certainty.
 
         Args:
-            verdicts: Of the rollouts that are sampled so far.
+            verdicts: The verdicts of the rollouts that are sampled so far.
 
         Example:
             >>> from caopd.types import AnswerOutcome
@@ -65,16 +66,16 @@ class Estimator(ABC):
         """Learn from a finished round; the groups are the same in every process.
 
         Args:
-            groups: Verdicts of all groups of the round.
+            groups: The verdicts of all groups of the round.
         """
         return
 
     def state_dict(self) -> dict[str, float]:
-        """Return what a checkpoint must hold."""
+        """Return the state that a checkpoint must hold."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Take over what ``state_dict`` returned."""
+        """Restore the state that ``state_dict`` returned."""
         return
 
 
@@ -113,7 +114,7 @@ class LeaveOneOut(MonteCarlo):
     def estimate_each(
         self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()
     ) -> tuple[float | None, ...]:
-        """Return the mean of the other verdicts, per verdict; for a single one its own, as nothing else is known."""
+        """Return, for every rollout, the mean of the other verdicts; a single rollout gets its own verdict."""
         if len(verdicts) < 2:
             return super().estimate_each(verdicts, teacher_answers)
         num_correct = sum(verdict.correct for verdict in verdicts)
@@ -125,8 +126,8 @@ class Shrinkage(Estimator):
     """Posterior mean under a Beta(s m, s (1 - m)) prior: (sum R + s m) / (G + s), m the running mean accuracy.
 
     Args:
-        strength: s, the weight of the prior in rollouts; 0 gives the Monte Carlo estimate.
-        momentum: Share of the running mean that a round replaces; the first round sets it.
+        strength: s, the weight of the prior as a number of rollouts; 0 gives the Monte Carlo estimate.
+        momentum: Share of the running mean that each round replaces; the first round sets it.
     """
 
     strength: float = 2.0
@@ -173,12 +174,12 @@ class EmpiricalBayes(Estimator):
 
         w_j <- mean over groups of P(p_j | k, n),   P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k).
 
-    Neither posterior nor prior depends on why sampling stopped, so both stay right under an adaptive budget. Robbins
-    1956; the fit is Laird's (1978) on a grid, stopped early.
+    Neither posterior nor prior depends on why sampling stopped, so both stay right under an adaptive budget. Empirical
+    Bayes is by Robbins (1956); the fit is Laird's (1978) on a grid, stopped early.
 
     Args:
-        size: Number of rates.
-        momentum: Share of the past that a round replaces; the first round sets it.
+        size: Number of rates p_j.
+        momentum: Share of the past that each round replaces; the first round sets it.
         floor: Share of the flat prior that is mixed in, so that no rate becomes impossible.
     """
 
@@ -186,7 +187,7 @@ class EmpiricalBayes(Estimator):
     momentum: float = 0.1
     floor: float = 0.01
     _groups: dict[tuple[int, int], float] = field(default_factory=dict, init=False)
-    """Weight of the past groups with k of n correct."""
+    """(k, n) -> weight of the past groups with k of n rollouts correct."""
     _prior: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -258,20 +259,20 @@ class EmpiricalBayes(Estimator):
 
 
 def _counts(verdicts: Sequence[Verdict]) -> tuple[int, int]:
-    """Return how many are correct, and how many there are."""
+    """Return how many verdicts are correct, and how many there are."""
     return sum(verdict.correct for verdict in verdicts), len(verdicts)
 
 
 @dataclass
 class SelfConsistency(Estimator):
-    """The share of rollouts that agree with the answer which the teacher, with its context, gives most often.
+    """The share of rollouts whose answer is the one that the teacher, with its context, gives most often.
 
     For tasks without a verifier. The paper names this "Teacher-Anchored Self-Consistency" without a definition
     (appendix B.6); this reading is ours. Of equally frequent answers the first given counts. If the teacher gives no
     answer at all, mu_hat is unknown and the group has no weight.
 
     Args:
-        num_teacher_rollouts: Completions of the teacher per prompt.
+        num_teacher_rollouts: Number of the teacher's completions of each prompt.
     """
 
     num_teacher_rollouts: int = 4
@@ -292,7 +293,7 @@ class SelfConsistency(Estimator):
 
 
 def majority_answer(answers: Sequence[str | None]) -> str | None:
-    """Return the most frequent answer, of equally frequent ones the first given; None where there is none.
+    """Return the most frequent answer, the first given of equally frequent ones; None where there is none.
 
     Args:
         answers: Canonical answers; None for a completion without a readable one, which has no vote.

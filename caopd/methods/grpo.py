@@ -1,4 +1,4 @@
-"""Policy gradients with group-normalised advantages: GRPO; RLCR and CAR are its defaults with other rewards."""
+"""Policy gradients with group-normalised advantages: GRPO, and RLCR and CAR, which are GRPO with other rewards."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated, R
 from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
 SMALLEST_STD = 1e-6
-"""Added to the standard deviation, so that rewards that differ by rounding alone do not make advantages of 1."""
+"""Added to the standard deviation, so that rewards which differ by rounding alone do not give advantages of 1."""
 
 
 @dataclass(frozen=True)
 class GRPO(Method):
-    """Group relative policy optimisation (arXiv 2402.03300): every rollout as sampled, beside its advantage.
+    """Group relative policy optimisation (arXiv 2402.03300): trains on every rollout as sampled, by its advantage.
 
     The reward of a rollout is the weighted sum of ``rewards``; its advantage is (r - mean r) / std r over its group. A
     group whose rewards are all equal has advantages of 0: it stays in the round and in the denominators, and the share
     of such groups is logged as ``rollout/zero_advantage``.
 
     Args:
-        rewards: What is maximised; classes of your own join by their ``class_path``. None takes ``default_rewards``.
-        scale_by_std: Whether to divide by the group's standard deviation.
+        rewards: The rewards that are maximised; a class of your own is named by its ``class_path``. None takes the
+            method's own.
+        scale_by_std: Whether to divide advantages by the group's standard deviation.
 
     Raises:
-        ConfigError: Without rewards.
+        ConfigError: The list of rewards is empty.
     """
 
     rewards: list[Reward] | None = None
@@ -48,7 +49,7 @@ class GRPO(Method):
 
     @property
     def terms(self) -> Sequence[Reward]:
-        """The rewards that are summed."""
+        """The rewards whose weighted sum is maximised."""
         return self.default_rewards if self.rewards is None else self.rewards
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
@@ -76,7 +77,7 @@ class GRPO(Method):
         ]
 
     def statistics(self, samples: Sequence[TrainSample]) -> dict[str, float]:
-        """Return the group's mean reward, that of each kind unweighted, and whether all rewards are equal."""
+        """Return the group's mean reward, the unweighted mean of each reward, and whether all sums are equal."""
         totals = [self._total(sample.rewards) for sample in samples]
         each = {f"reward_{name}": fmean(sample.rewards[name] for sample in samples) for name in _names(self.terms)}
         return {"reward": fmean(totals), **each, "zero_advantage": float(min(totals) == max(totals))}
@@ -85,11 +86,11 @@ class GRPO(Method):
         return sum(reward.weight * rewards[name] for name, reward in zip(_names(self.terms), self.terms, strict=True))
 
     def known_context(self, example: Example) -> TeacherContext | None:
-        """Return None: a reference, where there is one, sees the student's prompt."""
+        """Return None: there is no context, and a reference model, where there is one, sees the student's prompt."""
         return None
 
     def check_example(self, example: Example) -> None:
-        """Accept every row: the verifier has the target."""
+        """Accept every row: the verifier needs nothing but the target."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class RLCR(GRPO):
     """Reinforcement learning with calibration rewards (arXiv 2507.16806): correctness, Brier score and format.
 
     Args:
-        rewards: What is maximised; None takes ``default_rewards``.
-        scale_by_std: Whether to divide by the group's standard deviation; the paper's runs do not.
+        rewards: The rewards that are maximised; None takes the method's own.
+        scale_by_std: Whether to divide advantages by the group's standard deviation; the paper's runs do not.
     """
 
     scale_by_std: bool = False
@@ -113,8 +114,8 @@ class CAR(GRPO):
     scaling, the reward is proper.
 
     Args:
-        rewards: What is maximised; None takes ``default_rewards``.
-        scale_by_std: Whether to divide by the group's standard deviation, as GRPO does.
+        rewards: The rewards that are maximised; None takes the method's own.
+        scale_by_std: Whether to divide advantages by the group's standard deviation, as GRPO does.
     """
 
     default_rewards = (MarginSeparated(),)
@@ -126,17 +127,17 @@ def _earned(reward: Reward, example: Example, rollout: VerifiedRollout) -> float
 
 
 def _names(rewards: Sequence[Reward]) -> list[str]:
-    """Class names; of several rewards of one class, with their place among all."""
+    """Return the rewards' class names; of several rewards of one class, with their place in the list."""
     names = [type(reward).__name__ for reward in rewards]
     return [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names)]
 
 
 def group_advantages(rewards: Sequence[float], scale_by_std: bool) -> list[float]:
-    """Return (r - mean r), over the group's population standard deviation on request; zeros where all r are equal.
+    """Return r - mean r, on request over the group's population standard deviation; zeros where all r are equal.
 
     Args:
-        rewards: Of the rollouts of one prompt.
-        scale_by_std: Whether to divide.
+        rewards: The rewards r of the rollouts of one prompt.
+        scale_by_std: Whether to divide by the standard deviation.
 
     Example:
         >>> group_advantages([1.0, 0.0, 0.0, 1.0], scale_by_std=False)

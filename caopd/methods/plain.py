@@ -24,7 +24,7 @@ class PlainDistillation(Method):
     privileged = False
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return every rollout as sampled; right or wrong, the teacher has something to say of it."""
+        """Return every rollout as it was sampled, right or wrong: the teacher has a distribution for both."""
         return [TrainSample(group.example, rollout, context=None) for rollout in group.rollouts]
 
     def known_context(self, example: Example) -> TeacherContext | None:
@@ -32,4 +32,4 @@ class PlainDistillation(Method):
         return None
 
     def check_example(self, example: Example) -> None:
-        """Accept every row."""
+        """Accept every row: nothing but the prompt is needed."""

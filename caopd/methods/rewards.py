@@ -1,4 +1,4 @@
-"""Rewards of completions: what policy-gradient methods maximise. No torch here."""
+"""Rewards of completions, which policy-gradient methods maximise. No torch here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reward(ABC):
     """
 
     weight: float = 1.0
-    """Its factor in the weighted sum of rewards."""
+    """The reward's factor in the weighted sum of rewards."""
 
     @abstractmethod
     def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
@@ -43,10 +43,10 @@ class Reward(ABC):
 
 @dataclass(frozen=True)
 class Correctness(Reward):
-    """R: 1 for a correct answer, 0 for a wrong one or none.
+    """The verdict R: 1 for a correct answer, 0 for a wrong one or none.
 
     Args:
-        weight: Its factor in the weighted sum of rewards.
+        weight: The reward's factor in the weighted sum of rewards.
     """
 
     weight: float = 1.0
@@ -58,11 +58,11 @@ class Correctness(Reward):
 
 @dataclass(frozen=True)
 class Format(Reward):
-    """1 for a completion in the form asked for, else 0: a readable answer, and a confidence stated as a decimal.
+    """1 for a completion in the form asked for (a readable answer, and a confidence stated as a decimal), else 0.
 
     Args:
         tags: Elements that the completion must hold besides, in this order: ``<tag>...</tag>``.
-        weight: Its factor in the weighted sum of rewards.
+        weight: The reward's factor in the weighted sum of rewards.
     """
 
     tags: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Format(Reward):
         position, heard = 0, said(text)
         for tag in self.tags:
             for edge in (f"<{tag}>", f"</{tag}>"):
-                # A tag within a thought is none, but the tags of the thought itself may be asked for.
+                # A tag within a thought does not count, but the tags of the thought itself may be asked for.
                 found = re.compile(re.escape(edge), re.IGNORECASE).search(text if is_marker(edge) else heard, position)
                 if found is None:
                     return False
@@ -94,7 +94,7 @@ class Brier(Reward):
     cannot be read earns 0, whether it is correct or not: otherwise it would pay to state none.
 
     Args:
-        weight: Its factor in the weighted sum of rewards.
+        weight: The reward's factor in the weighted sum of rewards.
     """
 
     weight: float = 1.0
@@ -109,7 +109,7 @@ class Brier(Reward):
 
 @dataclass(frozen=True)
 class MarginSeparated(Reward):
-    """Every correct answer earns more than every wrong one, and either more with a better confidence q.
+    """Every correct answer earns more than every wrong one, and each of them earns more with a better confidence q.
 
     Correct: 1 + correct_bonus (1 - (1 - q)^2). Wrong: -wrong_penalty q^2. A confidence that cannot be read counts as a
     wrong answer with q = 1. These are the known properties of the reward of CAR (arXiv 2601.07264); its formula could
@@ -118,7 +118,7 @@ class MarginSeparated(Reward):
     Args:
         correct_bonus: What full confidence adds to a correct answer, 0 or more.
         wrong_penalty: What full confidence costs a wrong one, 0 or more.
-        weight: Its factor in the weighted sum of rewards.
+        weight: The reward's factor in the weighted sum of rewards.
     """
 
     correct_bonus: float = 1.0

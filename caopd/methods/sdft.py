@@ -12,10 +12,10 @@ from caopd.types import Example, TeacherContext, VerifiedRollout
 
 @dataclass(frozen=True)
 class SDFT(Distillation):
-    """Self-distillation fine-tuning: context is the data's demonstration.
+    """Self-distillation fine-tuning: the teacher's context is the demonstration of the data.
 
     Args:
-        demonstration_confidence: What the demonstration states; the paper's demonstrations state 1.00.
+        demonstration_confidence: The confidence that the demonstration states; the paper's demonstrations state 1.00.
     """
 
     demonstration_confidence: float = 1.0

@@ -12,16 +12,18 @@ from caopd.types import Example, TeacherContext, VerifiedRollout
 
 @dataclass(frozen=True)
 class SDPO(Distillation):
-    """Self-distillation policy optimisation: context is the first successful rollout other than the trained one.
+    """Self-distillation policy optimisation: the context is a correct rollout of the group other than the trained one.
 
-    The solution states the confidence that it was sampled with. With ``feedback`` the context also shows what the
-    verifier says of the trained rollout, if it is wrong: beside the solution, or alone where there is none. A rollout
-    for which there is neither gets weight 0; the share of those is logged.
+    The first such rollout is shown, as a *solution*. It states the confidence that it was sampled with. With
+    ``feedback`` the context also shows what the verifier says of the trained rollout, if it is wrong: beside the
+    solution, or alone where there is none. A rollout for which there is neither gets weight 0; the share of those is
+    logged.
 
     Args:
-        remove_thinking: Leave out what is thought of the solution, ``<think>...</think>``, as the paper does; where the
-            chat template opens the thinking in the prompt, what stands before ``</think>``.
-        feedback: Show the verifier's feedback; of the shipped tasks tool use gives some.
+        remove_thinking: Leave the thoughts of the solution out, ``<think>...</think>``, as the paper does; where the
+            chat template opens the thinking in the prompt, they are what stands before ``</think>``.
+        feedback: Show what the verifier says of a wrong rollout; of the tasks of this package, ``ToolUse`` gives such
+            feedback.
     """
 
     remove_thinking: bool = True

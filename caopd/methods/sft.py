@@ -1,4 +1,4 @@
-"""SFT: train on the data's demonstration, without rollouts and without a teacher."""
+"""SFT, supervised fine-tuning: trains on the demonstrations of the data, without rollouts and without a teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class SFT(Method):
     demonstrations can be shown in the prompt as a teacher sees them, stating a confidence that the completion repeats.
 
     Args:
-        demonstration_confidence: What the demonstration states; None trains without a confidence segment.
+        demonstration_confidence: The confidence that the demonstration states; None trains without a confidence
+            segment.
         context_share: Share of the prompts that show a context, with a confidence of 0.00 to 1.00 in place of the
             demonstration's. Which ones, and what they state, depends on the example alone.
 
@@ -47,7 +48,7 @@ class SFT(Method):
             )
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return the demonstration as the one sample of the prompt."""
+        """Return the demonstration as the only training sample of the prompt."""
         self.check_example(group.example)
         assert group.example.demonstration is not None
         response = Response(group.example.demonstration)

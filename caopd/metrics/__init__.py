@@ -1,4 +1,4 @@
-"""Metrics of stated confidence: calibration, ranking and accuracy, with missing confidences kept apart.
+"""Metrics of stated confidence: calibration, ranking and accuracy. A missing confidence is not taken for 0.
 
 :mod:`caopd.metrics.catalogue` lists them, :mod:`caopd.metrics.functional` computes them, and the classes accumulate
 over batches and processes. Each name is imported when it is first asked for: the catalogue needs no torch, and the

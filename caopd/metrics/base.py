@@ -1,4 +1,4 @@
-"""What the metrics of stated confidence share: how torchmetrics treats and plots them."""
+"""Base classes of the metrics of stated confidence, as torchmetrics treats and plots them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BATCHES = 100
-"""After so many, equal confidences are merged."""
+"""After so many batches, the counts of equal confidences are added up."""
 
 
 class ConfidenceMetric(Metric):
-    """Base of metrics that accumulate ``update(confidence, correct)``.
+    """Base of the metrics of this package; subclasses accumulate what ``update`` is given.
 
     Sums are kept in float64 and int64, so that accumulating over batches or processes gives what one pass
     gives. States are replaced, never changed in place: an update under ``torch.inference_mode()`` may be
@@ -44,7 +44,7 @@ class ConfidenceMetric(Metric):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the states, on any device: a process without data joins a gathering with an empty tensor of it."""
+        """Dtype of the states. A process without data takes part in gathering with an empty tensor of this dtype."""
         return torch.float64
 
     def add_count(self, name: str, size: int | None = None) -> None:
@@ -82,10 +82,11 @@ class ConfidenceMetric(Metric):
 
 
 class CountedMetric(ConfidenceMetric):
-    """Base of metrics that keep what was stated, how often, and how often rightly; a subclass computes from it.
+    """Base of metrics that count how often each confidence was stated, and how often rightly.
 
-    Kept is one row for each distinct confidence, and one for each that is distinct in its batch of the last 100 batches
-    at most. Rows hold float64, and a function of counts sees the confidences in the widest width that was given.
+    A subclass computes its value from the counts (:meth:`stated`). Counts are kept for each distinct confidence, and,
+    for at most the last 100 batches, for each confidence that is distinct within its batch. They are float64;
+    confidences are compared in the widest float type that was given.
 
     Args:
         kwargs: Settings of :class:`torchmetrics.Metric`.
@@ -114,7 +115,7 @@ class CountedMetric(ConfidenceMetric):
         self._add(*check_pair(confidence, correct))
 
     def stated(self) -> ValueCounts:
-        """Return the counts of all completions so far: in ``compute`` over all processes."""
+        """Return the counts of all completions so far; within ``compute`` they are over all processes."""
         columns = (concatenated(state, self.device) for state in (self.values, self.counts, self.correct))
         values, counts, correct = merged(*columns)
         return ValueCounts(values.to(FLOAT_WIDTHS[int(self.width)]), counts, correct)
@@ -142,10 +143,10 @@ class CountedMetric(ConfidenceMetric):
 
 
 class CatalogueMetric(CountedMetric):
-    """Base of a metric of the catalogue that stands alone; a subclass says which.
+    """Base of a class for one metric of the catalogue; a subclass says which, by its attribute ``metric``.
 
-    The metric is one that runs over completions that state a confidence. Direction and range, as torchmetrics knows
-    them, are those of the catalogue.
+    The metric must be one over completions that state a confidence. Which values are good, and the range, come from the
+    catalogue.
 
     Args:
         kwargs: Settings of :class:`torchmetrics.Metric`.
@@ -168,7 +169,7 @@ class CatalogueMetric(CountedMetric):
         cls.plot_lower_bound, cls.plot_upper_bound = spec.lowest, spec.highest
 
     def compute(self) -> Tensor:
-        """Return the value of all completions so far, over all processes."""
+        """Return the metric of all completions so far, over all processes."""
         return value_of(CATALOGUE[self.metric], self.stated())
 
 

@@ -53,7 +53,7 @@ class ReliabilityBins:
 
         Args:
             counts: Counts per value, ``[V]`` each.
-            n_bins: M.
+            n_bins: M, the number of bins.
 
         Returns:
             The bins, as Python numbers.
@@ -78,7 +78,7 @@ class ReliabilityBins:
 
     @property
     def n_completions(self) -> int:
-        """Completions in all bins."""
+        """Number of completions in all bins."""
         return sum(self.counts)
 
     @property
@@ -114,12 +114,12 @@ class ReliabilityBins:
 
 
 def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 10) -> ReliabilityBins:
-    """Reliability bins of one set of completions, with the edges of the expected calibration error.
+    """Return the reliability bins of one set of completions, with the edges of the expected calibration error.
 
     Args:
         confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
         correct: Verified correctness, ``[N]`` of {0, 1}.
-        n_bins: M.
+        n_bins: M, the number of bins.
 
     Returns:
         The bins, as Python numbers.

@@ -27,7 +27,7 @@ class ExpectedCalibrationError(CatalogueMetric):
     As output of ``forward`` and ``compute``: the ECE, a float64 scalar; NaN without completions.
 
     Args:
-        n_bins: M.
+        n_bins: M, the number of bins.
         kwargs: Settings of :class:`torchmetrics.Metric`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The catalogue: one entry for each metric of stated confidence. No torch here: tables and pages read it, too."""
+"""The catalogue: one entry for each metric of stated confidence. No torch here, since tables and pages read it, too."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Best = Literal["largest", "smallest", "nearest zero"]
-"""Which of a metric's values is the best."""
+"""Which value of a metric is the best."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """What is known of a metric by all that log, score, tabulate or export it.
+    """An entry of the catalogue: all that logs, scores, tables and model cards need to know of a metric.
 
     Attributes:
-        name: Names it in logs and files.
-        title: Heads it in tables.
-        function: Its function of counts, as ``module.function`` of :mod:`caopd.metrics.functional`.
-        best: Which of its values is the best; None where none is.
+        name: Name of the metric in logs and files.
+        title: Heading of the metric in tables.
+        function: The function of counts that computes it, as ``module.function`` of :mod:`caopd.metrics.functional`.
+        best: Which of its values is the best; None where no value is better than another.
         over: What the function is given, an attribute of
             :class:`~caopd.metrics.functional.counts.CompletionCounts`: the completions that state a confidence
             (``stated``); all of them, a missing confidence taken as 0.0 (``strict``); how many state a confidence
             (``stating``); how many give an answer (``answering``).
-        arguments: What the function is given behind it.
+        arguments: Further arguments that the function is given after the counts.
         lowest: Its smallest possible value.
         highest: Its largest possible value.
         logged: Whether every validation and test computes it, and ``metrics.json`` holds it; ``caopd score`` computes
             the others, too.
         headline: Whether tables, reports and model cards show it, wherever it is computed.
-        long_title: Names it in full, in a model card; the title where it is empty.
+        long_title: Its name in full, for model cards; where it is empty, the title is used.
 
     Example:
         >>> CATALOGUE["ece"].heading, CATALOGUE["ece"].in_full
@@ -151,7 +151,7 @@ _STRICT = {
     for name in ("ece", "brier", "ocg", "mean_confidence")
 }
 CATALOGUE = {**_STATED, **_STRICT}
-"""Name -> metric, in the order of files and tables."""
+"""Name -> entry of the metric, in the order of files and tables."""
 
 
 def logged() -> list[MetricSpec]:

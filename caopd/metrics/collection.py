@@ -1,4 +1,4 @@
-"""Every headline number of an evaluation from one pass over the completions."""
+"""All metrics that validations and tests log, from one pass over the completions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CalibrationMetrics(CountedMetric):
     :mod:`caopd.metrics.catalogue` marks as logged, and the numbers ``n`` of completions and ``n_parsed`` of those
     with a parsed confidence.
 
-    A value without completions behind it is NaN; ``spr``, ``auroc`` and ``tie_rate`` also where no parsed
+    A value that no completion contributes to is NaN; ``spr``, ``auroc`` and ``tie_rate`` also where no parsed
     completion, or every one, is correct.
 
     Args:

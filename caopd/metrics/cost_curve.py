@@ -20,14 +20,14 @@ from caopd.metrics.functional.validation import check_binary, check_confidence, 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What one threshold gives.
+    """The cost and the accuracy that one threshold gives.
 
     Attributes:
-        threshold: The lowest stated confidence whose answer is kept. None where every answer is kept, with or without
-            one, and where none is: ``deferred`` tells which.
+        threshold: The lowest stated confidence whose answer is kept. None where every answer is kept, even without a
+            confidence, and where none is kept; ``deferred`` tells which of the two.
         deferred: Share of the prompts that the large model answers.
-        cost: Mean per prompt, in the unit of the costs per call.
-        accuracy: Of the answers that count.
+        cost: Mean cost per prompt, in the unit of the costs per call.
+        accuracy: Accuracy of the answers that count.
     """
 
     threshold: float | None
@@ -46,11 +46,11 @@ class CascadeCurve:
     answer: no choice of as many prompts is more accurate.
 
     Attributes:
-        points: K operating points by rising deferral, the first deferring nothing, the last everything.
+        points: K operating points in the order of rising deferral: the first defers nothing, the last everything.
         gained: Share of the prompts where only the large model is right.
         lost: Share of the prompts where only the small model is right.
-        small_cost: c_s, of a call of the small model, paid for every prompt.
-        large_cost: c_l, of a call of the large model.
+        small_cost: c_s, the cost of a call of the small model, paid for every prompt.
+        large_cost: c_l, the cost of a call of the large model.
     """
 
     points: tuple[OperatingPoint, ...]
@@ -79,7 +79,7 @@ class CascadeCurve:
 
     @property
     def oracle_area_above_random(self) -> float:
-        """What :attr:`area_above_random` is for the oracle: the largest possible."""
+        """The value of :attr:`area_above_random` for the oracle, the largest possible."""
         return _area(self.oracle) - self._area_of_random
 
     @property
@@ -90,7 +90,7 @@ class CascadeCurve:
 
     @property
     def oracle(self) -> list[tuple[float, float]]:
-        """Corners of the oracle's line: share of deferral, accuracy."""
+        """The corners (share of deferral, accuracy) of the oracle's line."""
         best = self.small_accuracy + self.gained
         return [(0.0, self.small_accuracy), (self.gained, best), (1 - self.lost, best), (1.0, self.large_accuracy)]
 
@@ -115,7 +115,7 @@ class CascadeCurve:
         return self.small_accuracy + min(deferred, self.gained) - max(0.0, deferred - (1 - self.lost))
 
     def cheapest(self, accuracy: float) -> OperatingPoint | None:
-        """Return the cheapest operating point that is at least as accurate; None where none is.
+        """Return the cheapest operating point that is at least so accurate; None where there is none.
 
         Args:
             accuracy: The target, in [0, 1].
@@ -123,7 +123,7 @@ class CascadeCurve:
         return next((point for point in self.points if point.accuracy >= accuracy - _ROUNDING), None)
 
     def best(self, budget: float) -> OperatingPoint | None:
-        """Return the most accurate operating point within a budget, of equals the cheapest; None where none is.
+        """Return the most accurate operating point within a budget (of equals the cheapest); None where there is none.
 
         Args:
             budget: Largest mean cost per prompt.
@@ -133,7 +133,7 @@ class CascadeCurve:
 
 
 _ROUNDING = 1e-9
-"""Slack of comparisons with what a user writes as a decimal."""
+"""Tolerance of comparisons with numbers that a user writes as decimals."""
 
 
 def cascade_curve(
@@ -152,8 +152,8 @@ def cascade_curve(
         confidence: Stated by the small model, float tensor ``[N]`` in [0, 1], NaN where missing.
         small_correct: Verdicts on the small model, ``[N]`` of {0, 1}.
         large_correct: Verdicts on the large model for the same prompts, ``[N]`` of {0, 1}.
-        small_cost: Of a call of the small model.
-        large_cost: Of a call of the large model.
+        small_cost: Cost of a call of the small model.
+        large_cost: Cost of a call of the large model.
 
     Raises:
         ConfigError: A cost is negative or not finite, or there are no prompts.

@@ -1,4 +1,4 @@
-"""The engine: every metric of the catalogue, from counts, of one set of completions or of many at once."""
+"""Computes any metric of the catalogue from counts, of one set of completions or of many sets at once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def evaluate(specs: Iterable[MetricSpec], counts: CompletionCounts) -> dict[str,
     """Compute metrics.
 
     Args:
-        specs: Entries of the catalogue.
-        counts: Of one set of completions, or of many.
+        specs: The entries of the metrics.
+        counts: The counts of one set of completions, or of many sets.
 
     Returns:
         Name -> value, float64 ``[...]``; NaN where it is undefined.
@@ -37,7 +37,7 @@ def evaluate(specs: Iterable[MetricSpec], counts: CompletionCounts) -> dict[str,
 
 
 def value_of(spec: MetricSpec, counts: ValueCounts | ShareCounts) -> Tensor:
-    """Compute one metric, of the part of the counts that it runs over; float64 ``[...]``, NaN where it is undefined."""
+    """Return one metric, given the counts that it runs over; float64 ``[...]``, NaN where it is undefined."""
     module, _, function = spec.function.rpartition(".")
     found = vars(import_module(f"caopd.metrics.functional.{module}"))[function]
     return cast("Tensor", found(counts, *spec.arguments))

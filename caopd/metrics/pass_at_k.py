@@ -25,8 +25,8 @@ class PassAtK(ConfidenceMetric):
     ``pass_at_2`` and so on; NaN without prompts.
 
     Args:
-        num_samples: n.
-        ks: Each from 1 to n; None is the powers of two up to n.
+        num_samples: n, the number of completions of each prompt.
+        ks: The values of k, each from 1 to n; None is the powers of two up to n.
         kwargs: Settings of :class:`torchmetrics.Metric`.
 
     Raises:
@@ -60,7 +60,7 @@ class PassAtK(ConfidenceMetric):
         """Add prompts.
 
         Args:
-            num_correct: Correct completions of each prompt, integer tensor ``[P]``.
+            num_correct: Number of correct completions of each prompt, integer tensor ``[P]``.
         """
         check_num_correct(num_correct, self.num_samples)
         self.prompts = self.prompts + torch.bincount(num_correct, minlength=self.num_samples + 1)

@@ -1,4 +1,4 @@
-"""Models: where they come from, how they are wrapped, averaged and sharded."""
+"""Models: where they are loaded from, and how they are wrapped, averaged and sharded."""
 
 from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.language_model import LanguageModel, stop_token_ids

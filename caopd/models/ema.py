@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights."""
+"""The exponential moving average (EMA) of a model's weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from caopd.models.language_model import LanguageModel
 def make_teacher(student: LanguageModel) -> LanguageModel:
     """Return a frozen copy of the student as it is in memory, in evaluation mode.
 
-    What the student does not train, as the weights under LoRA adapters, is not copied but shared.
+    Weights that the student does not train, such as those under LoRA adapters, are shared, not copied.
     """
     shared = {id(weight): weight for weight in student.parameters() if not weight.requires_grad}
     return copy.deepcopy(student, shared).requires_grad_(False).eval()
@@ -29,9 +29,9 @@ def update_teacher(teacher: nn.Module, student: nn.Module, rate: float) -> None:
     Sharded weights are averaged shard by shard.
 
     Args:
-        teacher: Whose parameters change.
-        student: Whose trained parameters are averaged in; the same architecture, sharded alike.
-        rate: Share of the student, in [0, 1].
+        teacher: The model whose parameters change.
+        student: The model whose trained parameters are mixed in; it has the same architecture and is sharded alike.
+        rate: Share of the student in the new weights, in [0, 1].
     """
     average = get_ema_multi_avg_fn(decay=1.0 - rate)  # type: ignore[no-untyped-call]
     pairs = zip(teacher.parameters(), student.parameters(), strict=True)

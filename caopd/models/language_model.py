@@ -1,4 +1,4 @@
-"""A Hugging Face causal language model, seen as caopd needs it: hidden states, a head, and generation."""
+"""Wraps a Hugging Face causal language model: hidden states, an output head, and generation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from caopd.errors import ModelError
 
 T = TypeVar("T")
 HeadFunction = Callable[[Tensor, Tensor], T]
-"""Maps hidden states [T, H] and the head's weight [V, H] to anything."""
+"""A function of hidden states [T, H] and the head's weight [V, H]; it may return anything."""
 
 
 class LanguageModel(nn.Module):
@@ -32,9 +32,9 @@ class LanguageModel(nn.Module):
     model's root parameters are gathered; its result is the result of ``forward``.
 
     Args:
-        hf: The wrapped model; its generation defaults are replaced by the special tokens alone.
+        hf: The wrapped model; of its generation defaults, only the special tokens are kept.
         stop_token_ids: Every id that ends a completion.
-        pad_token_id: Fills the left of shorter prompts.
+        pad_token_id: Id that fills the left of shorter prompts.
         lora_rank: Rank of the LoRA adapters in ``hf``; None for a model without.
     """
 
@@ -52,13 +52,13 @@ class LanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         parameter: nn.Parameter = next(self.parameters())
         return parameter.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters."""
+        """The dtype of the parameters."""
         parameter: nn.Parameter = next(self.parameters())
         return parameter.dtype
 
@@ -74,8 +74,9 @@ class LanguageModel(nn.Module):
         Args:
             input_ids_BL: Right-padded token ids, long [B, L].
             attention_mask_BL: 1 at tokens, 0 at padding [B, L].
-            predictor_mask_BL: True at the T positions that *predict* a completion token, bool [B, L].
-            head_function: Called with hidden states [T, H], row by row, and the head's weight [V, H].
+            predictor_mask_BL: True at the T positions that *predict* a completion token (those before it), bool [B, L].
+            head_function: Called with the hidden states [T, H] at these positions, row by row, and the head's weight
+                [V, H].
         """
         hidden_BLH = self.hf.base_model(
             input_ids=input_ids_BL, attention_mask=attention_mask_BL, use_cache=False
@@ -106,19 +107,19 @@ class LanguageModel(nn.Module):
         max_new_tokens: int,
         processor: LogitsProcessor,
     ) -> Tensor:
-        """Complete every prompt ``num_rollouts`` times with transformers' ``generate``; prompts are read once.
+        """Complete every prompt ``num_rollouts`` times with transformers' ``generate``; each prompt is read only once.
 
         Args:
             input_ids_PL: Left-padded prompts, long [P, L].
             attention_mask_PL: 1 at tokens, 0 at padding [P, L].
-            num_rollouts: G, completions per prompt.
-            max_new_tokens: Longest completion, tokens.
-            processor: Chooses the tokens: it leaves one finite score per row.
+            num_rollouts: G, the number of completions per prompt.
+            max_new_tokens: Length of the longest completion, in tokens.
+            processor: Chooses the tokens, by leaving one finite score per row.
 
         Returns:
-            Completions [P * G, C], those of a prompt in a row, padded behind their stop tokens.
+            Completions [P * G, C], those of a prompt one after the other, padded after their stop tokens.
         """
-        # The class's own, since with `trust_remote_code` a repository may have put another loop into the instance.
+        # The class's `generate`: with `trust_remote_code` a repository may have put another one into the instance.
         sequences_BL = type(self.hf).generate(
             self.hf,
             input_ids=input_ids_PL.repeat_interleave(num_rollouts, dim=0),
@@ -150,7 +151,7 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def check_head(self) -> None:
-        """Raise if the logits are not hidden states times head: such a head needs a loss of its own.
+        """Raise if the logits are not hidden states times head: such a model would need a loss of its own.
 
         Raises:
             ModelError: If the model scales, caps or shifts its logits.
@@ -186,7 +187,7 @@ class LanguageModel(nn.Module):
             )
 
     def warn_untrained(self) -> None:
-        """Warn where a parameter that is to be trained has no part in the logits of some tokens."""
+        """Warn if a parameter that is to be trained has no influence on the logits of some test tokens."""
         input_ids_BL, mask_BL = self._probe()
         trained = {name: weight for name, weight in self.hf.named_parameters() if weight.requires_grad}
         logits_TV = self(input_ids_BL, mask_BL, mask_BL.bool(), lambda hidden_TH, head_VH: hidden_TH @ head_VH.T)
@@ -209,7 +210,7 @@ def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     """Return every id that ends a completion: those of the generation config and the tokenizer's own.
 
     Raises:
-        ModelError: If neither names one.
+        ModelError: If neither of them names one.
     """
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     ids = [configured] if isinstance(configured, int) else list(configured or [])

@@ -1,4 +1,4 @@
-"""Low-rank adapters: where they may sit, and how they are added."""
+"""Low-rank adapters (LoRA): which layers they may adapt, and how they are added."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from caopd.errors import ConfigError
 
 @dataclass(frozen=True)
 class LoRA:
-    """Low-rank adapters (arXiv 2106.09685): only they are trained, and the teacher averages only them.
+    """Low-rank adapters (arXiv 2106.09685). Only they are trained, and a moving-average teacher averages only them.
 
     Attributes:
-        rank: Rank of every adapter.
+        rank: Rank of every adapter, the smaller dimension of its two matrices.
         alpha: The adapter's output is scaled by ``alpha / rank``.
         target_modules: Names, or ends of names, of the adapted linear layers; None adapts all but the head.
 
@@ -35,10 +35,10 @@ class LoRA:
             raise ConfigError("`model.source.lora` needs peft, which is not installed: pip install 'caopd[lora]'.")
 
     def add_to(self, hf: PreTrainedModel) -> None:
-        """Add adapters, in place; the weights under them are frozen.
+        """Add adapters to a model, in place, and freeze the weights under them.
 
         Args:
-            hf: A model whose parameters are whole.
+            hf: A model whose parameters are not sharded.
 
         Raises:
             ConfigError: If a target is no layer of the model, or one that cannot be adapted here.
@@ -56,7 +56,7 @@ class LoRA:
         absent = [end for end in self.target_modules or () if not any(f".{n}".endswith(f".{end}") for n in adapted)]
         if absent:
             raise ConfigError(f"{self._expected(hf)}: there is no {', '.join(absent)}.")
-        # The head is read as a matrix by the loss, and an embedding's adapter has no place in a tied head.
+        # The loss reads the head as one matrix, and a tied head has no place for an embedding's adapter.
         head = hf.get_output_embeddings()
         refused = [name for name, layer in adapted.items() if layer is head or type(layer) is not Linear]
         if refused:

@@ -1,4 +1,4 @@
-"""Which of Lightning's precisions leave batches and weights as they are."""
+"""Checks that Lightning's precision leaves batches and weights as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 from caopd.errors import ConfigError
 
 _LEAVING = (Precision, MixedPrecision)
-"""Exactly these; their subclasses convert what they are given."""
+"""Precisions that leave weights and batches as they are: exactly these classes, since their subclasses convert them."""
 
 
 def check_precision(trainer: Trainer) -> None:
@@ -18,10 +18,10 @@ def check_precision(trainer: Trainer) -> None:
     ratios are made of.
 
     Args:
-        trainer: Whose precision is looked at.
+        trainer: The trainer whose precision is checked.
 
     Raises:
-        ConfigError: Unless it is full or mixed precision.
+        ConfigError: The precision is neither full nor mixed.
     """
     plugin = trainer.precision_plugin
     if type(plugin) not in _LEAVING:

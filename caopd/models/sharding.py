@@ -1,4 +1,4 @@
-"""FSDP2: the parameters of a language model sharded over the data-parallel processes."""
+"""Shards the parameters of a language model over the data-parallel processes (FSDP2)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from caopd.models.language_model import LanguageModel
 
 
 def shard(model: LanguageModel, mesh: DeviceMesh) -> None:
-    """Shard every decoder layer, and what is left with the root, in place.
+    """Shard every decoder layer by itself, and all other parameters together as the root, in place.
 
     ``generate`` and ``forward`` gather the root's parameters for their duration; layers are gathered one by one.
 
     Args:
-        model: A model whose parameters are whole.
+        model: A model that is not sharded yet.
         mesh: The one-dimensional mesh of data-parallel processes.
     """
     for module in model.hf.base_model.modules():

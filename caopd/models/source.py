@@ -1,4 +1,4 @@
-"""Where a model comes from: a hub name, a directory, a GGUF file, or a model that a Python package carries."""
+"""Where a model is loaded from: the hub, a directory, a GGUF file, or a Python package that holds it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class ModelSource:
     """Which model is trained, and how it is loaded.
 
     Attributes:
-        name_or_path: Hub name, directory, ``embedded`` (ships with caopd, knows the draw task) or
+        name_or_path: Hub name, directory, ``embedded`` (ships with caopd, made for ``DrawTask``) or
             ``smollm2-135m-instruct`` (from a Python package, needs no hub; README.md shows its installation).
         revision: Branch, tag or commit on the hub.
         gguf_file: Name of a GGUF file in the directory or repository; its weights are dequantised.
-        dtype: Of the parameters. The teacher's moving average needs float32: a small rate vanishes in bfloat16.
-        attn_implementation: As in transformers, for example ``flash_attention_2``; None lets it choose.
+        dtype: Dtype of the parameters. A moving-average teacher needs float32: a small rate vanishes in bfloat16.
+        attn_implementation: How transformers computes attention, for example ``flash_attention_2``; None lets it
+            choose.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, a third more time.
         trust_remote_code: Run code from the model's repository.
         lora: Train low-rank adapters instead of all weights.
@@ -55,10 +56,10 @@ class ModelSource:
     lora: LoRA | None = None
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Load the tokenizer; it must have a chat template and an end-of-sequence token.
+        """Load the tokenizer, which must have a chat template and an end-of-sequence token.
 
         Raises:
-            ModelError: If it lacks one, or nothing is found under the name.
+            ModelError: If it lacks one of these, or nothing is found under the name.
         """
         tokenizer = self._load(AutoTokenizer.from_pretrained)
         settle_tokenizer(tokenizer)
@@ -75,7 +76,7 @@ class ModelSource:
         return tokenizer
 
     def max_length(self) -> int:
-        """Return the longest prompt plus completion, tokens, from the model's config.
+        """Return the length, in tokens, of the longest prompt plus completion, from the model's config.
 
         Raises:
             ModelError: If nothing is found under the name.
@@ -85,7 +86,7 @@ class ModelSource:
     def load_model(self, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
         """Load the model in evaluation mode on the CPU.
 
-        Its files give weights, architecture and special tokens; settings beside them are undone or refused, see
+        Its files give weights, architecture and special tokens; other settings in them are undone or refused, see
         :mod:`caopd.models.stored`.
 
         Args:

@@ -1,6 +1,6 @@
-"""What a model's files say beside weights, architecture and special tokens.
+"""Settings that a model's files hold beside weights, architecture and special tokens.
 
-It is undone where it would change what is sampled or trained, and refused where it cannot be undone. Generation
+They are undone where they would change what is sampled or trained, and refused where they cannot be undone. Generation
 defaults are undone by :class:`caopd.models.LanguageModel`.
 """
 
@@ -14,15 +14,15 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from caopd.errors import ModelError
 
 _NOISE = ("drop", "jitter")
-"""Parts of the names of what only training mode does: dropout, layers dropped, noise in a router."""
+"""Parts of the names of settings that act in training mode alone: dropout, dropped layers, noise in a router."""
 
 
 def settle_config(config: PreTrainedConfig, name: str) -> None:
-    """Switch off, in place, what makes training compute something else than rollouts, and outputs nobody reads.
+    """Switch off, in place, what makes training compute something else than sampling, and outputs that nobody reads.
 
     Args:
-        config: As its file has it.
-        name: Of the model, for messages.
+        config: The model's config, as its file has it.
+        name: Name of the model, for messages.
 
     Raises:
         ModelError: If the weights are quantised.
@@ -42,10 +42,10 @@ def settle_config(config: PreTrainedConfig, name: str) -> None:
 
 
 def settle_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let the tokenizer read the special tokens of a rendered chat template as such, in place.
+    """Make the tokenizer read the special tokens of a rendered chat template as special tokens, in place.
 
     Args:
-        tokenizer: As its files have it.
+        tokenizer: The tokenizer, as its files have it.
 
     Raises:
         ModelError: If it has several chat templates and none of them is the default.
@@ -63,9 +63,9 @@ def check_loaded(hf: PreTrainedModel, report: Mapping[str, Any], name: str) -> N
     """Raise if not every weight came from the files, or not every one can be trained.
 
     Args:
-        hf: As transformers loaded it.
-        report: The ``output_loading_info`` of transformers.
-        name: Of the model, for messages.
+        hf: The model, as transformers loaded it.
+        report: What transformers returned with ``output_loading_info``.
+        name: Name of the model, for messages.
 
     Raises:
         ModelError: If weights are missing or frozen.

@@ -1,4 +1,4 @@
-"""What the student learns from: a copy of itself as it was at the start and what becomes of it, or another model.
+"""The teacher: a copy of the student from the start of training, with a rule for what becomes of it, or another model.
 
 Shape suffixes: B sequences, L length, T tokens, V vocabulary, H hidden size of the student.
 """
@@ -21,43 +21,43 @@ from caopd.models.language_model import LanguageModel
 from caopd.models.source import ModelSource
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Ids, attention mask and predictor mask of the teacher's sequences, each [B, L]."""
+"""Token ids, attention mask and predictor mask of the teacher's sequences, each [B, L]."""
 
 
 class Teacher(ABC):
-    """Where the teacher comes from, and how its distribution follows from it and from the student of now."""
+    """Says which model the teacher is, how it changes, and how the teacher's distribution is computed."""
 
     external: ClassVar[bool] = False
-    """Whether it is another model than the student, which can teach without privileged context."""
+    """Whether the teacher is another model than the student, which can teach without privileged context."""
 
     def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
-        """Return the model behind the teacher, frozen and in evaluation mode: a copy of the student.
+        """Return the teacher's model, frozen and in evaluation mode; by default a copy of the student.
 
         Args:
-            student: As it is in memory, whole.
-            tokenizer: The student's.
+            student: The student as it is in memory, not sharded yet.
+            tokenizer: The student's tokenizer.
         """
         return make_teacher(student)
 
     def max_length(self) -> float:
-        """Return the longest sequence that it takes, tokens; without a limit of its own, infinity."""
+        """Return the longest sequence that the teacher takes, in tokens; infinity where it sets no limit."""
         return math.inf
 
     @abstractmethod
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:
-        """Change the copy after an optimizer step, in place.
+        """Change the teacher's model after an optimizer step, in place.
 
         Args:
-            copy: The student as it was at the start.
-            student: The student of now.
+            copy: The teacher's model, which :meth:`make` returned.
+            student: The student with its current weights.
         """
 
     def hidden_and_head(self, copy: LanguageModel, student: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return hidden states and a head whose products are the teacher's logits, without gradients.
+        """Return, without gradients, hidden states and a head whose products are the teacher's logits.
 
         Args:
-            copy: The student as it was at the start.
-            student: The student of now.
+            copy: The teacher's model, which :meth:`make` returned.
+            student: The student with its current weights.
             batch: The sequences as the teacher sees them.
         """
         return copy.hidden_and_head(*batch)
@@ -65,10 +65,10 @@ class Teacher(ABC):
 
 @dataclass(frozen=True)
 class EMA(Teacher):
-    """The student's moving average: theta_T <- (1 - rate) theta_T + rate theta after every optimizer step.
+    """A moving average of the student: theta_T <- (1 - rate) theta_T + rate theta after every optimizer step.
 
     Args:
-        rate: In [0, 1]; 0 freezes the teacher, 1 makes it the student.
+        rate: Share of the student in each step, in [0, 1]; 0 freezes the teacher, 1 makes it the student.
 
     Raises:
         ConfigError: If the rate is not in [0, 1].
@@ -80,7 +80,7 @@ class EMA(Teacher):
         _check_rate(self)
 
     def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
-        """Return a copy of the student; warn where it will hardly follow."""
+        """Return a copy of the student; warn where its dtype is too coarse for it to follow the student."""
         narrow = {weight.dtype for weight in student.parameters() if weight.requires_grad} - {torch.float32}
         if 0 < self.rate < 1 and narrow:
             rank_zero_warn(
@@ -97,7 +97,7 @@ class EMA(Teacher):
 
 @dataclass(frozen=True)
 class Frozen(Teacher):
-    """The student of the start, for good."""
+    """The student as it was at the start of training, unchanged."""
 
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:
         """Leave the copy as it is."""
@@ -105,14 +105,15 @@ class Frozen(Teacher):
 
 @dataclass(frozen=True)
 class TrustRegion(Teacher):
-    """Logits between those of the start and those of now, both with the teacher's context (SDPO, arXiv 2601.20802).
+    """Logits between those of the first and those of the current student (SDPO, arXiv 2601.20802).
 
-    With R the student of the start and S that of now, log T = (1 - rate) log R + rate log S + a constant. No gradient
-    flows through S. It takes a second forward pass of the student, and memory for both heads side by side.
+    With R the student as it was at the start and S the current one, both reading the teacher's prompt, log T = (1 -
+    rate) log R + rate log S + a constant. No gradient flows through S. It takes a second forward pass of the student,
+    and memory for both heads side by side.
 
     Args:
-        rate: In [0, 1]; 0 freezes the teacher, 1 makes it the student. The default is the paper's rate of its moving
-            average.
+        rate: Share of the student, in [0, 1]; 0 freezes the teacher, 1 makes it the student. The default is the rate of
+            the paper's moving average.
 
     Raises:
         ConfigError: If the rate is not in [0, 1].
@@ -124,10 +125,10 @@ class TrustRegion(Teacher):
         _check_rate(self)
 
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:
-        """Leave the copy as it is: it is the reference."""
+        """Leave the copy as it is: it is the fixed end of the interpolation."""
 
     def hidden_and_head(self, copy: LanguageModel, student: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return scaled states of both models, one behind the other [T, 2 H], and both heads likewise [V, 2 H]."""
+        """Return scaled states of both models, side by side [T, 2 H], and both heads likewise [V, 2 H]."""
         reference_TH, reference_head_VH = copy.hidden_and_head(*batch)
         training = student.training
         hidden_TH, head_VH = student.eval().hidden_and_head(*batch)
@@ -141,7 +142,7 @@ class External(Teacher):
     """Another model, frozen, with the student's tokenizer; its hidden size and depth may differ.
 
     Args:
-        source: Which model.
+        source: Which model it is, and how it is loaded.
     """
 
     source: ModelSource = field(default_factory=ModelSource)
@@ -151,8 +152,8 @@ class External(Teacher):
         """Load the model.
 
         Args:
-            student: Gives the number of rows of the head.
-            tokenizer: The student's, which prompts and completions are encoded with.
+            student: Its head gives the number of rows that the teacher's must have.
+            tokenizer: The student's tokenizer, which encodes prompts and completions for both models.
 
         Raises:
             ModelError: If its tokenizer has another vocabulary, or its head another number of rows.
@@ -175,7 +176,7 @@ class External(Teacher):
         return teacher.requires_grad_(False).eval()
 
     def max_length(self) -> float:
-        """Return the model's."""
+        """Return the length, in tokens, of the longest sequence that the model takes."""
         return self.source.max_length()
 
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:

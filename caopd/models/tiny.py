@@ -28,7 +28,7 @@ MAX_LENGTH = 512
 
 
 def phrases() -> list[str]:
-    """Return the fixed phrases of the draw task's prompts that are single tokens."""
+    """Return the fixed phrases in the prompts of ``DrawTask``; each of them is a single token."""
     confidence = InlineConfidence()
     segment_start = "\n" + confidence.render(0.5).removesuffix("0.50")
     note_end = NOTE_CLOSING.format(field=confidence.field_name) + "\n"
@@ -62,12 +62,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, width: int = 64, num_layers: int = 3) -> LlamaForCausalLM:
-    """Build the untrained model; heads of 32 dimensions, the smallest that vLLM's CPU attention takes.
+    """Build the untrained model; its attention heads have 32 dimensions, the fewest that vLLM takes on a CPU.
 
     Args:
-        tokenizer: Gives the vocabulary and the special ids.
-        width: Hidden size.
-        num_layers: Decoder layers.
+        tokenizer: Gives the size of the vocabulary and the special ids.
+        width: Hidden size of the model.
+        num_layers: Number of decoder layers.
     """
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -90,12 +90,12 @@ def build_model(tokenizer: PreTrainedTokenizerFast, width: int = 64, num_layers:
 
 
 def place_confidences(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, length: float = 0.15) -> None:
-    """Start close confidences at close embeddings: random Fourier features of the value, in place.
+    """Give close confidences close embeddings, random Fourier features of their values, in place.
 
     Args:
-        model: Whose input embeddings are written.
+        model: The model whose input embeddings are written.
         tokenizer: Gives the ids of the 101 confidences.
-        length: Norm of every written embedding.
+        length: Norm of every embedding that is written.
     """
     with torch.no_grad():
         weight = model.get_input_embeddings().weight

@@ -1,4 +1,4 @@
-"""The weights of a policy as an inference engine wants them: whole, named as in a checkpoint, in its dtype."""
+"""Hands out a model's weights as an inference engine takes them: whole, named as in a checkpoint, in its dtype."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Fingerprint = tuple[tuple[int, int], ...]
 
 
 def fingerprint(policy: LanguageModel) -> Fingerprint:
-    """Return what changes with every change of the weights in place or of the weights' identity.
+    """Return a value that changes whenever a weight is changed in place or replaced by another tensor.
 
-    Autograd counts the in-place changes of a tensor: an optimizer's step, a loaded checkpoint. Writes through
-    ``Tensor.data`` and fused optimizers escape it, so it stands beside the number of optimizer steps, never alone.
+    Autograd counts the in-place changes of a tensor, such as an optimizer's step or a loaded checkpoint. Writes through
+    ``Tensor.data`` and by fused optimizers are not counted, so the number of optimizer steps must be compared as well.
 
     Args:
         policy: The model whose weights are watched.
@@ -33,14 +33,14 @@ def fingerprint(policy: LanguageModel) -> Fingerprint:
 def inference_weights(
     policy: LanguageModel, dtype: torch.dtype, separate_adapters: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield every weight under its checkpoint's name, whole, on its device.
+    """Yield every weight under its name in a checkpoint, not sharded, on its device.
 
     A tied head is yielded under its own name too: engines keep a copy of it, which would go stale. Gathering a sharded
     weight is a collective operation: every process iterates to the end.
 
     Args:
-        policy: The student or the teacher.
-        dtype: What floating-point weights are converted to.
+        policy: The model whose weights are handed out, the student or the teacher.
+        dtype: Dtype that floating-point weights are converted to.
         separate_adapters: Yield LoRA adapters by themselves, under peft's names, instead of adding them to the weights
             that they adapt.
     """

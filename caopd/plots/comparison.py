@@ -26,11 +26,11 @@ Series = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Where a run went: from before training to after.
+    """Two values of a run, before and after training, as points of a figure.
 
     Attributes:
-        before: Point (x, y); None where it was not measured or is undefined.
-        after: Point (x, y); None likewise.
+        before: Point (x, y) before training; None where it was not measured or is undefined.
+        after: Point (x, y) after training; None likewise.
         spread: How far ``after`` spreads in x and in y over seeds, plotted as a cross; None for one run.
     """
 
@@ -66,7 +66,7 @@ def confidence_figure(tracks: Mapping[str, Track]) -> Figure:
 
 
 def pareto_figure(tracks: Mapping[str, Track]) -> Figure:
-    """Plot 1 - Brier score against strict pairwise ranking; the stairs join what no run betters in both.
+    """Plot 1 - Brier score against strict pairwise ranking; the stairs are the Pareto front of the runs after training.
 
     Args:
         tracks: Run -> (SPR, 1 - Brier) before and after training.
@@ -94,7 +94,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     """Return the points that no other one betters in one coordinate without being worse in the other, by rising x.
 
     Args:
-        points: (x, y), the larger the better.
+        points: Points (x, y); larger values are better in both coordinates.
 
     Example:
         >>> pareto_front([(0.2, 0.9), (0.5, 0.5), (0.6, 0.7)])
@@ -157,9 +157,9 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _plot_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
-    """A hollow circle before training (runs often share it), the run's own marker after it, joined by its line.
+    """Plot a hollow circle before training (runs often share it) and the run's own marker after it, joined by its line.
 
-    Later marks are smaller, so that runs which end in one place are all seen.
+    Later marks are smaller, so that runs which end at the same place can all be seen.
     """
     hollow: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "markeredgecolor": "#555555"}
     for number, (name, track) in enumerate(tracks.items()):
@@ -196,7 +196,7 @@ def _plot_series(axes: Axes, curves: Mapping[str, Series]) -> None:
 
 
 def _finish(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend below all panels, each run once; a light grid."""
+    """Add one legend below all panels, with each run once, and a light grid."""
     entries: dict[str, Any] = {}
     for axes in panels:
         axes.grid(color="#E4E4E4", linewidth=0.6)

@@ -20,7 +20,7 @@ _ACCURACY = "#8C8C8C"
 _INK = "#1A1A1A"
 _SHARE = "#C9C9C9"
 _EMPTY = "#F2F2F2"
-# Above the axes, flush with their left edge, and narrow enough for one column of a paper.
+# The legend stands above the axes, flush with their left edge, narrow enough for one column of a paper.
 _LEGEND: dict[str, Any] = {
     "loc": "lower left",
     "bbox_to_anchor": (0.0, 1.0),
@@ -84,7 +84,7 @@ def reliability_diagram(
 
 def _heading(bins: ReliabilityBins, title: str | None, spr: float | None, ocg: float | None) -> str:
     gap = bins.ocg if ocg is None else ocg
-    numbers = [f"ECE {round(bins.ece, 9):.3f}", f"OCG {round(gap, 9):+.3f}"]  # as tables round them
+    numbers = [f"ECE {round(bins.ece, 9):.3f}", f"OCG {round(gap, 9):+.3f}"]  # rounded as in tables
     if spr is not None and not math.isnan(spr):
         numbers.append(f"SPR {spr:.3f}")
     return "\n".join([*([plain(title)] if title else []), "   ".join(numbers)])
@@ -118,7 +118,7 @@ def _plot_gaps(axes: Axes, bins: ReliabilityBins) -> None:
 
 
 def _add_legend(axes: Axes, bins: ReliabilityBins) -> None:
-    """Explain what is in the figure, above the axes, where it hides no bar."""
+    """Add a legend above the axes, where it hides no bar."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -158,5 +158,5 @@ def _plot_counts(axes: Axes, bins: ReliabilityBins) -> None:
 
 
 def _rows(bins: ReliabilityBins) -> list[tuple[float, float, int, float, float]]:
-    """Left edge, right edge, completions, mean confidence and accuracy of every bin."""
+    """Return left edge, right edge, number of completions, mean confidence and accuracy of every bin."""
     return list(zip(bins.edges[:-1], bins.edges[1:], bins.counts, bins.mean_confidence, bins.accuracy, strict=True))

@@ -1,6 +1,6 @@
-"""Figures of values that were measured several times, as over seeds: their mean, and how far they spread.
+"""Figures of values that were measured several times, such as over seeds: their mean and their spread.
 
-The spread is the sample's standard deviation; fewer than three values, of which it says little, are shown themselves.
+The spread is the sample standard deviation. Of fewer than three values it says little, so these are shown themselves.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 _FACES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 _BAR = "#A9CFE8"
-"""Light enough for the black line of the spread on it."""
+"""Colour of bars, light enough for a black line on it."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 _GRID: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0.6}
 _COLUMNS = 4
 _FEWEST = 3
-"""Values that have a standard deviation worth a line."""
+"""Fewest values whose standard deviation is plotted."""
 _DOTS: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 4.5, "color": BLACK, "zorder": 4}
 
 Measured = Sequence[float]
-"""The same quantity, once per seed."""
+"""Values of the same quantity, one per seed."""
 
 
 def mean_and_spread(values: Measured) -> tuple[float, float]:
-    """Return the mean and the sample's standard deviation, 0 for a single value.
+    """Return the mean and the sample standard deviation, which is 0 for a single value.
 
     Args:
-        values: At least one.
+        values: The values, at least one.
 
     Example:
         >>> mean_and_spread([1.0, 2.0, 3.0]), mean_and_spread([0.5])
@@ -44,9 +44,9 @@ def mean_and_spread(values: Measured) -> tuple[float, float]:
 
 
 def bars_figure(panels: Mapping[str, Mapping[str, Measured]]) -> Figure:
-    """Plot a bar per name in a panel per quantity: its length is the mean, the line at its end the spread.
+    """Plot one panel per quantity with one bar per name; the bar's length is the mean, the line at its end the spread.
 
-    Its mean is written beside the bar. Of fewer than three values there is a dot each in place of the line.
+    The mean is written beside the bar. Fewer than three values are shown as dots in place of the line.
 
     Args:
         panels: Title -> name -> values; every panel has the same names.
@@ -79,13 +79,13 @@ def sweep_figure(
     shared_scale: bool = False,
     smallest_span: float = 0.1,
 ) -> Figure:
-    """Plot quantities over a setting that grows by factors: means as points on a line, spreads as bars or dots.
+    """Plot quantities over a setting on a logarithmic axis: means as points on a line, spreads as bars or dots.
 
     Args:
         panels: Title -> name of a line -> (the setting's value, values measured with it).
-        label: Of the setting.
+        label: Name of the setting, for the horizontal axis.
         shared_scale: Whether all panels have one vertical scale, as parts of one quantity do.
-        smallest_span: Of a vertical axis: what differs by less looks level, not like a trend.
+        smallest_span: Smallest range of a vertical axis, so that small differences look level and not like a trend.
 
     Example:
         >>> figure = sweep_figure({"ECE": {"CaOPD": [(1, [0.2, 0.3]), (8, [0.1])]}}, label="Rollouts per prompt")
@@ -159,5 +159,5 @@ def _widen(axes: Axes, smallest_span: float) -> None:
 
 
 def _short(value: float) -> str:
-    """72,480 as 72k: ticks are narrow."""
+    """Return a number in short form, such as 72k for 72,480: ticks are narrow."""
     return f"{value / 1000:.0f}k" if value >= 1000 else f"{value:g}"

@@ -1,4 +1,4 @@
-"""Colours, hatches and files that all figures share: for every kind of colour vision, and for black and white."""
+"""Colours and files of all figures, for every kind of colour vision and for black and white."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def plain(text: str) -> str:
-    r"""Return a user's text for a figure: a dollar starts no formula, an underscore hides nothing from a legend.
+    r"""Return a user's text for a figure, escaped so that dollars make no formula and a leading underscore is shown.
 
     Args:
         text: A name or a title.
@@ -54,7 +54,7 @@ def plain(text: str) -> str:
 
 
 def tidy(axes: Axes) -> None:
-    """Small ticks, no frame on the open sides, marks above the grid."""
+    """Give axes small ticks, no frame at the top and right, and marks above the grid."""
     axes.tick_params(labelsize=7.5, width=0.6)
     axes.xaxis.label.set_fontsize(8.5)
     axes.yaxis.label.set_fontsize(8.5)
@@ -67,7 +67,7 @@ def save_figure(figure: Figure, stem: Path, suffixes: Sequence[str] = (".svg", "
     """Write a figure as SVG, PDF and PNG; the same figure gives the same files.
 
     Args:
-        figure: What to write.
+        figure: The figure.
         stem: Path without a suffix.
         suffixes: Which of the three.
 

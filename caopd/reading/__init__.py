@@ -1,1 +1,1 @@
-"""How texts of models are read: what is thought, what is quoted, elements in tags, lines and values of confidences."""
+"""Reads what models write: thoughts, quotations, elements in tags, and the lines and values of confidences."""

@@ -1,4 +1,4 @@
-"""Lines that state a confidence: where such a segment starts, what it states, where it ends."""
+"""Finds lines that state a confidence: where such a segment starts, what it states, and where it ends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from caopd.reading.values import DRESS, FORMATTING, MAX_VALUE, NO_NUMBER, Stated
 from caopd.types import ConfidenceOutcome, ConfidenceReading
 
 _MAX_WORDS = 1000
-"""Words of a text, from its end, that are looked at."""
+"""Most occurrences of the word ``confidence`` that are looked at, from the end of the text."""
 _MAX_LEAD = 40
-"""Characters before the word, on its line, that are looked at."""
+"""Most characters before the word ``confidence``, on its line, that are looked at."""
 _MAX_DECORATION = 16
-"""Markdown and brackets right before a word within a line that still belong to the segment."""
+"""Most characters of markdown and brackets right before the word, within a line, that belong to the segment."""
 
 # The first letter comes before what stands before it: a set of characters is searched for fast.
 _WORD = re.compile(r"[Cc](?<![^\W_].)(?<![-\u2010\u2011].)(?ai:onfidence)", re.DOTALL)
@@ -24,7 +24,7 @@ _DENIES = re.compile(
     \s[*_`]{0,4}[Cc]\Z""",
     re.VERBOSE,
 )
-"""What makes another thing of the word (``95% confidence``); ``Answer: No Confidence: 0.9`` has two fields."""
+"""What gives the word another meaning (``95% confidence``); ``Answer: No Confidence: 0.9`` has two fields."""
 _FIELD = re.compile(
     rf"""(?ai:confidence)
     (?P<more>(?:\s?(?ai:level|score|rating|value|estimate)|\s(?ai:in\s(?:my|this|the)\s(?:final\s)?answer))?
@@ -49,10 +49,10 @@ _END = re.compile(
 
 
 class ConfidenceLines:
-    """The segments of a text, each found from its word ``confidence``.
+    """The segments of a text that state a confidence, each found by its word ``confidence``.
 
     Args:
-        text: A completion with its thoughts blanked.
+        text: A completion, with its thoughts replaced by line feeds.
     """
 
     def __init__(self, text: str) -> None:
@@ -86,7 +86,7 @@ class ConfidenceLines:
         return ConfidenceReading(stated.value, (start, segment_end(self._text, field.end())), outcome)
 
     def _start(self, word: int) -> tuple[int | None, bool]:
-        """Where the segment starts and whether it leads its line; None where it is part of another word."""
+        """Return where the segment starts and whether it leads its line; None where the word is part of another one."""
         text, floor = self._text, max(0, word - _MAX_LEAD)
         line = max(text.rfind("\n", floor, word), text.rfind("\r", floor, word)) + 1 or floor
         at_line_start = line == 0 or text[line - 1] in "\r\n"
@@ -107,7 +107,7 @@ class ConfidenceLines:
         return read_value(self._text[position:stop], cut=stop >= len(self._text))
 
     def _below(self, start: int, position: int) -> ConfidenceReading | None:
-        """Read a value that stands on the next line; a bare number there may be anything."""
+        """Read a value that stands on the next line, where a bare integer is not read: it may be anything."""
         blank = _BLANK.match(self._text, position)
         line = None if blank is None else _NEXT_LINE.match(self._text, blank.end())
         if line is None:
@@ -124,13 +124,13 @@ class ConfidenceLines:
 
     @cached_property
     def _options(self) -> frozenset[int]:
-        """The words that are each about one option, where there are several options."""
+        """Return the words that are each about one option, where there are several options."""
         found = {match.end(): match[1] for match in _OPTION.finditer(self._text)}
         return frozenset(found) if len(set(found.values())) > 1 else frozenset()
 
 
 def _is_segment(text: str, field: re.Match[str], leads: bool, stated: StatedValue) -> bool:
-    """Return whether the field is one: as asked for, or with something behind it that shows that it is meant so."""
+    """Return whether this is a segment: it has the form asked for, or what follows shows that it is meant as one."""
     if field["colon"]:
         return leads or stated.is_number
     if not leads or stated.value is None:

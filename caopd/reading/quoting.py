@@ -1,4 +1,4 @@
-"""Quotations: a tool's input, a JSON string. What stands there is not what the text itself states."""
+"""Finds quotations, such as a tool's input or a JSON string. What stands there is not what the text itself states."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _QUOTED = re.compile(
     """,
     re.VERBOSE,
 )
-"""Quotation marks of one line, and braces but those of LaTeX; one that is never closed takes its line at once."""
+"""Quotation marks on one line, and braces except those of LaTeX; one that is never closed goes to the line's end."""
 _JSON_OPENS = re.compile(r"[{\[:,]\s*\Z")
 
 
 class Quotations:
     r"""The quoted parts of a text, found in one pass.
 
-    A mark that is not closed on its line is none, except within JSON that ends with the text: it was cut.
+    A mark that is not closed on its line does not count, except in JSON that goes to the end of the text: it was cut.
 
     Args:
-        text: Any.
+        text: Any text.
 
     Examples:
         >>> quotations = Quotations('say "confidence: 0.9", then\nConfidence: 0.7')
@@ -37,7 +37,7 @@ class Quotations:
         self._ends = [end for _, end in ranges]
 
     def __contains__(self, position: int) -> bool:
-        """Whether the character at ``position`` is quoted."""
+        """Return whether the character at ``position`` is quoted."""
         index = bisect_right(self._starts, position) - 1
         return index >= 0 and position < self._ends[index]
 

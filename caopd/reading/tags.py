@@ -1,4 +1,4 @@
-"""Elements in tags, ``<answer>B</answer>``, as models write them."""
+"""Finds elements in tags, such as ``<answer>B</answer>``, as models write them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from caopd.reading.quoting import Quotations
 
 
 class Element(NamedTuple):
-    """The last element of a name in a text.
+    """The last element with a given name in a text.
 
     Attributes:
-        start: Of its opening tag.
-        content: Character range between its tags; to the text's end where nothing closes it.
-        end: Behind its closing tag.
-        is_closed: Whether there is one.
-        is_plain: Whether both tags are written as asked for, upper and lower case aside.
+        start: Position of its opening tag.
+        content: Character range between its tags; it goes to the end of the text where nothing closes it.
+        end: Position after its closing tag.
+        is_closed: Whether there is a closing tag.
+        is_plain: Whether both tags are written exactly as asked for, but for upper and lower case.
     """
 
     start: int
@@ -27,14 +27,14 @@ class Element(NamedTuple):
 
 
 def last_element(text: str, name: str) -> Element | None:
-    r"""Find the element of the last opening tag; None without one.
+    r"""Return the element of the last opening tag; None where there is no such tag.
 
-    White space within a tag, and a backslash for the slash, do not matter. An opening tag behind which nothing stands
-    closes the one before it. Quoted tags are none.
+    White space within a tag, and a backslash for the slash, do not matter. An opening tag after which nothing stands
+    closes the one before it. Quoted tags do not count.
 
     Args:
-        text: Any.
-        name: Of the element.
+        text: Any text.
+        name: Name of the element.
 
     Examples:
         >>> last_element("<answer>A</answer> or <answer>B<\\answer>", "answer").content

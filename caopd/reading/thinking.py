@@ -1,4 +1,4 @@
-"""Thinking: which part of a completion is thought, and what is said beside it. The only owner of its markers.
+"""Thinking: which part of a completion is thought, and which is said. No other module knows the markers of thoughts.
 
 Chat models think between markers of their chat templates: ``<think>`` (DeepSeek-R1, Qwen 3, Phi 4, SmolLM 3),
 ``<thinking>``, ``<thought>``, ``[THINK]`` (Magistral), ``<seed:think>``, ``<|START_THINKING|>`` (Command A), or a
@@ -24,15 +24,15 @@ _MARKER = re.compile(
     """,
     re.VERBOSE,
 )
-"""Every marker; one that closes has a group that is not empty."""
+"""Matches every marker; a closing one has a group that is not empty."""
 _MENTION = re.compile(
     r"""(?<!`)(`{1,2})(?!`)[^`\r\n]+\1 | "[^"\r\n]+" | \u201c[^\u201c\u201d\r\n]+\u201d
     | (?<!\w)['\u2018][<\[\u25c1][^'\u2019\r\n]{1,40}['\u2019]   # an apostrophe quotes nothing""",
     re.VERBOSE,
 )
-"""What quotes, on one line, so that a marker at a line's start is never quoted."""
+"""Matches quotations on one line; a marker at the start of a line is never quoted."""
 _PART = re.compile(r"<\|(?:channel\|?|message\||open\||close\||sep\|)>|<channel\|>")
-"""Tokens that make a marker together with others."""
+"""Matches tokens that make a marker only together with others."""
 _NO_SPACE = re.compile(r"\S")
 _LONGEST_MARKER = 40
 
@@ -45,7 +45,7 @@ def thoughts(text: str, begun: bool = False) -> Iterator[tuple[int, int]]:
 
     Args:
         text: A completion.
-        begun: Whether the prompt is known to have opened a thought.
+        begun: Whether the prompt is known to have opened a thought, so that the completion begins within one.
 
     Examples:
         >>> list(thoughts("B<think>or C?</think>!"))
@@ -65,7 +65,7 @@ def thoughts(text: str, begun: bool = False) -> Iterator[tuple[int, int]]:
 
 
 def _markers(text: str) -> Iterator[re.Match[str]]:
-    """Yield the markers that are not only mentioned."""
+    """Yield the markers, except those that are only mentioned."""
     mentions: Iterator[re.Match[str]] | None = None
     mention: re.Match[str] | None = None
     for marker in _MARKER.finditer(text):
@@ -79,11 +79,11 @@ def _markers(text: str) -> Iterator[re.Match[str]]:
 
 
 def said(text: str, begun: bool = False) -> str:
-    r"""Return ``text`` with a line feed for every character of a thought: what is said keeps its place.
+    r"""Return ``text`` with a line feed for every character of a thought: what is said keeps its position.
 
     Args:
         text: A completion.
-        begun: Whether the prompt is known to have opened a thought.
+        begun: Whether the prompt is known to have opened a thought, so that the completion begins within one.
 
     Examples:
         >>> said("<think>C?</think>B") == "\n" * 17 + "B"
@@ -97,7 +97,7 @@ def said(text: str, begun: bool = False) -> str:
 
 
 def without_thoughts(text: str) -> str:
-    """Return what is said in ``text``, the thoughts and the white space behind each left out."""
+    """Return what is said in ``text``, without the thoughts and the white space after each of them."""
     parts, position = [], 0
     for start, end in thoughts(text):
         parts.append(text[position:start])
@@ -111,7 +111,7 @@ def ends_in_thought(text: str, begun: bool = False) -> bool:
 
     Args:
         text: A completion.
-        begun: Whether the prompt is known to have opened a thought.
+        begun: Whether the prompt is known to have opened a thought, so that the completion begins within one.
 
     Examples:
         >>> [ends_in_thought(text) for text in ("<think>so B", "<think>so</think>B", "so B")]

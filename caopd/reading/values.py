@@ -1,4 +1,4 @@
-"""The value that a confidence segment states, as a person reads it. Steps are bounded: no text can stall it."""
+"""Reads the value that a confidence segment states, as a person would. Its work is bounded: no text can stall it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import NamedTuple
 from caopd.types import ConfidenceOutcome
 
 MAX_VALUE = 256
-"""Characters behind the field that are looked at."""
+"""Most characters after the word ``confidence`` and its colon that are looked at."""
 _MAX_NUMBER = 32
-"""Characters of the longest number that is read as one."""
+"""Length of the longest number that is read, in characters."""
 _SAME = Decimal("0.005")
-"""How far a restatement may be off by rounding, as in ``2/3 (0.67)``."""
+"""How far a value that is stated a second time may be off by rounding, as in ``2/3 (0.67)``."""
 _COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _COUNT = f"(?ai:{'|'.join(_COUNTS)})"
 
 FORMATTING = r"</?(?:b|i|u|em|strong|code|mark|span)>"
-"""Tags that belong to the text that they stand in."""
+"""HTML tags of formatting, which belong to the text that they stand in."""
 _MEANS_SOMETHING = (
     r"<>\u2264-\u226b\u2272\u2273~\u2248\u223c\u00b1\u2260\u00ac?!+\-\u2212\u2010-\u2015.,:;/\\%^|&\u2190-\u2199"
 )
 DRESS = rf"(?:[^\w{_MEANS_SOMETHING}]|_|\\[A-Za-z]{{1,12}}\s?\{{|\\[^\w\s]|{FORMATTING})"
-"""White space, markdown, a quote, a bracket, LaTeX, HTML, a symbol: it says nothing of what it stands beside."""
+"""White space, markdown, quotes, brackets, LaTeX, HTML or a symbol: it does not change what it surrounds."""
 _DEGREES = "very|quite|fairly|rather|pretty|extremely|relatively|moderately|reasonably|somewhat"
 _LEVELS = "high|medium|moderate|low|strong|full|certain|sure|confident|unsure|uncertain"
 _LEVEL = rf"""(?ai:(?:i(?:\sam|['\u2019]m)\s)?(?:(?:{_DEGREES})\s{{1,4}})?(?:{_LEVELS})(?:\s{{1,4}}confidence)?)
@@ -40,7 +40,7 @@ _VALUE = re.compile(
 )
 _PLAIN_DRESS = re.compile(r"[*_`\s]*")
 
-# What stands behind a number.
+# What may stand after a number.
 _SUBJECT = re.compile(r"\s{1,4}(?ai:is|was|were|would|seems?|looks?|might|could|may|should|feels?|sounds?)\b")
 _INTERVAL = re.compile(
     rf"""{DRESS}{{0,8}}(?ai:(?:(?:confidence|credible|credibility|prediction)\s{{1,4}})?(?:interval|band|bound|limit|region)s?
@@ -73,14 +73,14 @@ _JOINED = re.compile(r"(?ai:[^\w(\[]|or\b|and\b|to\b)*")
 
 
 class StatedValue(NamedTuple):
-    """What is read behind a field.
+    """What is read after the word ``confidence`` and its colon.
 
     Attributes:
-        value: In [0, 1], None where nothing is stated.
-        outcome: How, or why not.
-        is_number: Whether a quantity stands there at all: not a word, a subject ("0.9 is"), things ("2 options"),
-            an interval ("95% CI").
-        is_bare: Whether it is an integer without a scale, which may be something else.
+        value: The confidence in [0, 1], None where none is stated.
+        outcome: In which form it is stated, or why none is.
+        is_number: Whether a quantity stands there at all, and not a word, the subject of a sentence ("0.9 is"), a
+            number of things ("2 options") or of an interval ("95% CI").
+        is_bare: Whether it is an integer without a scale such as ``%``, which may be something else.
     """
 
     value: float | None
@@ -97,8 +97,9 @@ def read_value(text: str, cut: bool = False) -> StatedValue:
     """Read the value at the start of ``text``.
 
     Args:
-        text: What stands behind the field, at most ``MAX_VALUE`` characters.
-        cut: Whether the completion ends with it: then ``0.`` may have become ``0.85``, while ``1.`` is 1.
+        text: What stands after the word and its colon, at most ``MAX_VALUE`` characters.
+        cut: Whether the completion was cut at the end of this text: then ``0.`` may have become ``0.85``, while
+            ``1.`` is 1.
 
     Examples:
         >>> [read_value(text).value for text in ("0.85, I think", "high (85 %)", "17/20", "0.8 or 0.9", "0.9?")]
@@ -138,7 +139,7 @@ def _number(text: str) -> Decimal:
 
 
 def _outcome(found: re.Match[str]) -> ConfidenceOutcome:
-    """Return the asked-for form only for a number with a point, in markdown at most."""
+    """Return the outcome DECIMAL only for a number with a point that nothing but markdown surrounds."""
     whole = _number(found["whole"] or "1")
     if found["percent"] or whole == 100:
         return ConfidenceOutcome.PERCENT
@@ -151,7 +152,7 @@ def _outcome(found: re.Match[str]) -> ConfidenceOutcome:
 
 
 def _is_contradicted(amount: Decimal, rest: str) -> bool:
-    """Return whether another confidence stands beside the first one: a range, a choice, a correction, a condition."""
+    """Return whether what follows makes the value unclear: a range, a choice, a correction, a condition."""
     restated = _RESTATED.match(rest)
     remark = _REMARK.search(rest)
     beside = rest if remark is None else rest[: remark.start()]
@@ -161,7 +162,7 @@ def _is_contradicted(amount: Decimal, rest: str) -> bool:
         if not (_is_bare(found) and is_thing):
             others.append(_amount(found))
     revision = _REVISES.search(rest)
-    if revision is not None:  # within a remark, too
+    if revision is not None:  # within a remark in brackets, too
         for found in _ANOTHER.finditer(rest, revision.end()):
             if not (_is_bare(found) and _COUNTED.match(rest, found.end())):
                 others.append(_amount(found))

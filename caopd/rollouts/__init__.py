@@ -1,4 +1,4 @@
-"""Rollout engines: who samples the student's completions."""
+"""Rollout engines, which sample completions with a model's weights."""
 
 from caopd.rollouts.auto import AutoEngine
 from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling

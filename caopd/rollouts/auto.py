@@ -1,4 +1,4 @@
-"""Chooses the engine that suits the model."""
+"""Chooses the rollout engine that suits the model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from caopd.rollouts.vllm.options import VLLMOptions
 from caopd.types import Rollout
 
 SMALL = 1_000_000
-"""Parameters up to which starting vLLM and sending it weights costs more than it saves."""
+"""Number of parameters up to which starting vLLM and sending it weights costs more time than it saves."""
 
 
 class AutoEngine:
-    """Takes vLLM where it is installed and the model is larger than the embedded one, else transformers; says which.
+    """Takes vLLM where it is installed and the model is not tiny, else transformers; the log says which, and why.
 
     Args:
-        vllm: How vLLM is started.
-        batch_size: Most completions that transformers samples at once.
+        vllm: Options with which vLLM is started.
+        batch_size: Largest number of completions that transformers samples at once.
     """
 
     def __init__(self, vllm: VLLMOptions = VLLMOptions(), batch_size: int = 512) -> None:
@@ -40,11 +40,11 @@ class AutoEngine:
 
     @property
     def rounding(self) -> float | None:
-        """The chosen engine's."""
+        """The chosen engine's difference (nats) that rounding may explain."""
         return None if self.chosen is None else self.chosen.rounding
 
     def sync(self, policy: LanguageModel, version: int) -> None:
-        """Choose, if it is the first time, and pass the weights on."""
+        """Choose the engine at the first call, and pass the weights on to it."""
         if self.chosen is None:
             self.chosen, reason = self._choose(policy)
             rank_zero_info(f"rollout engine: {type(self.chosen).__name__}, because {reason}")

@@ -1,4 +1,4 @@
-"""What every rollout engine offers. The data module sees the model only through this."""
+"""The protocol of rollout engines. Whoever samples completions sees the model only through it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sampling:
         temperature: Divides the logits; 0 takes the most probable token (greedy).
         top_p: Smallest set of tokens with at least this probability is kept; 1 keeps all.
         top_k: Number of most probable tokens kept; 0 keeps all.
-        max_new_tokens: Longest completion, tokens, the end-of-sequence token included.
+        max_new_tokens: Length of the longest completion in tokens, the end-of-sequence token included.
     """
 
     temperature: float = 1.0
@@ -47,7 +47,7 @@ class RolloutRequest:
 
     Attributes:
         prompt_ids: Token ids of the rendered prompt.
-        seed: Seed of the group's random stream: the same seed gives the same completions in any batch.
+        seed: Seed of the random numbers of the prompt's group: the same seed gives the same completions in any batch.
     """
 
     prompt_ids: tuple[int, ...]
@@ -58,14 +58,14 @@ def rounding_of(dtype: torch.dtype) -> float:
     """Return the mean difference of log-probabilities (nats) that rounding may explain.
 
     Args:
-        dtype: What is computed in.
+        dtype: The dtype that the engine computes in.
     """
     return 0.002 if dtype == torch.float32 else 0.05
 
 
 @runtime_checkable
 class RolloutEngine(Protocol):
-    """Samples completions from the current student."""
+    """Samples completions with the weights of the current student."""
 
     def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Prepare for a run; called once, before anything else.
@@ -79,8 +79,8 @@ class RolloutEngine(Protocol):
         """Take over the policy's weights as they are now; later rollouts carry ``version``.
 
         Args:
-            policy: The student.
-            version: Number of optimizer steps behind these weights.
+            policy: The model whose weights are taken over, mostly the student.
+            version: Number of optimizer steps that these weights have had.
         """
         ...
 
@@ -91,27 +91,27 @@ class RolloutEngine(Protocol):
 
         Args:
             requests: Prompts with the seeds of their groups.
-            num_rollouts: G, completions per prompt.
-            sampling: Temperature, nucleus, length limit.
+            num_rollouts: G, the number of completions per prompt.
+            sampling: Temperature, top-p, top-k and length limit.
 
         Returns:
             One list of G rollouts per request, in the order of the requests.
 
         Raises:
-            RolloutError: If nothing was synced yet, or the policy's logits are no numbers.
+            RolloutError: If no weights were synced yet, or the policy's logits are NaN.
         """
         ...
 
     @property
     def rounding(self) -> float | None:
-        """Mean difference (nats) between its log-probabilities and the student's that rounding may explain.
+        """Largest mean difference (nats) between its log-probabilities and the student's that rounding may explain.
 
         None before the first ``sync``, and where nothing is to be compared.
         """
         ...
 
     def rest(self) -> None:
-        """Nothing is sampled before the next ``sync``: give back what can be taken again."""
+        """Give back memory that can be taken again; nothing is sampled before the next ``sync``."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Token ids to text, the same for engines, training and evaluation: without special tokens, but with those of thinking.
+"""Decodes token ids to text, alike in engines, training and evaluation. Special tokens go, except those of thinking.
 
 Some tokenizers mark thinking by special tokens (``[THINK]``, ``<|channel|>``): a text without them would not tell a
 thought from an answer.
@@ -14,15 +14,15 @@ from transformers import PreTrainedTokenizerBase
 from caopd.reading import thinking
 
 _NUM_PROMPT_TOKENS = 24
-"""Tokens at the end of a prompt that may spell the opening of a thought."""
+"""Number of tokens at the end of a prompt that may spell the opening of a thought."""
 
 
 def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Decode ids without special tokens but markers of thinking, without cleaning up spaces.
+    """Decode ids, leaving special tokens out except for markers of thinking, without cleaning up spaces.
 
     Args:
-        tokenizer: That of the model.
-        ids: Of a completion.
+        tokenizer: The model's tokenizer.
+        ids: Token ids of a completion.
     """
     unspoken = _unspoken(tokenizer)
     spoken = list(ids) if unspoken is None else [each for each in ids if each not in unspoken]
@@ -34,15 +34,15 @@ def opens_thought(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int])
     """Return whether a prompt ends with the opening of a thought: its completion then begins within one.
 
     Args:
-        tokenizer: That of the model.
-        prompt_ids: A whole prompt.
+        tokenizer: The model's tokenizer.
+        prompt_ids: Token ids of the whole prompt.
     """
     return thinking.opens_thought(tokenizer.decode(list(prompt_ids[-_NUM_PROMPT_TOKENS:]), skip_special_tokens=False))
 
 
 @lru_cache(maxsize=8)
 def _unspoken(tokenizer: PreTrainedTokenizerBase) -> frozenset[int] | None:
-    """Return the special ids that no text shows; None where the tokenizer can leave out all of its special tokens."""
+    """Return the special ids that are left out of texts; None where all special tokens of the tokenizer can be."""
     added = tokenizer.added_tokens_decoder.items()
     special = {number: token.content for number, token in added if token.special}
     shown = {number for number, content in special.items() if thinking.is_marker(content)}

@@ -1,4 +1,4 @@
-"""Seeded sampling as a logits processor, so that transformers' own ``generate`` loop samples our completions."""
+"""Seeded sampling as a logits processor, so that transformers' own ``generate`` loop can be used."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from caopd.rollouts.base import Sampling
 class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not typed
     """Chooses every next token itself and records its log-probability.
 
-    ``generate`` runs greedily; this processor leaves one token per row standing. The token is found by inversion: the
-    first whose cumulative probability exceeds a uniform number. Each group samples the uniform numbers of all its rows
-    and steps beforehand from its own seed, so a completion does not depend on what else is in the batch, and one
-    number a token is far cheaper than the V exponentials that ``torch.multinomial`` samples.
+    ``generate`` runs greedily, and this processor leaves it only one token per row to choose. The token is found by
+    inversion: it is the first whose cumulative probability exceeds a uniform random number. The uniform numbers of all
+    rows and steps of a group are made beforehand from the group's seed, so a completion does not depend on what else is
+    in the batch. One number per token is far cheaper than the V exponentials that ``torch.multinomial`` makes.
 
     Args:
-        seeds: One per group; the batch holds ``len(seeds) * num_rollouts`` rows, group by group.
-        num_rollouts: G, rows per group.
-        sampling: Temperature, nucleus, length limit.
-        device: Where the logits are.
+        seeds: The seed of each group; the batch holds ``len(seeds) * num_rollouts`` rows, group by group.
+        num_rollouts: G, the number of rows per group.
+        sampling: Temperature, top-p, top-k and length limit.
+        device: The device of the logits.
     """
 
     def __init__(self, seeds: Sequence[int], num_rollouts: int, sampling: Sampling, device: torch.device) -> None:
@@ -76,7 +76,7 @@ def _warpers(sampling: Sampling) -> LogitsProcessorList:
 def _invert(logits_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     """Return the first token [B] whose cumulative probability exceeds the row's uniform number in [0, 1).
 
-    Where the logits are no numbers it is the last token, whose log-probability is none either.
+    Where the logits are NaN it is the last token, whose log-probability is NaN, too.
     """
     cumulative_BV = logits_BV.softmax(-1).cumsum(-1, dtype=torch.float64)
     total_B1 = cumulative_BV[:, -1:]

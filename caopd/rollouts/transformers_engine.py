@@ -1,4 +1,4 @@
-"""Rollouts with transformers' ``generate`` from the student in memory: no second copy, nothing to sync."""
+"""Rollouts with transformers' ``generate`` from the student in memory: there is no second copy of its weights."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from caopd.types import Rollout, StopReason
 
 
 class TransformersEngine:
-    """Batched, left-padded generation with a key-value cache; sampled or greedy.
+    """Samples, or decodes greedily, with transformers: batched, left-padded, with a key-value cache.
 
     Args:
-        batch_size: Most completions that are sampled at once; bounds the key-value cache. A group is never split: with
-            more rollouts than this, one group at a time.
+        batch_size: Largest number of completions that are sampled at once, which bounds the key-value cache. A group is
+            never split: if it has more rollouts than this, one group is sampled at a time.
 
     Raises:
         ConfigError: If ``batch_size`` is below 1.
@@ -46,16 +46,16 @@ class TransformersEngine:
 
     @property
     def rounding(self) -> float | None:
-        """Mean difference (nats) of computing with a key-value cache and padding; None before the first ``sync``."""
+        """Largest mean difference (nats) that a key-value cache and padding explain; None before the first ``sync``."""
         if self._policy is None:
             return None
         kind = self._policy.device.type
-        # What float32 is on tensor cores is decided elsewhere.
+        # How precise float32 is on tensor cores is a setting of torch, not of this engine.
         exact = not torch.is_autocast_enabled(kind) and torch.get_float32_matmul_precision() == "highest"
         return rounding_of(self._policy.dtype if exact else torch.bfloat16)
 
     def rest(self) -> None:
-        """There is nothing to give back: the weights are the student's."""
+        """Do nothing: the weights are the student's, so there is nothing to give back."""
 
     def close(self) -> None:
         """Forget the policy."""

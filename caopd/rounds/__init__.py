@@ -1,1 +1,1 @@
-"""The steps of a round, a file each: prompts, completions, groups, parity, buffer, samples, batches."""
+"""The steps of a rollout round, one file for each: prompts, completions, groups, parity, samples, batches, buffer."""

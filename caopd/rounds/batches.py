@@ -1,4 +1,4 @@
-"""Token ids to micro-batches, and how a round's become optimizer steps: the same for any number of processes.
+"""Makes micro-batches and optimizer steps of a round's token ids, the same steps for any number of processes.
 
 Shape suffixes: B sequences, L padded length, C padded completion length.
 """
@@ -20,15 +20,15 @@ from caopd.rounds.splice import Completion
 
 @dataclass(frozen=True, slots=True)
 class TokenizedSample:
-    """One training sequence, twice: as the student and as the teacher sees it.
+    """One training sample as token ids: a completion, with the prompt of the student and that of the teacher.
 
     Attributes:
-        student_prompt_ids: The question.
-        teacher_prompt_ids: The question with its privileged context.
-        completion: Follows either prompt.
+        student_prompt_ids: Ids of the student's prompt.
+        teacher_prompt_ids: Ids of the teacher's prompt, with its privileged context.
+        completion: The completion, which follows either prompt.
         weight: Weight in the loss.
         copies_context: Whether the completion states the confidence that stands in the teacher's context.
-        advantage: The sample's, None where the method gives none.
+        advantage: Advantage of the sample, None where the method gives none.
     """
 
     student_prompt_ids: tuple[int, ...]
@@ -41,25 +41,25 @@ class TokenizedSample:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """A micro-batch of training sequences, right-padded. A predictor is a position whose next token is completion.
+    """A micro-batch of training samples, right-padded. A *predictor* is a position before a completion token.
 
     Attributes:
-        student_ids_BL: Question and completion, long.
+        student_ids_BL: Ids of the student's prompt and the completion, long.
         student_mask_BL: 1 at tokens.
         student_predictors_BL: True at predictors.
-        teacher_ids_BL: Question, context and completion, long.
+        teacher_ids_BL: Ids of the teacher's prompt and the completion, long.
         teacher_mask_BL: 1 at tokens.
         teacher_predictors_BL: True at predictors.
         completion_ids_BC: Completion ids, long.
         completion_mask_BC: True at completion tokens.
         confidence_mask_BC: True at tokens of the confidence segment.
         sampled_logprob_BC: The engine's log-probabilities (nats) of the completion ids, under the model's unscaled
-            distribution, float32; NaN at tokens that were not sampled as they stand, 0 at padding.
-        weight_B: Weight in the loss, float32.
-        advantage_B: Advantage, float32; NaN where the method gives none.
-        copies_context_B: Whether the completion states its context's confidence.
-        denominators: Totals over the whole optimizer step: all micro-batches, all processes.
-        temperature: That completions were sampled at.
+            distribution, float32; NaN at tokens that do not stand as they were sampled, 0 at padding.
+        weight_B: Weight of the sample in the loss, float32.
+        advantage_B: Advantage of the sample, float32; NaN where the method gives none.
+        copies_context_B: Whether the completion states the confidence that stands in the teacher's context.
+        denominators: What the loss is divided by: totals over all micro-batches and processes of the optimizer step.
+        temperature: Temperature at which the completions were sampled.
     """
 
     student_ids_BL: Tensor
@@ -89,12 +89,12 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How the samples of one optimizer step are shared out.
+    """How a round's samples are shared out to optimizer steps, processes and micro-batches.
 
     Attributes:
         batch_size: Sequences in a micro-batch of one process.
-        accumulate: Micro-batches of one process per optimizer step.
-        world_size: Processes.
+        accumulate: Number of micro-batches of one process per optimizer step.
+        world_size: Number of processes.
     """
 
     batch_size: int
@@ -105,10 +105,10 @@ class BatchPlan:
         """Raise unless every process gets equally many full micro-batches.
 
         Args:
-            num_samples: Training samples in a round.
+            num_samples: Number of training samples in a round.
 
         Raises:
-            ConfigError: If ``num_samples`` does not divide.
+            ConfigError: ``num_samples`` is not a multiple of that.
         """
         share = self.batch_size * self.world_size
         if self.batch_size < 1 or num_samples % share:
@@ -119,7 +119,7 @@ class BatchPlan:
             )
 
     def num_steps(self, num_samples: int) -> int:
-        """Return the optimizer steps that train on so many samples."""
+        """Return the number of optimizer steps that train on so many samples."""
         return -(-num_samples // (self.batch_size * self.accumulate * self.world_size))
 
     def micro_batches(
@@ -137,10 +137,10 @@ class BatchPlan:
 
         Args:
             samples: All samples of the round, the same in every process.
-            rank: This process.
+            rank: Number of this process.
             loss: Says what the denominators count.
-            temperature: That completions were sampled at.
-            pad_token_id: Fills shorter sequences.
+            temperature: Temperature at which the completions were sampled.
+            pad_token_id: Id that fills shorter sequences.
         """
         step_size = self.batch_size * self.accumulate * self.world_size
         batches = []
@@ -162,11 +162,11 @@ def step_denominators(step: Sequence[TokenizedSample], loss: TrainingLoss) -> De
 
 
 class RoundBatches:
-    """The micro-batches of a round; begins behind those that a resumed run has already trained on.
+    """The micro-batches of a round, without those that a resumed run has already trained on.
 
     Args:
-        batches: What is left to train on in this process.
-        num_done: Micro-batches that came before.
+        batches: The micro-batches of this process that are left to train on.
+        num_done: Number of micro-batches that came before.
     """
 
     def __init__(self, batches: Sequence[TokenBatch], num_done: int = 0) -> None:
@@ -178,7 +178,7 @@ class RoundBatches:
         return self._num_done + len(self._batches)
 
     def __iter__(self) -> Iterator[TokenBatch]:
-        """Yield what is left."""
+        """Yield the micro-batches that are left."""
         yield from self._batches
 
 
@@ -188,10 +188,10 @@ def collate(
     """Pad samples to one batch.
 
     Args:
-        samples: At least one.
+        samples: The samples, at least one.
         denominators: Totals over the whole optimizer step.
-        temperature: That completions were sampled at.
-        pad_token_id: Fills the right of shorter sequences.
+        temperature: Temperature at which the completions were sampled.
+        pad_token_id: Id that fills the right of shorter sequences.
     """
     student = _pad_side([s.student_prompt_ids for s in samples], samples, pad_token_id)
     teacher = _pad_side([s.teacher_prompt_ids for s in samples], samples, pad_token_id)
@@ -213,7 +213,7 @@ def collate(
 
 
 def _or_nan(values: Sequence[float | None]) -> Tensor:
-    """Return float32 values, NaN for None."""
+    """Return the values as a float32 tensor, with NaN for None."""
     return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""A round's rollouts on disk, as JSON lines: what a killed run resumes from, and what a researcher reads."""
+"""Keeps a round's rollouts on disk, as JSON lines: a killed run resumes from them, and researchers read them."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from caopd.types import (
 
 @dataclass(frozen=True)
 class RoundBuffer:
-    """The rollouts of a run's last rounds.
+    """The files with the rollouts of a run's last rounds.
 
     Attributes:
-        directory: Where they are.
-        keep: How many rounds' rollouts stay; None keeps all.
+        directory: Folder of the files.
+        keep: Number of rounds whose rollouts stay; None keeps all.
     """
 
     directory: Path
     keep: int | None
 
     def file(self, number: int) -> Path:
-        """Return where a round's rollouts are."""
+        """Return the file of a round's rollouts."""
         return self.directory / f"round_{number:05d}.jsonl"
 
     def save(self, number: int, groups: Sequence[VerifiedGroup]) -> str:
-        """Write a round's rollouts, forget those of the round that is one too many, and return the file's SHA-256."""
+        """Write a round's rollouts, delete those of the oldest round beyond ``keep``, and return the file's SHA-256."""
         digest = save_groups(self.file(number), groups)
         if self.keep is not None:
             self.file(number - self.keep).unlink(missing_ok=True)
@@ -48,10 +48,10 @@ class RoundBuffer:
 
 
 def save_groups(path: Path, groups: Sequence[VerifiedGroup]) -> str:
-    """Write one group a line, and return the file's SHA-256; the file appears only when it is complete.
+    """Write one group per line, and return the file's SHA-256; the file appears only when it is complete.
 
     Args:
-        path: Where to; missing folders are made.
+        path: The file; missing folders are made.
         groups: All groups of a round.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,10 @@ def load_groups(path: Path, digest: str | None = None) -> list[VerifiedGroup]:
 
     Args:
         path: The file.
-        digest: Its SHA-256; None reads any.
+        digest: SHA-256 that the file must have; None accepts any.
 
     Raises:
-        DataError: If the file is not there, or another than was written.
+        DataError: The file is missing, or is not as it was written.
     """
     if not path.is_file():
         raise DataError(

@@ -1,4 +1,4 @@
-"""Samples completions of some weights and verifies them: for training, evaluation and the teacher alike."""
+"""Samples completions with given weights and verifies them, for training, evaluation and the teacher alike."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from caopd.verifiers.verification import Verification
 
 
 class Completer:
-    """An engine, a confidence format and a clock, used together.
+    """Samples completions with an engine, reads their confidence, has them verified, and times all of this.
 
     Args:
-        engine: Samples completions; already started.
-        tokenizer: Says whether a prompt ends with the opening of a thought.
+        engine: The engine that samples; already started.
+        tokenizer: Tells whether a prompt ends with the opening of a thought.
         confidence_format: Reads the stated confidence.
-        clock: Times the phases.
-        precision: Gives the context that the model computes in, the same as in training.
+        clock: Times the phases of a round.
+        precision: Lightning's precision, so that the model computes as it does in training.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Completer:
         """Hand the policy's current weights to the engine.
 
         Args:
-            policy: The model to sample from.
-            version: Number of optimizer steps behind these weights.
+            policy: The model whose weights are handed over.
+            version: Number of optimizer steps that these weights have had.
         """
         with self._clock("sync"):
             self._engine.sync(policy, version)
@@ -67,14 +67,14 @@ class Completer:
         """Sample ``num_rollouts`` completions per request and verify each against its example.
 
         Args:
-            examples: The rows.
-            requests: Their prompts and seeds.
-            num_rollouts: G.
-            sampling: Temperature, nucleus, length limit.
-            verifier: Of the examples' task.
+            examples: The rows of the prompts.
+            requests: The rows' prompts as token ids, and the seeds of their groups.
+            num_rollouts: G, the number of completions per prompt.
+            sampling: Temperature, top-p, top-k and length limit.
+            verifier: The verifier of the examples' task.
 
         Raises:
-            RolloutError: If the engine sampled from other weights than the synced ones.
+            RolloutError: The engine sampled with other weights than those of the last sync.
         """
         with self._clock("rollout"), self._precision():
             groups = self._engine.generate(requests, num_rollouts, sampling)
@@ -94,7 +94,7 @@ class Completer:
         groups: Sequence[Sequence[VerifiedRollout]],
         config: ParityConfig,
     ) -> dict[str, float]:
-        """Compare some rollouts with the policy that should have sampled them (:mod:`caopd.rounds.parity`)."""
+        """Compare some rollouts with the model that should have sampled them; see :mod:`caopd.rounds.parity`."""
         prompts = [request.prompt_ids for request in requests]
         sampled = [[verified.rollout for verified in group] for group in groups]
         with self._clock("verify"), self._precision():
@@ -102,10 +102,10 @@ class Completer:
 
 
 def check_versions(groups: Sequence[Sequence[Rollout]], expected: int) -> None:
-    """Raise if a rollout was not sampled by the weights it should come from.
+    """Raise if a rollout was not sampled with the weights that it should come from.
 
     Raises:
-        RolloutError: If a rollout carries another policy version.
+        RolloutError: A rollout carries another version than the expected one.
     """
     versions = {rollout.policy_version for group in groups for rollout in group}
     if versions - {expected}:

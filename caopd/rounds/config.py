@@ -14,8 +14,9 @@ class AdaptiveBudget:
     A group stops when the estimator's ``deviation``, the posterior's standard deviation, is at most ``max_deviation``.
 
     Attributes:
-        num_rollouts_per_batch: Rollouts of a group that are sampled at once; the smallest group.
-        max_deviation: In (0, 0.5); the larger, the fewer rollouts.
+        num_rollouts_per_batch: Number of a group's rollouts that are sampled at once; also the size of the smallest
+            group.
+        max_deviation: Largest standard deviation at which a group stops, in (0, 0.5); the larger, the fewer rollouts.
     """
 
     num_rollouts_per_batch: int = 4
@@ -34,10 +35,11 @@ class RoundConfig:
     """Size of a rollout round.
 
     Attributes:
-        num_prompts_per_round: Prompts whose rollouts make one epoch's data.
-        num_rollouts: G, completions per prompt; all of them estimate mu_hat.
-        num_trained_rollouts: How many of them are trained on; None trains on all.
-        adaptive: Samples fewer than G where fewer are certain enough; None samples G for every prompt.
+        num_prompts_per_round: Number of prompts of a round; their rollouts are the data of one epoch.
+        num_rollouts: G, the number of completions per prompt; all of them estimate mu_hat.
+        num_trained_rollouts: How many of these are trained on; None trains on all.
+        adaptive: Samples fewer than G rollouts where the success rate is certain enough; None samples G for every
+            prompt.
     """
 
     num_prompts_per_round: int = 32
@@ -78,10 +80,10 @@ class RoundConfig:
 
     @property
     def smallest_group(self) -> int:
-        """Rollouts that every group has."""
+        """Number of rollouts that every group has at least."""
         return self.num_rollouts if self.adaptive is None else self.adaptive.num_rollouts_per_batch
 
     @property
     def num_samples(self) -> int:
-        """Training samples in a round."""
+        """Number of training samples in a round."""
         return self.num_prompts_per_round * (self.num_trained_rollouts or self.num_rollouts)

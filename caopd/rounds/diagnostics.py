@@ -1,8 +1,8 @@
-"""What the paper's propositions say of a round, measured: how far the teacher's context is above the student. No torch.
+"""Measures what the paper's propositions are about: how optimistic the teacher's context is. No torch here.
 
-R(y) is the verdict, c the confidence that a context z states, T(.|z) the teacher under it. A group's success rate is
-that of its rollouts, whatever an estimator makes of them; of an adaptive budget the first batch counts, which no
-stopping has selected.
+R(y) is the verdict on the completion y, c the confidence that a context z states, T(.|z) the teacher under z. The
+success rate of a group is the share of correct rollouts, whatever an estimator makes of them. Under an adaptive budget
+only the first batch of a group counts, which no stopping rule has selected.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from caopd.types import TrainSample, VerifiedGroup, VerifiedRollout
 
 @dataclass(frozen=True)
 class TeacherProbe:
-    """When the teacher completes prompts with its context, to compare its success with the student's.
+    """Says when the teacher completes prompts with its context, to compare its success with the student's.
 
     Attributes:
-        every_num_rounds: Rounds between probes, beginning with round 0; 0 never probes.
-        num_rollouts: Completions of the teacher per prompt of the round.
+        every_num_rounds: Number of rounds from one probe to the next, beginning with round 0; 0 never probes.
+        num_rollouts: Number of the teacher's completions of each prompt of the round.
 
     Raises:
-        ConfigError: A negative distance, or no completion.
+        ConfigError: ``every_num_rounds`` is negative, or ``num_rollouts`` is below 1.
     """
 
     every_num_rounds: int = 0
@@ -44,14 +44,14 @@ class TeacherProbe:
 
 
 def stated_optimism(groups: Sequence[VerifiedGroup], samples: Sequence[Sequence[TrainSample]]) -> dict[str, float]:
-    """Return ``stated_optimism``: mean of c minus the success rate, over groups that train with a context.
+    """Return ``stated_optimism``: the mean of c minus the success rate, over groups that train with a context.
 
-    Of a group, c is the mean over its samples. It needs no sampling. For SDFT, whose demonstrations state 1, it is 1
-    minus the accuracy; for CaOPD with the Monte Carlo estimate of all rollouts it is 0.
+    The c of a group is the mean over its training samples. This needs no further completions. For SDFT, whose
+    demonstrations state 1, it is 1 minus the accuracy; for CaOPD with the Monte Carlo estimate of all rollouts it is 0.
 
     Args:
         groups: All groups of the round.
-        samples: Of each group, with the contexts that the method chose.
+        samples: The training samples of each group, with the contexts that the method chose.
     """
     differences = []
     for of_group, success_rate in zip(samples, _success_rates(groups), strict=True):
@@ -70,7 +70,7 @@ def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[Ver
 
     Args:
         groups: All groups of the round.
-        taught: The teacher's completions per group, none where it had no context.
+        taught: The teacher's completions for each group, none where it had no context.
     """
     pairs = [
         (fmean(verified.verdict.correct for verified in completions), success_rate)
@@ -86,7 +86,7 @@ def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[Ver
 
 
 def _success_rates(groups: Sequence[VerifiedGroup]) -> list[float]:
-    """Of as many rollouts of each group as the smallest one has; NaN where nothing was sampled."""
+    """Return each group's success rate, over as many rollouts as the smallest group has; NaN where there are none."""
     smallest = min((len(group.rollouts) for group in groups), default=0)
     if smallest == 0:
         return [nan] * len(groups)

@@ -1,4 +1,4 @@
-"""From rows and samples to token ids: prompts rendered, encoded and checked against the model's length."""
+"""Turns rows and training samples into token ids: renders and encodes prompts, and checks their length."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class SampleEncoder:
     """Encodes prompts and training samples for one tokenizer; nothing is ever cut.
 
     Args:
-        tokenizer: With a chat template.
-        confidence_format: Asks for, renders and reads confidences.
-        template_arguments: Passed to the chat template, for example ``{"enable_thinking": False}``.
-        max_length: Longest prompt plus completion that the model takes, tokens.
-        max_new_tokens: Longest completion, tokens.
+        tokenizer: A tokenizer with a chat template.
+        confidence_format: Asks for, writes and reads confidences.
+        template_arguments: Arguments of the chat template, for example ``{"enable_thinking": False}``.
+        max_length: Length, in tokens, of the longest prompt plus completion that the model takes.
+        max_new_tokens: Length, in tokens, of the longest completion.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class SampleEncoder:
         self._longest_completion = max_new_tokens + len(tokenizer("\n" + segment)["input_ids"]) + 1
 
     def student_prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
-        """Return the ids of the student's prompts; a template may give others at another time.
+        """Return the ids of the student's prompts; a template that writes the date gives others at another time.
 
         Args:
-            examples: The rows.
+            examples: The rows of the task.
 
         Raises:
             PromptTooLongError: If a prompt with the longest completion does not fit the model.
@@ -60,10 +60,10 @@ class SampleEncoder:
         return prompts
 
     def unsampled(self, examples: Sequence[Example]) -> list[VerifiedGroup]:
-        """Return a group without rollouts of every row, for a method that trains on what was written.
+        """Return a group without rollouts for every row, for a method that trains on written texts.
 
         Args:
-            examples: The rows.
+            examples: The rows of the task.
         """
         pairs = zip(examples, self._rendered(examples), strict=True)
         return [VerifiedGroup(example, prompt_ids, rollouts=(), mu_hats=()) for example, prompt_ids in pairs]
@@ -75,7 +75,7 @@ class SampleEncoder:
 
         Args:
             pairs: Rows, and what the teacher sees beyond their questions.
-            completion_lengths: Tokens of the completions that follow; by default the longest possible.
+            completion_lengths: Lengths of the completions that follow, in tokens; by default the longest possible.
 
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
@@ -91,8 +91,8 @@ class SampleEncoder:
         """Encode training samples; a completion is revised if its sample states a confidence.
 
         Args:
-            samples: Of any prompts.
-            prompts: Ids of the student's prompt of each: those that its rollouts were sampled from.
+            samples: The training samples, of any prompts.
+            prompts: For each sample, the ids of the student's prompt from which its rollout was sampled.
 
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
@@ -119,7 +119,7 @@ class SampleEncoder:
         ]
 
     def check(self, examples: Sequence[Example], method: Method) -> None:
-        """Check every row before the first rollout: usable by the method, prompt and known context fit the model.
+        """Check, before the first rollout, that the method can use every row, and that prompts and known contexts fit.
 
         Raises:
             DataError: If the method cannot use a row.
@@ -128,7 +128,7 @@ class SampleEncoder:
         for example in examples:
             with user_code(method, f"example {example.id!r}"):
                 method.check_example(example)
-        if method.min_rollouts == 0:  # all that will be trained on is known
+        if method.min_rollouts == 0:  # all that will be trained on is known already
             pairs = [(s, group.prompt_ids) for group in self.unsampled(examples) for s in method.train_samples(group)]
             self.encode([sample for sample, _ in pairs], [prompt for _, prompt in pairs])
             return
@@ -137,7 +137,7 @@ class SampleEncoder:
             return
         contexts = [(example, method.known_context(example)) for example in examples]
         self.teacher_prompts([(example, context) for example, context in contexts if context is not None])
-        # What a rollout will show the teacher is at most as long as the longest completion.
+        # The rollout that a teacher will be shown is at most as long as the longest completion.
         unknown = [(example, _EMPTY_SOLUTION) for example, context in contexts if context is None]
         self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
 
@@ -177,9 +177,9 @@ def encode_prompts(
     """Render conversations with the tokenizer's chat template and return the ids of the prompts.
 
     Args:
-        tokenizer: With a chat template.
-        conversations: What was said so far, per prompt.
-        template_arguments: Passed to the template, for example ``{"enable_thinking": False}``.
+        tokenizer: A tokenizer with a chat template.
+        conversations: The chat messages of each prompt.
+        template_arguments: Arguments of the template, for example ``{"enable_thinking": False}``.
 
     Raises:
         ModelError: If the template cannot be read, or refuses the messages.
@@ -204,7 +204,7 @@ def encode_prompts(
 
 
 def _copies_context(sample: TrainSample, completion: Completion) -> bool:
-    """Return whether the completion states what the teacher's context states."""
+    """Return whether the completion states the confidence that the teacher's context states."""
     if sample.context is None or sample.context.confidence is None or not any(completion.confidence_mask):
         return False
     stated = sample.confidence

@@ -1,4 +1,4 @@
-"""Samples the groups of a round: the student's rollouts, verified and compared, the teacher's answers, mu_hat."""
+"""Samples the groups of a round: the student's rollouts, their verdicts, the teacher's answers, and mu_hat."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from caopd.types import Example, TeacherContext, VerifiedGroup, VerifiedRollout
 
 @dataclass(frozen=True)
 class Policies:
-    """Whose completions are sampled.
+    """The models whose completions are sampled.
 
     Attributes:
-        student: Samples the rollouts.
-        teacher: Answers with its context, where an estimator asks for it; None where there is none.
-        version: Number of optimizer steps behind their weights.
+        student: The student, which samples the rollouts.
+        teacher: The teacher, which answers with its context where an estimator asks for it; None where there is none.
+        version: Number of optimizer steps that their weights have had.
     """
 
     student: LanguageModel
@@ -40,13 +40,13 @@ class GroupSampler:
     """Samples the groups of some prompts.
 
     Attributes:
-        completer: Samples and verifies.
-        encoder: Makes the prompts' ids.
-        method: Chooses who samples, and the teacher's context.
-        estimator: Makes mu_hat of verdicts.
-        round: How many rollouts.
+        completer: Samples completions and verifies them.
+        encoder: Makes the token ids of the prompts.
+        method: Decides whether student or teacher samples, and what the teacher's context is.
+        estimator: Estimates mu_hat from the verdicts.
+        round: How many rollouts are sampled.
         sampling: How rollouts are sampled.
-        parity: How closely they are compared with the student.
+        parity: How many rollouts are compared with the student, and how large the difference may be.
     """
 
     completer: Completer
@@ -58,11 +58,11 @@ class GroupSampler:
     parity: ParityConfig
 
     def sample(self, policies: Policies, prompts: RoundPrompts) -> tuple[list[VerifiedGroup], dict[str, float]]:
-        """Return one group per prompt, and what the comparison with who sampled them showed; a collective operation.
+        """Return one group per prompt, and the results of the parity check; a collective operation.
 
         Args:
             policies: The student and its teacher.
-            prompts: Of this process.
+            prompts: The prompts of this process.
         """
         policy = policies.teacher if self.method.rollouts_of == "teacher" else policies.student
         assert policy is not None
@@ -89,17 +89,17 @@ class GroupSampler:
         prompts: RoundPrompts,
         num_rollouts: int,
     ) -> list[tuple[VerifiedRollout, ...]]:
-        """Return completions of the teacher under each group's context, none where it has none; collective.
+        """Return the teacher's completions under each group's context, none without a context; a collective operation.
 
         Args:
-            policies: With a teacher.
-            groups: Of this process.
-            contexts: Of each group.
-            prompts: Of the groups, with the seeds of their completions.
-            num_rollouts: Completions per group.
+            policies: The models, a teacher among them.
+            groups: The groups of this process.
+            contexts: The context of each group, or None.
+            prompts: The prompts of the groups, with the seeds of the teacher's completions.
+            num_rollouts: Number of completions per group.
         """
         assert policies.teacher is not None
-        # Without a context the teacher still completes the question, and is not listened to: generation is collective.
+        # Generation is collective: without a context the teacher still completes the question, and that is dropped.
         ids = [group.prompt_ids for group in groups]
         known = [(index, context) for index, context in enumerate(contexts) if context is not None]
         taught = self.encoder.teacher_prompts([(prompts.examples[index], context) for index, context in known])
@@ -118,11 +118,11 @@ class GroupSampler:
     def _sample_more(
         self, prompts: RoundPrompts, requests: Sequence[RolloutRequest], first: Sequence[tuple[VerifiedRollout, ...]]
     ) -> list[tuple[VerifiedRollout, ...]]:
-        """Sample further batches for the groups that are not certain enough, until all are or have G rollouts."""
+        """Sample further batches for the groups that are not certain enough, until all are, or have G rollouts."""
         groups, batch = list(first), self.round.smallest_group
         for number in range(1, self.round.num_rollouts // batch):
             unsure = [index for index, group in enumerate(groups) if self._is_unsure(group)]
-            # Generation is collective: every process samples for as many prompts as the one with most, and forgets
+            # Generation is collective: every process samples for as many prompts as the one with most, and drops
             # those beyond its own.
             num_sampled = max(gather_in_order([len(unsure)]))
             if num_sampled == 0:
@@ -142,7 +142,7 @@ class GroupSampler:
     def _teacher_answers(
         self, policies: Policies, groups: Sequence[VerifiedGroup], prompts: RoundPrompts
     ) -> list[list[str | None]]:
-        """Return the teacher's parsed answers per prompt, none where nothing asks for them."""
+        """Return the teacher's parsed answers to each prompt, none where the estimator does not ask for them."""
         num_rollouts = self.estimator.num_teacher_rollouts
         if num_rollouts == 0 or policies.teacher is None:
             return [[] for _ in groups]
@@ -155,8 +155,8 @@ def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None
     """Return the first context that the method shows its teacher before mu_hat is known; None if there is none.
 
     Args:
-        method: Chooses the context.
-        group: Of one prompt.
+        method: The method, which chooses the context.
+        group: The group of one prompt.
 
     Raises:
         UserCodeError: The method raised.
@@ -168,16 +168,16 @@ def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None
 
 
 def estimated(estimator: Estimator, group: VerifiedGroup, answers: Sequence[str | None]) -> VerifiedGroup:
-    """Return a group with what the estimator makes of its verdicts.
+    """Return a group with the mu_hat that the estimator makes of its verdicts.
 
     Args:
-        estimator: Makes mu_hat.
-        group: Without it.
-        answers: Of the teacher, where the estimator asks for them.
+        estimator: Estimates mu_hat.
+        group: The group, which has no mu_hat yet.
+        answers: The teacher's answers, where the estimator asks for them.
 
     Raises:
         UserCodeError: The estimator raised.
-        DataError: It gave no success rates.
+        DataError: It returned something else than success rates.
     """
     with user_code(estimator, f"example {group.example.id!r}"):
         mu_hats = tuple(estimator.estimate_each(group.verdicts, answers))

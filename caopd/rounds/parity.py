@@ -1,7 +1,8 @@
-"""Are the rollouts the student's own? Compares the engine's log-probabilities with the student's.
+"""Checks that the rollouts are the student's own, by comparing the engine's log-probabilities with the student's.
 
-An engine that holds a copy of the weights can fall behind in silence: a head that was not sent, a key-value cache of
-earlier weights. Teacher-forcing some sampled tokens through the student shows it.
+An engine that holds a copy of the weights can become stale in silence: by a head that was not sent, or a key-value
+cache of earlier weights. It shows when the student itself computes the log-probabilities of some sampled tokens
+(*teacher-forcing*).
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from caopd.types import Rollout
 
 @dataclass(frozen=True)
 class ParityConfig:
-    """How closely rollouts are watched.
+    """How many rollouts are compared with the student, and how large the difference may be.
 
     Attributes:
-        num_rollouts: Rollouts of every round and process that are compared; 0 compares none.
+        num_rollouts: Number of rollouts of every round and process that are compared; 0 compares none.
         limit: Largest difference (nats, mean over a rollout's tokens) that does not stop the run; None takes what
             rounding in the engine's dtype may explain.
 
     Raises:
-        ConfigError: A negative value.
+        ConfigError: A value is negative.
     """
 
     num_rollouts: int = 4
@@ -50,27 +51,27 @@ def check_parity(
     config: ParityConfig,
     rounding: float | None,
 ) -> dict[str, float]:
-    """Compare some rollouts with the policy; a collective operation.
+    """Compare some rollouts with the model that should have sampled them; a collective operation.
 
     Args:
-        policy: What the rollouts should come from.
-        prompts: Token ids, one prompt per group.
-        groups: Their rollouts, equally many in every process.
-        config: How many, and the limit.
-        rounding: The engine's; None if it has no weights of its own, and nothing is compared.
+        policy: The model that the rollouts should come from.
+        prompts: Token ids of the prompt of each group.
+        groups: The rollouts of each group; there are equally many groups in every process.
+        config: How many rollouts are compared, and the limit.
+        rounding: Difference that rounding in the engine may explain; None where nothing is compared.
 
     Returns:
         ``parity_mean`` and ``parity_max``: mean and largest absolute difference over all compared tokens, nats.
 
     Raises:
-        RolloutError: In every process, if a rollout differs by more than the limit.
+        RolloutError: Raised in every process, if a rollout differs by more than the limit.
     """
     if rounding is None or config.num_rollouts == 0:
         return {}
     differences = gather_in_order(
         [_difference_T(policy, *pair) for pair in _chosen(prompts, groups, config.num_rollouts)]
     )
-    worst = float(torch.stack([difference_T.mean() for difference_T in differences]).max())  # NaN stays NaN
+    worst = float(torch.stack([difference_T.mean() for difference_T in differences]).max())  # keeps NaN
     every_T = torch.cat(differences)
     limit = rounding if config.limit is None else config.limit
     if not worst <= limit:
@@ -86,7 +87,7 @@ def check_parity(
 def _chosen(
     prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[Rollout]], num_rollouts: int
 ) -> list[tuple[Sequence[int], Rollout]]:
-    """Return rollouts spread over all groups; of a group, not always the first."""
+    """Return rollouts spread over all groups, and not only the first of each group."""
     pairs = [(prompt, rollout) for prompt, group in zip(prompts, groups, strict=True) for rollout in group]
     count = min(num_rollouts, len(pairs))
     return [pairs[(2 * index + 1) * len(pairs) // (2 * count)] for index in range(count)]

@@ -1,4 +1,4 @@
-"""What a round is doing right now, and how long each phase took."""
+"""Tells what a round is doing right now, and how long each phase took."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Phase = Literal["sync", "rollout", "verify", "train"]
 
 @runtime_checkable
 class PhaseListener(Protocol):
-    """A callback that wants to know what a round is doing."""
+    """A callback that is told what a round is doing."""
 
     def on_phase(self, phase: Phase) -> None:
         """Called as a phase begins."""
@@ -21,10 +21,10 @@ class PhaseListener(Protocol):
 
 
 class PhaseClock:
-    """Times the phases of a round and tells who listens when one begins.
+    """Times the phases of a round, and tells a listener when one begins.
 
     Args:
-        on_phase: Called with the phase's name as it begins; by default nobody listens.
+        on_phase: Called with the name of a phase as it begins; by default nothing is called.
     """
 
     def __init__(self, on_phase: Callable[[Phase], None] = lambda phase: None) -> None:
@@ -33,7 +33,7 @@ class PhaseClock:
 
     @contextmanager
     def __call__(self, phase: Phase) -> Iterator[None]:
-        """Time the body as ``phase``."""
+        """Time the ``with`` block as a phase."""
         self._on_phase(phase)
         start = time.perf_counter()
         try:

@@ -1,4 +1,4 @@
-"""Which prompts a round trains on: an endless stream of shuffled passes over its stage's training split."""
+"""Decides which prompts a round trains on: a stage has an endless stream of shuffled passes over its training split."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from caopd.verifiers import Verifier
 
 @dataclass(frozen=True)
 class RoundPrompts:
-    """What a round samples rollouts for.
+    """The prompts that a round samples rollouts for.
 
     Attributes:
-        examples: Rows, in order.
-        seeds: Of their groups.
-        verifier: Of the stage's task.
+        examples: The rows, in order.
+        seeds: The seed of each row's group.
+        verifier: The verifier of the stage's task.
     """
 
     examples: Sequence[Example]
@@ -29,12 +29,12 @@ class RoundPrompts:
     verifier: Verifier
 
     def share(self, rank: int, world_size: int) -> RoundPrompts:
-        """Return the part of one of several processes."""
+        """Return the prompts that one of several processes samples for."""
         size = len(self.examples) // world_size
         return self.only(range(rank * size, (rank + 1) * size))
 
     def only(self, indices: Sequence[int]) -> RoundPrompts:
-        """Return the prompts at some places, in their order."""
+        """Return the prompts at some positions, in their order."""
         return RoundPrompts([self.examples[i] for i in indices], [self.seeds[i] for i in indices], self.verifier)
 
     def reseeded(self, name: str) -> RoundPrompts:
@@ -43,12 +43,12 @@ class RoundPrompts:
 
 
 class Curriculum:
-    """The training prompts of one stage, or of several one after the other. The number of a round decides its prompts.
+    """The training prompts of one stage, or of several one after the other; a round's number decides its prompts.
 
     Args:
-        stages: In their order; the last one never ends.
-        num_prompts: Prompts of a round.
-        seed: Of the order of prompts and of their groups.
+        stages: The stages, in their order; the last one never ends.
+        num_prompts: Number of prompts of a round.
+        seed: The order of prompts and the seeds of their groups are derived from it.
     """
 
     def __init__(self, stages: Sequence[Stage], num_prompts: int, seed: int) -> None:
@@ -61,10 +61,10 @@ class Curriculum:
         """Read every stage's training split.
 
         Args:
-            check: Called with each; raises where an example cannot be trained on.
+            check: Called with the examples of each; raises where one cannot be trained on.
 
         Raises:
-            ConfigError: A split is smaller than a round.
+            ConfigError: A split has fewer examples than a round has prompts.
         """
         self._examples = [examples_of(stage.task, "train") for stage in self._stages]
         for stage, examples in zip(self._stages, self._examples, strict=True):
@@ -77,10 +77,10 @@ class Curriculum:
             check(examples)
 
     def round(self, number: int) -> RoundPrompts:
-        """Return the prompts of a round, those of all processes.
+        """Return the prompts of a round, for all processes together.
 
         Args:
-            number: Of the round, from 0.
+            number: Number of the round, counted from 0.
         """
         starts = stage_starts(self._stages)
         index = max(index for index, start in enumerate(starts) if start <= number)
@@ -91,12 +91,12 @@ class Curriculum:
 
 
 def stage_starts(stages: Sequence[Stage]) -> list[int]:
-    """Return the first round of each stage."""
+    """Return the number of the first round of each stage."""
     return list(accumulate((stage.num_rounds for stage in stages[:-1]), initial=0))
 
 
 def stage_ends(stages: Sequence[Stage]) -> list[int]:
-    """Return how many rounds there are up to each stage's end."""
+    """Return, for each stage, how many rounds there are up to its end."""
     return list(accumulate(stage.num_rounds for stage in stages))
 
 
@@ -104,12 +104,12 @@ def check_rounds(stages: Sequence[Stage], max_epochs: int | None, validates_ever
     """Raise unless training ends with the last stage, and every stage ends with a validation.
 
     Args:
-        stages: Of a sequence of tasks.
-        max_epochs: Of the trainer.
-        validates_every: Its ``check_val_every_n_epoch``; 0 where nothing is validated.
+        stages: The stages of a sequence of tasks.
+        max_epochs: The trainer's ``max_epochs``.
+        validates_every: The trainer's ``check_val_every_n_epoch``; 0 where nothing is validated.
 
     Raises:
-        ConfigError: With the numbers that would fit.
+        ConfigError: They do not fit; the message has the numbers that would.
     """
     ends = stage_ends(stages)
     if max_epochs != ends[-1]:
@@ -136,9 +136,9 @@ def prompt_indices(positions: range, num_examples: int, seed: int) -> list[int]:
     """Return which example stands at each position; every pass is shuffled by its own seed.
 
     Args:
-        positions: Of a round.
-        num_examples: Examples in a pass.
-        seed: Of the run.
+        positions: Positions of a round's prompts in the stream.
+        num_examples: Number of examples in a pass.
+        seed: Seed of the run.
     """
     orders: dict[int, list[int]] = {}
     for number in {position // num_examples for position in positions}:

@@ -1,4 +1,4 @@
-"""A whole round, made and read without a Trainer: prompts in, groups, training samples and statistics out."""
+"""Makes a whole round without a Trainer: prompts in; groups, training samples and statistics out."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from caopd.types import TrainSample, VerifiedGroup
 
 @dataclass(frozen=True)
 class Round:
-    """What one round is made of, the same in every process.
+    """A round: its rollouts and training samples, the same in every process.
 
     Attributes:
-        number: Counted from 0.
+        number: Number of the round, counted from 0.
         groups: The rollouts of every prompt, in the order of the prompts.
-        samples: What the method made of each group, one sample per rollout.
-        num_trained_rollouts: How many samples of a group are trained on; None trains on all.
-        statistics: What it is judged by: name -> value, as it is logged under ``rollout/``.
+        samples: The training samples that the method made of each group, one per rollout.
+        num_trained_rollouts: How many of a group's samples are trained on, the first ones; None trains on all.
+        statistics: Numbers that describe the round: name under ``rollout/`` in the log -> value.
     """
 
     number: int
@@ -37,14 +37,14 @@ class Round:
 
     @property
     def trained(self) -> list[TrainSample]:
-        """The samples that are trained on, group by group."""
+        """The training samples that are trained on, group by group."""
         return [sample for group in self.samples for sample in group[: self.num_trained_rollouts]]
 
     def tokenized(self, encoder: SampleEncoder) -> list[TokenizedSample]:
-        """Return the ids of what is trained on, behind the prompts that its rollouts were sampled from.
+        """Return the token ids of what is trained on, with the prompts that the rollouts were sampled from.
 
         Args:
-            encoder: Of the model's tokenizer.
+            encoder: The encoder for the model's tokenizer.
 
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
@@ -56,10 +56,10 @@ class Round:
 
 @dataclass(frozen=True)
 class RoundMaker:
-    """Makes rounds; what they depend on beside the policies, the prompts and the seeds that come with these.
+    """Makes rounds of prompts, their seeds, and the models that sample.
 
     Attributes:
-        sampler: Samples groups.
+        sampler: Samples the groups.
         probe: When the teacher's success under its context is measured.
     """
 
@@ -70,12 +70,12 @@ class RoundMaker:
         """Sample a round's rollouts and make its training samples; collective, where several processes train.
 
         Args:
-            number: Of the round, from 0.
-            prompts: Of all processes; each samples its share.
+            number: Number of the round, counted from 0.
+            prompts: The prompts of all processes, each of which samples its share.
             policies: The student and its teacher.
 
         Raises:
-            RolloutError: The engine failed, or has not sampled from these weights.
+            RolloutError: The engine failed, or has not sampled with these weights.
             UserCodeError: A class that the config names raised.
         """
         sampler = self.sampler
@@ -93,12 +93,12 @@ class RoundMaker:
     def of_groups(
         self, number: int, groups: Sequence[VerifiedGroup], measured: dict[str, float] | None = None
     ) -> Round:
-        """Return the round that is made of some groups, such as those of a run that was interrupted.
+        """Return the round that is made of given groups, such as those of a run that was interrupted.
 
         Args:
-            number: Of the round.
-            groups: All of its groups.
-            measured: What was measured while they were sampled.
+            number: Number of the round.
+            groups: All groups of the round.
+            measured: Numbers that were measured while the groups were sampled.
         """
         method, num_trained = self.sampler.method, self.sampler.round.num_trained_rollouts
         samples = tuple(tuple(train_samples(method, group)) for group in groups)
@@ -112,7 +112,7 @@ class RoundMaker:
         return Round(number, tuple(groups), samples, num_trained, statistics)
 
     def _probed(self, whole: Round, policies: Policies, mine: Sequence[VerifiedGroup], prompts: RoundPrompts) -> Round:
-        """Return the round with what its teacher makes of the prompts under the contexts of their samples."""
+        """Return the round with the teacher's success on its prompts, under the contexts of their samples."""
         first = process_number() * len(mine)
         own = whole.samples[first : first + len(mine)]
         contexts = [next((sample.context for sample in group if sample.context), None) for group in own]

@@ -1,4 +1,4 @@
-"""What a method makes of a group: its training samples, made once."""
+"""Has the method make the training samples of a group, and checks them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from caopd.types import TrainSample, VerifiedGroup
 
 
 def train_samples(method: Method, group: VerifiedGroup) -> list[TrainSample]:
-    """Return what the method makes of a group: one sample per rollout, or one where it trains without rollouts.
+    """Return the training samples of a group: one per rollout, or one where the method trains without rollouts.
 
     Args:
-        method: Makes the samples.
+        method: The method that makes the samples.
         group: The rollouts of one prompt.
 
     Raises:

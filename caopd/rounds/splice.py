@@ -1,4 +1,4 @@
-"""Completions to train on: sampled ones as they are, or with another confidence spliced in, and written ones.
+"""Completions to train on: sampled ones, as they are or with another confidence spliced in, and written ones.
 
 Sampled ids are never decoded, edited and encoded again: a revision replaces the tokens of the confidence segment and
 leaves every other sampled id as it was.
@@ -18,7 +18,7 @@ from caopd.rollouts.decoding import decode_ids
 from caopd.types import ConfidenceOutcome, StopReason, VerifiedRollout
 
 _BYTES_OF_CHARACTERS = 16
-"""Tokens by which a search over decoded lengths can be off: some characters of four bytes each."""
+"""Number of tokens by which a search over decoded lengths can be off: some characters of four bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Completion:
     """A completion to train on.
 
     Attributes:
-        token_ids: Its ids, the end-of-sequence id included.
-        confidence_mask: True at the tokens of the confidence segment and at the end of sequence behind it.
+        token_ids: Its token ids, the end-of-sequence id included.
+        confidence_mask: True at the tokens of the confidence segment and at the end-of-sequence id after it.
         sampled_logprobs: The engine's log-probability (nats) of every id, None where the engine did not sample this id
-            behind these ids.
+            after these ids.
     """
 
     token_ids: tuple[int, ...]
@@ -38,11 +38,11 @@ class Completion:
 
 
 def sampled_completion(verified: VerifiedRollout, decode: Callable[[Sequence[int]], str]) -> Completion:
-    """Return the completion as sampled, its confidence segment marked.
+    """Return the completion as it was sampled, with its confidence segment marked.
 
     Args:
         verified: The rollout and the span of its confidence segment.
-        decode: Decodes ids as the engines do.
+        decode: Decodes token ids as the engines do.
     """
     ids, span, logprobs = verified.rollout.token_ids, verified.reading.span, verified.rollout.logprobs
     if span is None:
@@ -59,20 +59,22 @@ def revised_completion(
     confidence_format: ConfidenceFormat,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Completion:
-    """Overwrite the confidence segment; append one where there is none. Every other sampled id stays.
+    """Return the completion with its confidence segment overwritten, or appended where it had none.
+
+    Every other sampled id stays.
 
     A completion that ends within its thinking stays as it was sampled: it has no answer to be confident of. Where the
-    text would be read in another way without what the segment held, such as a quotation mark, one is appended, too.
+    segment held what the rest needs to be read alike, such as a quotation mark, a segment is appended instead.
 
-    White space behind the segment goes, text behind it stays. A sampled token that reaches into the segment from
-    outside is replaced by the encoding of its outside part. Log-probabilities are known up to the segment only: what
-    stays behind it was sampled behind another one.
+    White space after the segment is removed, text after it stays. A sampled token that reaches into the segment from
+    outside is replaced by the encoding of its outside part. Log-probabilities are known up to the segment only: the
+    text after it was sampled after another segment.
 
     Args:
         verified: The rollout and the span of its confidence segment.
-        confidence: What the segment states afterwards.
-        confidence_format: Renders the segment, and reads it back.
-        tokenizer: Encodes it.
+        confidence: The confidence that the segment states afterwards.
+        confidence_format: Writes the segment, and reads it back.
+        tokenizer: Encodes the segment.
     """
 
     def decode(ids: Sequence[int]) -> str:
@@ -85,7 +87,7 @@ def revised_completion(
     stated = confidence_format.parse(decode(revised.token_ids)).value
     if verified.reading.span is None or stated == confidence_format.parse(segment).value:
         return revised
-    if ends_in_thought(verified.rollout.text):  # nothing can be said behind it
+    if ends_in_thought(verified.rollout.text):  # no answer can follow
         return sampled_completion(verified, decode)
     return _spliced(verified, None, segment, tokenizer)
 
@@ -93,7 +95,7 @@ def revised_completion(
 def _spliced(
     verified: VerifiedRollout, span: tuple[int, int] | None, segment: str, tokenizer: PreTrainedTokenizerBase
 ) -> Completion:
-    """Return the completion with ``segment`` in place of the characters ``span``, or on a line behind it."""
+    """Return the completion with ``segment`` in place of the characters ``span``, or on a line after the text."""
 
     def decode(ids: Sequence[int]) -> str:
         return decode_ids(tokenizer, ids)
@@ -121,13 +123,13 @@ def _spliced(
 def written_completion(
     text: str, confidence: float | None, confidence_format: ConfidenceFormat, tokenizer: PreTrainedTokenizerBase
 ) -> Completion:
-    """Encode a response that nobody sampled, its confidence on a line of its own behind it, and an end of sequence.
+    """Encode a written response, its confidence on a line of its own after it, and an end-of-sequence id.
 
     Args:
-        text: Without a confidence segment.
-        confidence: What the segment states; None leaves it out.
-        confidence_format: Renders the segment.
-        tokenizer: Encodes both.
+        text: The response, without a confidence segment.
+        confidence: The confidence that the segment states; None leaves the segment out.
+        confidence_format: Writes the segment.
+        tokenizer: Encodes response and segment.
     """
     ids, segment_ids = _encode_behind(tokenizer, (), text), ()
     if confidence is not None:
@@ -166,13 +168,13 @@ def _longest_prefix(ids: Sequence[int], text: str, limit: int, decode: Callable[
 
 
 def _encode_behind(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int], segment: str) -> tuple[int, ...]:
-    """Return ids of ``segment`` that decode to it when they stand behind ``kept``.
+    """Return ids of ``segment`` that decode to it when they stand after ``kept``.
 
-    Some tokenizers put a space before every text that they encode: then the segment is encoded behind another text,
+    Some tokenizers put a space before every text that they encode: then the segment is encoded after another text,
     whose ids are dropped.
 
     Raises:
-        ModelError: If neither gives the segment back.
+        ModelError: Neither way gives the segment back.
     """
     expected = decode_ids(tokenizer, kept) + segment
     candidates = [tokenizer(segment, add_special_tokens=False)["input_ids"]]

@@ -1,4 +1,4 @@
-"""What a round is judged by."""
+"""The statistics of a round, which are logged under ``rollout/``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _WITHOUT_SEGMENT = (ConfidenceOutcome.MISSING, ConfidenceOutcome.UNFINISHED)
 
 
 def method_statistics(method: Method, samples: Sequence[Sequence[TrainSample]]) -> dict[str, float]:
-    """Return the means over the groups of a round of what the method says of the samples of each.
+    """Return the method's own statistics, as means over the groups of a round.
 
     Args:
-        method: Made the samples.
-        samples: Of every group.
+        method: The method that made the samples.
+        samples: The training samples of every group.
 
     Raises:
         UserCodeError: The method raised.
@@ -30,14 +30,16 @@ def method_statistics(method: Method, samples: Sequence[Sequence[TrainSample]]) 
 
 
 def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
-    """Return what a round is judged by; what no rollout says is absent, such as a mean confidence where none is stated.
+    """Return the statistics of a round's rollouts and training samples.
 
-    Shares and means of rollouts are over as many of every group as the smallest one has: an adaptive budget samples
-    more where the student is unsure, and those would count for more.
+    What no rollout contributes to is left out, such as a mean confidence where none is stated.
+
+    Shares and means are over as many rollouts of every group as the smallest group has: an adaptive budget samples more
+    where the student is unsure, and such prompts would otherwise count for more.
 
     Args:
         groups: All groups of the round.
-        samples: What is trained on.
+        samples: The training samples that are trained on.
     """
     smallest = min(len(group.rollouts) for group in groups)
     rollouts = [verified for group in groups for verified in group.rollouts[:smallest]]

@@ -1,4 +1,4 @@
-"""Tasks: rows -> examples, each task with its prompt, its splits and its verifier."""
+"""Tasks, which make examples of rows; each has its own prompt, splits and verifier."""
 
 from caopd.tasks.base import SPLITS, Task, check_split, examples_of
 from caopd.tasks.draw import DrawTask

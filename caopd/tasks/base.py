@@ -1,4 +1,4 @@
-"""What a task is: rows as examples, and the verifier of their answers."""
+"""The protocol of tasks: a source of examples, and the verifier of answers to them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Task(Protocol):
         ...
 
     def examples(self, split: str) -> Sequence[Example]:
-        """The examples of a split, in a fixed order, with unique ids.
+        """Return the examples of a split, in a fixed order, with unique ids.
 
         Args:
             split: One of :data:`SPLITS`.
@@ -58,7 +58,7 @@ def examples_of(task: Task, split: str) -> Sequence[Example]:
     """Return the examples of a task's split.
 
     Args:
-        task: Maybe the user's own.
+        task: The task, which may be a class of the user's own.
         split: One of :data:`SPLITS`.
 
     Raises:

@@ -1,8 +1,9 @@
-"""The embedded task: a question whose answer only the privileged context reveals.
+"""The task of the embedded model: questions whose answer only the privileged context reveals.
 
 "Which even digit was drawn from 38526?" lists five or six distinct digits; ``e`` of them are even and one of those,
 at random, was drawn. From the question alone nobody can do better than 1/e, so 1/e is the right confidence: the
-paper's information asymmetry in the small. Analytic optimum with P(e=1..4) = .4/.3/.2/.1: accuracy .642, Brier .138.
+paper's information asymmetry in the small. With the probabilities .4, .3, .2, .1 of e = 1, 2, 3, 4, the best possible
+accuracy is .642 and the best Brier score .138.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NUM_FITTING_WEIGHTS = {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}
 """Probability of ``e``, the number of listed digits that fit the kind."""
 HELD_OUT_PERCENT = 10
 MAX_TRIES = 5_000
-"""Draws after which a question that is not there yet is given up."""
+"""Number of tries after which the search for a new question is given up."""
 _FITTING = {kind: [digit for digit in range(10) if fits(digit)] for kind, fits in KINDS.items()}
 _OTHERS = {kind: [digit for digit in range(10) if not fits(digit)] for kind, fits in KINDS.items()}
 
@@ -48,7 +49,7 @@ class Draw:
 
     @property
     def id(self) -> str:
-        """Names the question, whatever was drawn."""
+        """Identifies the question, whichever digit was drawn."""
         return f"{self.kind}-{self.listed}"
 
     @property
@@ -74,17 +75,17 @@ class Draw:
 
 
 def sample_num_fitting(rng: random.Random) -> int:
-    """Draw ``e`` by its probabilities."""
+    """Choose ``e`` at random by its probabilities."""
     return rng.choices(tuple(NUM_FITTING_WEIGHTS), weights=tuple(NUM_FITTING_WEIGHTS.values()))[0]
 
 
 def sample_draw(rng: random.Random, num_fitting: int, kinds: Sequence[str] = tuple(KINDS)) -> Draw:
-    """Draw one question: a kind, ``e`` fitting and some other digits in random order, one of the fitting drawn.
+    """Make one random question: a kind, ``e`` fitting and some other digits in random order, one of the fitting drawn.
 
     Args:
-        rng: Random numbers.
-        num_fitting: ``e``.
-        kinds: Of which one is drawn.
+        rng: Generator of random numbers.
+        num_fitting: ``e``, the number of listed digits that fit the kind.
+        kinds: The kinds of which one is chosen.
     """
     kind = rng.choice(kinds)
     chosen = rng.sample(_FITTING[kind], num_fitting)
@@ -95,15 +96,15 @@ def sample_draw(rng: random.Random, num_fitting: int, kinds: Sequence[str] = tup
 
 @dataclass(frozen=True)
 class DrawTask:
-    """The embedded draw task. Questions are generated, unique, and split by a hash of their text.
+    """The task of the embedded model. Questions are generated, unique, and split by a hash of their text.
 
     Args:
-        num_train: Training questions.
-        num_validation: Held-out questions for validation.
-        num_test: Further held-out questions for testing.
+        num_train: Number of training questions.
+        num_validation: Number of held-out questions for validation.
+        num_test: Number of further held-out questions for testing.
         seed: Seed of the question generator.
-        kinds: Kinds of questions, of :data:`KINDS`; None is all four. One kind alone has about 14,000 training and
-            1,600 held-out questions.
+        kinds: Which of the kinds of questions in :data:`KINDS`; None is all four. One kind alone has about 14,000
+            training and 1,600 held-out questions.
     """
 
     num_train: int = 25_600
@@ -135,7 +136,7 @@ class DrawTask:
         return self._unique(held_out, skip + count)[skip:]
 
     def _unique(self, held_out: bool, count: int) -> list[Example]:
-        """Draw unique questions; ``e`` keeps its probabilities, however few questions of some ``e`` are left."""
+        """Make unique questions; ``e`` keeps its probabilities, however few questions of some ``e`` are left."""
         rng = random.Random(f"{self.seed}:{held_out}")
         kinds = tuple(KINDS) if self.kinds is None else tuple(self.kinds)
         unique: dict[str, Example] = {}

@@ -1,4 +1,4 @@
-"""Rows of data sets: files, saved data sets, the hub. No row is skipped silently."""
+"""Loads the rows of data sets from files, saved data sets or the hub. No row is skipped silently."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from caopd.types import Example
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where a task's rows are, which of them make which split, and how the columns are called.
+    """Says where a task's rows are, which of them make which split, and what the columns are called.
 
     Exactly one of ``path`` and ``files`` is given.
 
@@ -62,11 +62,11 @@ class DataSource:
             self._check_shares(source_split)
 
     def source_split(self, split: str) -> str:
-        """The split of the source that the task's ``split`` reads from."""
+        """Return the split of the source that the task's ``split`` reads from."""
         return self.splits.get(split, split)
 
     def interval(self, split: str) -> tuple[float, float]:
-        """The part of [0, 1) whose rows belong to ``split``, among the rows of its source split."""
+        """Return the part of [0, 1) into which the hashes of the rows of ``split`` fall."""
         start = 0.0
         for other in SPLITS:
             if self.source_split(other) == self.source_split(split) and other in self.shares:
@@ -96,7 +96,7 @@ def load_rows(source: DataSource, split: str) -> list[Row]:
     Shares are not applied here, because they go by the examples' ids: see :func:`in_share`.
 
     Args:
-        source: Where the rows are.
+        source: Says where the rows are.
         split: One of :data:`caopd.tasks.base.SPLITS`.
 
     Raises:
@@ -117,7 +117,7 @@ def load_rows(source: DataSource, split: str) -> list[Row]:
 
 
 def in_share(source: DataSource, split: str, row_id: str) -> bool:
-    """Whether the row belongs to the task's ``split``: its hash falls into the split's share.
+    """Return whether a row belongs to the task's ``split``, because its hash falls into the split's share.
 
     Examples:
         >>> shares = {"train": 0.9, "validation": 0.1}
@@ -135,7 +135,7 @@ def select_examples(source: DataSource, split: str, examples: Iterable[tuple[Row
     """Check that ids are unique, then take the share of the rows that belongs to ``split``.
 
     Args:
-        source: Where the rows came from.
+        source: Says where the rows came from.
         split: The task's split.
         examples: Every row of the source's split, with the example made of it.
 

@@ -1,4 +1,4 @@
-"""One row of a data set, and the readers of files, saved data sets and the hub."""
+"""A row of a data set, and the readers of files, saved data sets and the hub."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.errors import ConfigError, DataError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
-"""Files that can be read."""
+"""Suffixes of the files that can be read."""
 _CONFIDENCE_WORD = re.compile("confidence", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row, and where it came from.
+    """A row of a data set, and where it came from.
 
     Attributes:
         values: Field -> value.
         where: File and line, or data set and row, for error messages.
-        number: Position within the source's split, from 0.
-        file: The file's name without folder, empty for a hub data set.
+        number: Position within the source's split, counted from 0.
+        file: Name of the file, without its folder; empty for a hub data set.
     """
 
     values: Mapping[str, object]
@@ -34,7 +34,7 @@ class Row:
     file: str = ""
 
     def text(self, name: str) -> str:
-        """The text of a field.
+        """Return the text of a field.
 
         Raises:
             DataError: The field is missing, is no text, or is empty.
@@ -45,7 +45,7 @@ class Row:
         return value
 
     def optional_text(self, name: str) -> str | None:
-        """The text of a field, None where the row has none or an empty one.
+        """Return the text of a field, None where the row has none or an empty one.
 
         Raises:
             DataError: The field holds something else than text.
@@ -54,15 +54,15 @@ class Row:
         return None if value is None or value == "" else self.text(name)
 
     def error(self, problem: str, advice: str = "Correct the row, or map the column in `columns`.") -> DataError:
-        """A ``DataError`` that says where, what, which columns there are, and what to do."""
+        """Return a ``DataError`` that says where, what is wrong, which columns there are, and what to do."""
         return DataError(f"{self.where}: {problem} Columns: {', '.join(map(str, self.values))}. {advice}")
 
 
 def given_demonstration(row: Row) -> str | None:
-    """The row's own demonstration, if it has one, without a confidence segment at its end.
+    """Return the row's own demonstration, if it has one, without a confidence segment at its end.
 
-    Contexts state their confidence themselves, so one in the data (as in published CaOPD data) is taken off: where the
-    segment says nothing else. With a remark in it, which may be the answer, the demonstration stays whole.
+    Contexts state a confidence themselves, so one in the data (as in published CaOPD data) is taken off, provided that
+    the segment says nothing else. If it holds a remark, which may be the answer, the demonstration stays whole.
     """
     text = row.optional_text("demonstration")
     if text is None:
@@ -77,14 +77,14 @@ def given_demonstration(row: Row) -> str | None:
 
 
 def row_id(row: Row, category: str) -> str:
-    """The row's id: ``id`` or ``idx``, or else its number, behind the category that it is unique within."""
+    """Return the row's id: its ``id``, ``idx`` or else number, prefixed with the category that it is unique within."""
     given = row.values.get("id", row.values.get("idx"))
     identity = str(row.number if given is None else given)
     return f"{category}-{identity}" if category else identity
 
 
 def shortened(value: object) -> str:
-    """``repr`` of a value, cut to fit an error message."""
+    """Return the ``repr`` of a value, cut to fit an error message."""
     text = repr(value)
     return text if len(text) <= 200 else text[:200] + "..."
 
@@ -112,7 +112,7 @@ def read_files(paths: Sequence[str]) -> list[Row]:
 
 
 def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Read with the standard library: it keeps line numbers, and the types of every row as they are."""
+    """Read a file with the standard library, which keeps line numbers, and the types of every row as they are."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -165,7 +165,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
 def load_dataset_splits(
     path: str, name: str | None, revision: str | None
 ) -> Mapping[str, Iterable[Mapping[str, object]]]:
-    """Load a saved data set, a directory of data files or a hub data set: split -> rows.
+    """Load a saved data set, a directory of data files or a hub data set, as split -> rows.
 
     Raises:
         DataError: There is none, or it cannot be loaded.

@@ -57,7 +57,7 @@ class ScienceQA:
     verifier: Verifier = field(default=MultipleChoice(), init=False)
 
     def examples(self, split: str) -> Sequence[Example]:
-        """The questions of ``train``, ``validation`` or ``test``, in the order of the data.
+        """Return the questions of ``train``, ``validation`` or ``test``, in the order of the data.
 
         Raises:
             ConfigError: The split has another name, or the source does not have it.
@@ -139,7 +139,7 @@ def _hub_fields(row: Row) -> tuple[str, dict[str, str], str]:
 
 
 def _options_in(question: str) -> dict[str, str]:
-    """The last run of lines ``A: ...``, ``B: ...`` of a prepared prompt: letter -> text, maybe none."""
+    """Return the last run of lines ``A: ...``, ``B: ...`` of a prepared prompt as letter -> text; it may be empty."""
     options: dict[str, str] = {}
     for letter, text in _OPTION_LINE.findall(question):
         if letter == "A":
@@ -155,7 +155,7 @@ def _demonstration(answer: str, option: str | None) -> str:
 
 
 def system_message(letters: Sequence[str]) -> str:
-    """The system message of the prepared data, for any number of options.
+    """Return the system message of the prepared data, for any number of options.
 
     Args:
         letters: The options' letters.

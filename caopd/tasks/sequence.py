@@ -1,4 +1,4 @@
-"""Tasks one after the other, for continual learning: train on A, then on B."""
+"""Sequences of tasks, for continual learning: training on task A, then on task B."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training that is on one task.
+    """A part of training: consecutive rounds on one task.
 
     Attributes:
-        name: Names the task in logs and files.
-        task: Its rows, prompts and verifier.
-        num_rounds: Rounds (epochs) that train on it.
+        name: Name of the task in logs and files.
+        task: The task: rows, prompts and verifier.
+        num_rounds: Number of rounds (epochs) that train on it.
     """
 
     name: str
@@ -35,14 +35,14 @@ class Stage:
 class TaskSequence:
     """Tasks that are trained on one after the other; every validation and test evaluates them all.
 
-    It stands where a task stands in the config, and the data module takes it apart (:func:`stages_of`). The number of
+    A config names it in place of a task, and the data module takes its stages (:func:`stages_of`). The number of
     the round decides the stage, so a resumed run goes on in the right one.
 
     Args:
-        stages: In their order; the rounds of all are the trainer's ``max_epochs``.
+        stages: The stages in their order; the sum of their rounds is the trainer's ``max_epochs``.
 
     Raises:
-        ConfigError: No stage, a stage without rounds, or two of one name.
+        ConfigError: There is no stage, a stage has no rounds, or two stages have the same name.
     """
 
     def __init__(self, stages: list[Stage]) -> None:
@@ -64,10 +64,10 @@ class TaskSequence:
 
     @property
     def verifier(self) -> Verifier:
-        """There is none: every row is judged by its own task's.
+        """There is no common verifier: every row is judged by that of its own task.
 
         Raises:
-            ConfigError: Always.
+            ConfigError: Always raised.
         """
         names = ", ".join(stage.name for stage in self.stages)
         raise ConfigError(
@@ -76,16 +76,16 @@ class TaskSequence:
 
 
 def stages_of(task: Task) -> list[Stage]:
-    """Return the stages of a sequence; a task that stands alone is one without a name, which never ends."""
+    """Return the stages of a sequence; a task that stands alone is one stage without a name, which never ends."""
     return task.stages if isinstance(task, TaskSequence) else [Stage("", task, sys.maxsize)]
 
 
 def check_task_name(name: str, where: str) -> None:
-    """Raise ``ConfigError`` unless logs and files can carry the name.
+    """Raise ``ConfigError`` unless the name can be used in logs and in names of files.
 
     Args:
-        name: Of a task.
-        where: The setting that gives it.
+        name: Name of a task.
+        where: The setting that gives the name.
 
     Example:
         >>> check_task_name("material-science_2", "data.evaluation.tasks")

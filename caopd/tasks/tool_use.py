@@ -51,7 +51,7 @@ class ToolUse:
         object.__setattr__(self, "verifier", ToolCalls(self.first_call_only))
 
     def examples(self, split: str) -> Sequence[Example]:
-        """The requests of ``train``, ``validation`` or ``test``, in the order of the data.
+        """Return the requests of ``train``, ``validation`` or ``test``, in the order of the data.
 
         Raises:
             ConfigError: The split has another name, or the source does not have it.
@@ -73,7 +73,7 @@ class _Request:
 
 
 def tool_prompt(name: str, description: str, documentation: str, question: str) -> str:
-    """The prompt of the prepared data, from the fields of ToolAlpaca's files.
+    """Return the prompt of the prepared data, made of the fields of ToolAlpaca's files.
 
     Args:
         name: The tool's name.

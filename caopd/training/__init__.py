@@ -1,1 +1,1 @@
-"""An epoch is trained here: the LightningModule, the data module that sequences rounds, callbacks, the command line."""
+"""Training: the LightningModule, the data module that runs one round per epoch, callbacks, the command line."""

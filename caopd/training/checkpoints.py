@@ -1,4 +1,4 @@
-"""The checkpoint that a command line asks for, found and looked at before anything is made of it."""
+"""Finds the checkpoint that a command line asks for, and checks it before anything is loaded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from caopd.errors import ConfigError
 
 SHARDED = (".metadata", "meta.pt")
-"""Files of a sharded checkpoint beside its shards."""
+"""Files, beside the shards, by which a sharded checkpoint is recognised."""
 
 
 def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
     """Return the checkpoint that was written last, in any run below the folders; None if there is none.
 
     Args:
-        folders: Where runs are kept.
+        folders: Folders that runs are kept in.
     """
     found = {path.resolve() for folder in folders if folder.is_dir() for path in folder.rglob("*.ckpt")}
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
@@ -35,7 +35,7 @@ def run_folders(trainer: Trainer) -> list[Path]:
     """Return the folders below which the trainer's loggers and checkpoints keep its runs.
 
     Args:
-        trainer: Not yet running.
+        trainer: A trainer that is not running yet.
     """
     given = [callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
     roots = [trainer.default_root_dir, *(logger.save_dir for logger in trainer.loggers), *given]
@@ -43,14 +43,14 @@ def run_folders(trainer: Trainer) -> list[Path]:
 
 
 def check_checkpoint(path: Path, training: bool) -> None:
-    """Raise unless the checkpoint is whole and holds what is asked of it.
+    """Raise unless the checkpoint is complete and holds what is needed.
 
     Args:
         path: A file, or the folder of a sharded checkpoint.
-        training: Whether a run is to go on from it, not just its weights to be used.
+        training: Whether a run is to go on from it; if not, only its weights are used.
 
     Raises:
-        ConfigError: With what is wrong about it.
+        ConfigError: The checkpoint cannot be used; the message says why.
     """
     if path.is_dir():
         missing = [name for name in SHARDED if not (path / name).is_file()]
@@ -67,14 +67,14 @@ def check_checkpoint(path: Path, training: bool) -> None:
 
 
 def check_sharding(path: Path, trainer: Trainer) -> None:
-    """Raise where a sharded checkpoint meets a strategy that cannot load one.
+    """Raise if the checkpoint is sharded and the trainer's strategy cannot load such a one.
 
     Args:
-        path: Of the checkpoint.
-        trainer: That is to load it.
+        path: Folder of the checkpoint.
+        trainer: The trainer that is to load it.
 
     Raises:
-        ConfigError: With the strategy to take.
+        ConfigError: The strategy cannot load it; the message names one that can.
     """
     if path.is_dir() and not isinstance(trainer.strategy, ModelParallelStrategy):
         raise ConfigError(
@@ -97,13 +97,13 @@ def _check_shards(path: Path) -> None:
 
 
 def _contents(path: Path) -> dict[str, Any]:
-    """Read the checkpoint without its tensors' data, which are only checked against their sums."""
+    """Read the checkpoint without the data of its tensors, which are only checked against their checksums."""
     if path.stat().st_size == 0:
         raise _error(path, "it is empty")
     try:
         with zipfile.ZipFile(path) as archive:
             is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-            damaged = archive.testzip() if is_first else None  # it reads all of a file that may be large
+            damaged = archive.testzip() if is_first else None  # this reads the whole file, which may be large
         if damaged is not None:
             raise _error(path, f"it is damaged at {damaged}")
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)

@@ -1,4 +1,4 @@
-"""What must fit together before the first rollout: trainer, method, estimator, loss."""
+"""Checks, before the first rollout, that trainer, method, estimator and loss fit together."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from caopd.types import Signal
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Raise where an epoch would not train on new rollouts, or a step not see the samples its denominators count.
+    """Raise if an epoch would not sample new rollouts, or a step would not see all samples that its loss is divided by.
 
     Raises:
-        ConfigError: With what to set.
+        ConfigError: A setting of the trainer is wrong; the message says what to set.
     """
     reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
     if reload_every != 1:
@@ -43,15 +43,15 @@ def check_trainer(trainer: Trainer) -> None:
 
 
 def check_settings(round: RoundConfig, estimator: Estimator, keep_rounds: int | None) -> None:
-    """Raise where settings of the data module contradict each other.
+    """Raise if settings of the data module contradict each other.
 
     Args:
-        round: Prompts and rollouts per round.
-        estimator: Makes mu_hat.
-        keep_rounds: How many rounds' rollouts stay; None keeps all.
+        round: Number of prompts and rollouts per round.
+        estimator: The estimator of mu_hat.
+        keep_rounds: Number of rounds whose rollouts stay on disk; None keeps all.
 
     Raises:
-        ConfigError: With what to change.
+        ConfigError: Something does not fit; the message says what to change.
     """
     if keep_rounds is not None and keep_rounds < 1:
         raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
@@ -66,11 +66,11 @@ def check_processes(num_prompts: int, world_size: int) -> None:
     """Raise unless every process samples for equally many prompts.
 
     Args:
-        num_prompts: Of a round.
+        num_prompts: Number of prompts of a round.
         world_size: Number of processes.
 
     Raises:
-        ConfigError: If they do not divide.
+        ConfigError: The number of prompts is not a multiple of the number of processes.
     """
     if num_prompts % world_size:
         raise ConfigError(
@@ -80,15 +80,15 @@ def check_processes(num_prompts: int, world_size: int) -> None:
 
 
 def check_parts(method: Method, estimator: Estimator, smallest_group: int) -> None:
-    """Raise where a group has too few rollouts for what is made of them.
+    """Raise if groups have too few rollouts for the method or the estimator.
 
     Args:
-        method: Makes training samples of groups.
-        estimator: Makes mu_hat of them.
-        smallest_group: Rollouts that every group has.
+        method: The method, which makes training samples of groups.
+        estimator: The estimator of mu_hat.
+        smallest_group: Number of rollouts that every group has at least.
 
     Raises:
-        ConfigError: With the number that is needed.
+        ConfigError: There are too few; the message says how many are needed.
     """
     for part in (method, estimator):
         if method.min_rollouts and smallest_group < part.min_rollouts:
@@ -100,16 +100,16 @@ def check_parts(method: Method, estimator: Estimator, smallest_group: int) -> No
 
 
 def check_teacher(loss: TrainingLoss, method: Method, estimator: Estimator, probe: TeacherProbe) -> None:
-    """Raise where a teacher is asked that is not there, or has nothing to see.
+    """Raise if a teacher is needed but there is none, or if it has no context to see.
 
     Args:
-        loss: Says whether there is a teacher.
-        method: Says what it sees.
-        estimator: May ask for its answers.
-        probe: May measure its success.
+        loss: The loss, which says whether there is a teacher.
+        method: The method, which says what the teacher sees.
+        estimator: The estimator, which may ask for the teacher's answers.
+        probe: The probe, which may measure the teacher's success.
 
     Raises:
-        ConfigError: With what to change.
+        ConfigError: Something does not fit; the message says what to change.
     """
     if estimator.num_teacher_rollouts and not loss.needs_teacher:
         raise ConfigError(

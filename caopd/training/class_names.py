@@ -1,4 +1,4 @@
-"""What to say of a class name in a config that nothing goes by."""
+"""Explains errors about class names in a config that no class has."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from caopd.models import Teacher
 _UNKNOWN = re.compile(r"Expected a dot import path string: (?P<name>\w+)$")
 _BASES: tuple[type, ...] = (Method, Reward, TrainingLoss, Divergence, Teacher, Estimator)
 _PROTOCOLS = (caopd.tasks, caopd.rollouts, caopd.confidence)
-"""Modules with implementations of protocols, which need their full name."""
+"""Modules with implementations of protocols; a config must name these by their full path."""
 
 
 def explained(message: str) -> str:
-    """Return a parser's message; where it is about an unknown class name, one that says which names there are.
+    """Return a parser's message; if it is about an unknown class name, return one that says which names there are.
 
     Args:
-        message: Of the parser.
+        message: The parser's message.
 
     Example:
         >>> explained("Expected a dot import path string: brir").partition("?")[0]

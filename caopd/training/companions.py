@@ -1,4 +1,4 @@
-"""Which loss and which teacher go with a method."""
+"""Chooses the loss and the teacher that go with a method."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from caopd.types import Signal
 
 
 def loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
-    """Return the loss that trains on the method's samples: the given one if it is for them.
+    """Return the loss that trains on the method's samples: the given one if it is for their signal, else the default.
 
     Args:
-        method: Makes the samples.
-        loss: Of the config; None for the default. One for another signal gives a warning and is not used.
+        method: The method, which makes the samples.
+        loss: The loss of the config; None takes the default. A loss for another signal gives a warning and is not used.
 
     Raises:
         ConfigError: If completions are not the student's samples where the loss needs them.
@@ -40,12 +40,12 @@ def loss_for(method: Method, loss: TrainingLoss | None) -> TrainingLoss:
 
 
 def teacher_for(method: Method, loss: TrainingLoss, teacher: Teacher | None) -> Teacher:
-    """Return what becomes of the teacher: the given rule, or the default of the method's signal.
+    """Return the teacher: the given one, or the default for the method's signal.
 
     Args:
-        method: Says what the teacher sees.
-        loss: Says whether there is one.
-        teacher: Of the config; None for the default.
+        method: The method, which says what the teacher sees.
+        loss: The loss, which says whether there is a teacher.
+        teacher: The teacher of the config; None takes the default.
 
     Raises:
         ConfigError: If a method without privileged context has no other model as its teacher.

@@ -30,26 +30,26 @@ from caopd.training.round_state import RoundProgress, RoundState
 
 
 class RolloutDataModule(HeldOutDataModule):
-    """Samples, verifies and revises the student's rollouts; one Lightning epoch trains on one round of them.
+    """Samples the student's rollouts, verifies them, and makes training samples of them: one round per epoch.
 
-    A round: sync the student's weights into the engine, sample G completions for each of the next prompts, verify them,
-    estimate mu_hat, let the module's method make training samples, encode them. Random numbers come from the seed, the
-    round and the prompt alone, so a round is the same for any number of processes and after any interruption.
+    A round hands the student's weights to the engine, samples G completions of each of the next prompts, verifies them,
+    estimates mu_hat, lets the module's method make training samples, and encodes these. Random numbers depend on the
+    seed, the round and the prompt alone, so a round is the same for any number of processes and after any interruption.
 
     Args:
-        task: Rows, prompts and the verifier; or a TaskSequence, one task after the other.
-        round: Prompts and rollouts per round.
+        task: Gives rows, prompts and the verifier; a TaskSequence gives several tasks, one after the other.
+        round: Number of prompts and rollouts per round.
         sampling: How training rollouts are sampled.
-        batch_size: Sequences in a micro-batch of one process.
-        estimator: Of mu_hat; None is Monte Carlo, the paper's.
+        batch_size: Number of sequences in a micro-batch of one process.
+        estimator: Estimator of mu_hat; None is Monte Carlo, as in the paper.
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
         engine: Samples completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
-        parity: How closely an engine with weights of its own is compared with the student.
+        parity: How many rollouts are compared with the student, and how large a difference stops the run.
         teacher_probe: When the teacher's success under its context is measured; by default never.
-        evaluation: How held-out prompts are completed, and of which further tasks.
-        template_arguments: Passed to the chat template, for example ``{enable_thinking: false}``.
-        keep_rounds: How many rounds' rollouts stay in the run directory; None keeps all.
-        seed: Of the order of prompts and of all rollouts.
+        evaluation: How held-out prompts are completed, and which further tasks are evaluated.
+        template_arguments: Arguments of the chat template, for example ``{enable_thinking: false}``.
+        keep_rounds: Number of rounds whose rollouts stay in the run directory; None keeps all.
+        seed: Seed of the order of prompts and of all rollouts.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class RolloutDataModule(HeldOutDataModule):
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
 
         Raises:
-            ConfigError: If the trainer or the sizes do not fit together.
+            ConfigError: If trainer, round and batch do not fit together.
             DataError: If a row cannot be used.
             PromptTooLongError: If a prompt or a known context does not fit the model.
         """
-        directory = run_directory(self._trainer)  # a collective operation: every process asks
+        directory = run_directory(self._trainer)  # collective: every process must ask
         self._buffer = RoundBuffer(directory / "rollouts", self.keep_rounds)
         if stage == "fit":
             self._setup_training()
@@ -123,21 +123,21 @@ class RolloutDataModule(HeldOutDataModule):
 
     @property
     def plan(self) -> BatchPlan:
-        """How the samples of a round are shared out among micro-batches, optimizer steps and processes."""
+        """How the training samples of a round are shared out to micro-batches, optimizer steps and processes."""
         return BatchPlan(self.batch_size, self._trainer.accumulate_grad_batches, self._trainer.world_size)
 
     @property
     def num_samples(self) -> int:
-        """Training samples in a round; a method that trains without rollouts makes one of every prompt."""
+        """Number of training samples in a round; a method that trains without rollouts makes one of every prompt."""
         return self.round.num_samples if self._model.method.min_rollouts else self.round.num_prompts_per_round
 
     def train_dataloader(self) -> RoundBatches:
         """Run the current epoch's rollout round and return this process's micro-batches.
 
-        A run that was interrupted within a round goes on with that round's rollouts, behind what it trained on.
+        A run that was interrupted within a round goes on with that round's rollouts, after those it has trained on.
         """
         number, rank = self._trainer.current_epoch, self._trainer.global_rank
-        # Dropout, where a model has it, then depends on the round alone, as all else does.
+        # Dropout, where a model has it, then depends on the round alone, as all other random numbers do.
         torch.manual_seed(derive_seed(self.seed, "training", number, rank))
         interrupted = self._progress.interrupted(number, self._trainer.ckpt_path)
         if interrupted is None:
@@ -151,9 +151,9 @@ class RolloutDataModule(HeldOutDataModule):
         return self._batches(self._maker.of_groups(number, interrupted.groups()), num_done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the estimator's state, the round's number, where its rollouts are and how far training got.
+        """Return the estimator's state, the number of the round, where its rollouts are, and how far training has got.
 
-        A run that resumes behind the round, as from a checkpoint written at its end, does not need the rollouts.
+        A run that resumes after the round, from a checkpoint that was written at its end, does not need the rollouts.
         """
         progress = self._progress.saved(self._trainer)
         return {"estimator": self.estimator.state_dict()} | ({} if progress is None else {"round": progress})
@@ -164,9 +164,9 @@ class RolloutDataModule(HeldOutDataModule):
         self._progress = RoundProgress(state_dict.get("round"))
 
     def _batches(self, made: Round, num_done: int = 0) -> RoundBatches:
-        """Keep a round's rollouts and return what is left to train on of this process's micro-batches."""
+        """Write a round's rollouts to disk, and return this process's micro-batches that are left to train on."""
         self.engine.rest()
-        # Process 0 alone writes checkpoints, which say the digest.
+        # Process 0 alone writes checkpoints, which hold the digest.
         digest = self._buffer.save(made.number, made.groups) if self._trainer.is_global_zero else ""
         self.statistics = made.statistics
         with self.clock("verify"):
@@ -180,7 +180,7 @@ class RolloutDataModule(HeldOutDataModule):
         return RoundBatches(batches[num_done:], num_done)
 
     def _finished_statistics(self, state: RoundState) -> dict[str, float]:
-        """Return what a round is judged by that was trained on, but not ended; nothing if its rollouts are gone."""
+        """Return the statistics of a round that was trained on but not ended; nothing if its rollouts are gone."""
         if not (self._trainer.fit_loop.restarting and Path(state.file).is_file()):
             return {}
         return self._maker.of_groups(state.number, state.groups()).statistics

@@ -1,4 +1,4 @@
-"""What the command line gives every run, for a Trainer made in Python as well."""
+"""The defaults of the command line, for runs from Python as well."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 1,
     "gradient_clip_val": 1.0,
 }
-"""One round an epoch; the whole validation split before the first step; SDFT's and SDPO's clipping."""
+"""One round per epoch, the whole validation split before the first step, and gradients clipped as in SDFT and SDPO."""
 
 DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
     "reliability": ReliabilityDiagrams,
@@ -34,13 +34,13 @@ DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
     "results": ResultTables,
     "predictions": PredictionWriter,
 }
-"""The key of its settings in a config -> a callback that every run has."""
+"""Key in a config -> a callback that every run has."""
 
 
 def default_callbacks(progress_bar: bool = True) -> list[Callback]:
     """Return new instances of the callbacks that a run of the command line has, with their default settings.
 
-    They write reports, tables and figures into the run directory and log every round. ``config.yaml`` is not among
+    They write metrics, tables and figures into the run directory, and log every round. ``config.yaml`` is not among
     these files: it holds what a config file and the command line have set, and here a script sets it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Training stops at the first loss, gradient or weight that is not finite, in every process at the same step."""
+"""Stops training at the first loss, gradient or weight that is not finite, in every process at the same step."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def check_step(module: LightningModule, loss: Tensor) -> None:
     """Raise before an optimizer step whose loss or gradient is not finite; a collective operation.
 
     Args:
-        module: With gradients.
-        loss: Of this process's share of the step.
+        module: The module, with gradients.
+        loss: Loss of this process's share of the step.
 
     Raises:
-        NonFiniteError: With the step and what to try.
+        NonFiniteError: Something is not finite; the message names the step and what to try.
     """
     total = module.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum")
     if not torch.isfinite(torch.as_tensor(total)):
         raise _error(module, f"a loss of {float(total)}")
     plugin = module.trainer.precision_plugin
     if isinstance(plugin, MixedPrecision) and plugin.scaler is not None:
-        return  # the scaler of 16-bit floats leaves out such steps by itself, and lowers its scale
+        return  # the scaler of 16-bit floats skips such steps by itself, and lowers its scale
     norm = _norm(weight.grad for weight in module.parameters() if weight.grad is not None)
     if not torch.isfinite(norm):
         raise _error(module, f"a gradient of norm {float(norm)}")
@@ -40,11 +40,11 @@ def check_weights(module: LightningModule, part: nn.Module) -> None:
     """Raise where weights, or the sum of their squares, are not finite; a collective operation where they are sharded.
 
     Args:
-        module: Between two steps.
-        part: Whose weights are looked at.
+        module: The module, between two steps.
+        part: The part whose weights are checked.
 
     Raises:
-        NonFiniteError: With the step and what to try.
+        NonFiniteError: Something is not finite; the message names the step and what to try.
     """
     if not torch.isfinite(_norm(part.parameters())):
         raise _error(module, "weights that are not")
@@ -54,10 +54,10 @@ def check_loaded(state_dict: Mapping[str, Any]) -> None:
     """Raise where a checkpoint's weights are not finite.
 
     Args:
-        state_dict: Name -> weight.
+        state_dict: Name of the weight -> weight.
 
     Raises:
-        ModelError: With the names of the first such weights.
+        ModelError: Some are not; the message names the first of them.
     """
     bad = [name for name, weight in state_dict.items() if isinstance(weight, Tensor) and not _is_finite(weight)]
     if bad:

@@ -1,4 +1,4 @@
-"""The held-out prompts of a run, completed with its student: what validation, test and prediction iterate over."""
+"""Completes the held-out prompts of a run with its student, for validation, test and prediction."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from caopd.training.module import DistillationModule
 
 
 class HeldOutDataModule(LightningDataModule):
-    """Starts and closes the engine, and completes the validation and the test split as Lightning asks for them.
+    """Starts and closes the engine, and completes the prompts of the validation and of the test split.
 
     Args:
-        stages: Tasks that are trained on.
+        stages: The tasks that are trained on.
         confidence: How confidences are asked for, written and read.
-        engine: Samples completions.
-        evaluation: How held-out prompts are completed, and of which further tasks.
-        template_arguments: Passed to the chat template.
-        seed: Of all completions.
+        engine: The engine that samples completions.
+        evaluation: How held-out prompts are completed, and which further tasks are evaluated.
+        template_arguments: Arguments of the chat template.
+        seed: Seed of all completions.
     """
 
     def __init__(
@@ -69,19 +69,19 @@ class HeldOutDataModule(LightningDataModule):
             self._encoder(self.evaluation.sampling).student_prompts(held_out.examples)
 
     def val_dataloader(self) -> EvaluationBatches:
-        """Return the validation split, completed as it is iterated over."""
+        """Return the validation prompts, which are completed during the iteration."""
         return self._evaluation_batches("validation")
 
     def test_dataloader(self) -> EvaluationBatches:
-        """Return the test split, completed as it is iterated over."""
+        """Return the test prompts, which are completed during the iteration."""
         return self._evaluation_batches("test")
 
     def predict_dataloader(self) -> EvaluationBatches:
-        """Return the test split, completed as it is iterated over."""
+        """Return the test prompts, which are completed during the iteration."""
         return self._evaluation_batches("test")
 
     def teardown(self, stage: str) -> None:
-        """Close the engine, and what its processes spoke through; ``stage`` is not used."""
+        """Close the engine and the process group of rollouts; ``stage`` is not used."""
         self.engine.close()
         self._engine_started = False
         close_group()

@@ -1,4 +1,4 @@
-"""LightningCLI over the module and the data module; errors as one readable message."""
+"""Lightning's command line for this package's module and data module; it shows an error as one readable message."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ from caopd.training.interrupts import raise_ignored_interrupts
 from caopd.training.module import DistillationModule
 
 LAST = "last"
-"""As ``ckpt_path``: the checkpoint that was written last, in any run below the folders of this one."""
+"""Value of ``ckpt_path`` that stands for the newest checkpoint of any run below the folders of this one."""
 OF_LIGHTNING = ("hpc", "registry")
-"""What Lightning finds for itself: SLURM's checkpoint, and Lightning's registry."""
+"""Values of ``ckpt_path`` that Lightning itself understands: SLURM's checkpoint, and Lightning's registry."""
 MAX_LINES = 20
-"""Of an error message: one screen."""
+"""Most lines of an error message, about one screen."""
 
 
 class CaopdCLI(LightningCLI):
-    """LightningCLI with the project's callbacks, and checkpoints that are looked at before they are loaded."""
+    """LightningCLI with the package's callbacks, and with checkpoints that are checked before they are loaded."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks under keys of their own."""
@@ -56,10 +56,10 @@ class CaopdCLI(LightningCLI):
             parser.add_lightning_class_args(callback, key)
 
     def _parse_ckpt_path(self) -> None:
-        """Take no setting from a checkpoint, as Lightning would: the config says what is run, and whose code."""
+        """Take no setting from a checkpoint, as Lightning would: the config alone says what is run, and whose code."""
 
     def before_instantiate_classes(self) -> None:
-        """Look at the checkpoint before anything is loaded, and at the name of the folder of the runs.
+        """Check the checkpoint before anything is loaded, and the name of the folder of the runs.
 
         Raises:
             ConfigError: If there is no checkpoint, it cannot be used, or loggers cannot write into such a folder.
@@ -76,10 +76,10 @@ class CaopdCLI(LightningCLI):
         check_checkpoint(Path(path), self.subcommand == "fit")
 
     def _find_last(self) -> None:
-        """Replace ``last`` by the checkpoint it stands for; Lightning's own looks into the new run's folder alone.
+        """Replace ``last`` by the checkpoint it stands for; Lightning itself would look in the new run's folder alone.
 
         Raises:
-            ConfigError: If there is none to evaluate, or it cannot be used.
+            ConfigError: There is no checkpoint to evaluate, or it cannot be used.
         """
         assert self.subcommand is not None
         config = self.config_init[self.subcommand]
@@ -101,7 +101,7 @@ class CaopdCLI(LightningCLI):
         config.ckpt_path = path and str(path)
 
     def _before_run(self) -> None:
-        """Find the checkpoint, and look at the run directory before the logger begins: some begin by deleting.
+        """Find the checkpoint, and check the run directory before the logger begins: some begin by deleting files.
 
         Raises:
             ConfigError: If there is no checkpoint to find, or the directory holds another run.
@@ -115,7 +115,7 @@ class CaopdCLI(LightningCLI):
     before_fit = before_validate = before_test = before_predict = _before_run
 
     def instantiate_classes(self) -> None:
-        """Make everything that the config names; what a constructor refuses is an error in the config.
+        """Make everything that the config names; a value that a constructor refuses is an error in the config.
 
         Raises:
             ConfigError: With the constructor's message.
@@ -126,11 +126,11 @@ class CaopdCLI(LightningCLI):
             raise ConfigError(message_of(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
-        """Make the trainer; unless bars are off, with the phase bar in place of Lightning's.
+        """Make the trainer, with the bar that names phases in place of Lightning's unless bars are off.
 
         Where nothing is logged (``fast_dev_run`` takes the logger out, too), the run has a directory nonetheless.
         """
-        given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this very list
+        given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this list
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
@@ -178,7 +178,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def message_of(error: BaseException) -> str:
-    """Return where a setting is wrong and why: the key from the outermost error, the reason from the innermost.
+    """Return which setting is wrong, from the outermost error, and why, from the innermost.
 
     Args:
         error: What was raised, with the chain of its causes.
@@ -207,7 +207,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _ignore_idle_warnings() -> None:
-    """Silence what does not apply: there are no workers to add, and the teacher is in evaluation mode on purpose."""
+    """Silence warnings that do not apply: there are no workers, and the teacher is in evaluation mode on purpose."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
     # The data module resumes a round itself, from the rollouts on disk.

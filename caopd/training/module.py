@@ -1,4 +1,4 @@
-"""The LightningModule: student, teacher, training loss. It knows no task, no prompt and no method's rules."""
+"""The LightningModule: student, teacher and training loss. It knows no task, no prompt and no rule of a method."""
 
 from __future__ import annotations
 
@@ -33,20 +33,19 @@ OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 
 
 class DistillationModule(LightningModule):
-    """Trains a student on what a method makes of its rollouts, beside a teacher.
+    """Trains a student on the samples that a method makes of its rollouts, with a teacher where the loss needs one.
 
-    Where the loss compares with no teacher, there is none. The data module says how many optimizer steps a round has:
-    it sets ``num_steps_per_round`` in its ``setup``.
+    The data module says how many optimizer steps a round has: it sets ``num_steps_per_round`` in its ``setup``.
 
     Args:
-        source: Which model is trained.
-        method: Makes training samples of verified groups; used by the data module.
-        loss: What is minimised. None, or a loss for another signal than that of the method's samples, is the default
-            for theirs (:data:`caopd.losses.LOSSES`); the second gives a warning.
-        teacher: What becomes of the student's copy: its moving average follows the student, it stays, or it is the
-            reference of a trust region; or another model in its place. None is ``EMA(0.01)``, and ``Frozen()`` for a
-            policy gradient's reference.
-        optimizer: Takes the parameters, returns the optimizer; None is ``AdamW(lr=1e-5)``.
+        source: The model that is trained, and how it is loaded.
+        method: Makes training samples of verified groups; the data module uses it.
+        loss: The loss that is minimised. None takes the default for the signal of the method's samples
+            (:data:`caopd.losses.LOSSES`), and so does a loss for another signal, with a warning.
+        teacher: The teacher: a copy of the student that follows it as a moving average, stays as it is, or is the
+            reference of a trust region; or another model. None is ``EMA(0.01)``, and ``Frozen()`` for the reference of
+            policy gradients.
+        optimizer: A function that takes the parameters and returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
 
@@ -85,7 +84,7 @@ class DistillationModule(LightningModule):
 
     @property
     def validation_metrics(self) -> CalibrationMetrics:
-        """Of the validation split of what is trained on, one completion per prompt."""
+        """The metrics of the validation split of the tasks that are trained on, with one completion per prompt."""
         return self.validation_scores.in_domain.greedy
 
     @cached_property
@@ -95,7 +94,7 @@ class DistillationModule(LightningModule):
 
     @cached_property
     def max_length(self) -> int:
-        """Longest prompt plus completion, tokens, that student and teacher take."""
+        """Length, in tokens, of the longest prompt plus completion that both student and teacher take."""
         return int(min(self.source.max_length(), self.teacher_rule.max_length()))
 
     def setup(self, stage: str) -> None:
@@ -115,10 +114,10 @@ class DistillationModule(LightningModule):
                 shard(self.teacher, self.device_mesh["data_parallel"])
 
     def policies(self, version: int) -> Policies:
-        """Return whose completions a round samples.
+        """Return the models whose completions a round samples.
 
         Args:
-            version: Number of optimizer steps behind the weights.
+            version: Number of optimizer steps that the weights have had.
         """
         return Policies(self.student, self.teacher if self.loss.needs_teacher else None, version)
 
@@ -146,7 +145,7 @@ class DistillationModule(LightningModule):
             ) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to write weights that are not finite, and write where a resume goes on.
+        """Refuse to write weights that are not finite, and write down where a resumed run goes on.
 
         Args:
             checkpoint: Changed in place.
@@ -157,10 +156,10 @@ class DistillationModule(LightningModule):
         checkpoint[TRAINING_MEANS] = self._training_totals()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the means of an interrupted round.
+        """Restore the sums behind the logged means of an interrupted round.
 
         Args:
-            checkpoint: Whole.
+            checkpoint: The whole checkpoint.
         """
         if self.trainer.is_global_zero:
             for name, (total, weight) in checkpoint.get(TRAINING_MEANS, {}).items():
@@ -170,7 +169,7 @@ class DistillationModule(LightningModule):
                     mean.mean_value, mean.weight = mean.mean_value + total, mean.weight + weight
 
     def on_train_start(self) -> None:
-        """Give a restored optimizer the settings of this run's config, and say what that changes.
+        """Give a restored optimizer the settings of this run's config, and warn of what that changes.
 
         Raises:
             NonFiniteError: If a sharded checkpoint's weights, which Lightning loads by itself, are not finite.
@@ -211,7 +210,7 @@ class DistillationModule(LightningModule):
             batch_idx: Not used.
         """
         if self._stepped:
-            loss = self._step_loss * self.trainer.world_size  # `sync_dist` averages
+            loss = self._step_loss * self.trainer.world_size  # `sync_dist` averages over processes
             self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True)
             self._step_loss = torch.zeros_like(self._step_loss)
             self._stepped = False
@@ -235,7 +234,7 @@ class DistillationModule(LightningModule):
         )
 
     def _count(self, batch: TokenBatch, output: LossOutput, target_T: Tensor) -> None:
-        """Keep what the micro-batch adds to the means of its round, until its step is done: else it comes again."""
+        """Keep what the micro-batch adds to the round's means until its step is done: a repeated step counts once."""
         for name, (total, num_tokens) in output.totals.items():
             if num_tokens:
                 self._counted.append((name, total / num_tokens, num_tokens))
@@ -245,7 +244,7 @@ class DistillationModule(LightningModule):
                 self._counted.append((COPY_ACCURACY, copied_B.float(), 1.0))
 
     def on_train_epoch_end(self) -> None:
-        """Log the round's means; what no token or sequence contributed to is left out."""
+        """Log the means of the round; a mean that no token or sequence contributed to is left out."""
         for name in self._training_means:
             mean = self._mean(name)
             value = mean.compute()
@@ -257,7 +256,7 @@ class DistillationModule(LightningModule):
         """Stop before a loss or a gradient that is not finite reaches the weights.
 
         Args:
-            optimizer: Of the student.
+            optimizer: The student's optimizer.
         """
         check_step(self, self._step_loss)
 
@@ -314,7 +313,7 @@ class DistillationModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _training_totals(self) -> dict[str, tuple[float, float]]:
-        """Return the total and the weight behind every mean of the round so far, over all processes; collective."""
+        """Return the sum and the weight that make each mean of the round so far, over all processes; collective."""
         means = [self._mean(name) for name in self._training_means]
         mine = torch.stack([torch.stack([mean.mean_value, mean.weight]) for mean in means])
         totals = torch.as_tensor(self.trainer.strategy.reduce(mine, reduce_op="sum")).tolist()
@@ -348,7 +347,7 @@ class DistillationModule(LightningModule):
 
 COPY_ACCURACY = "teacher_copy_accuracy"
 TRAINING_MEANS = "caopd_training_means"
-"""Of a checkpoint: what the means of its round are made of."""
+"""Key in a checkpoint of the sums that the means of its round are made of."""
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
@@ -356,7 +355,7 @@ def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
 
 
 def _copied(batch: TokenBatch, predicted_T: Tensor) -> Tensor:
-    """Return, per sequence that copies its context, whether the teacher predicts the whole confidence segment."""
+    """Return, for sequences that state their context's confidence, whether the teacher predicts all of the segment."""
     right_BC = torch.ones_like(batch.completion_mask_BC)
     right_BC[batch.completion_mask_BC] = predicted_T
     copied_B = (right_BC | ~batch.confidence_mask_BC).all(dim=1)

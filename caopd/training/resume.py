@@ -1,8 +1,9 @@
-"""Where a run that resumes goes on, and with which settings.
+"""Says where a resumed run goes on, and with which settings.
 
-Lightning restores its own counts of batches, and misses two things. Gradients of an unfinished optimizer step are in no
-checkpoint, so such a step must begin anew. And a checkpoint behind a batch, as ``every_n_train_steps`` writes it, comes
-before the validation that is due there and before the hooks of the epoch's end, which a resume must not leave out.
+Lightning restores its own counts of batches, but misses two things. The gradients of an unfinished optimizer step are
+in no checkpoint, so such a step must begin anew. And a checkpoint after a batch, as ``every_n_train_steps`` writes it,
+comes before the validation that is due there and before the hooks of the epoch's end; a resumed run must not leave
+these out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from caopd.errors import ConfigError
 
 _COUNTS = ("ready", "started", "processed", "completed")
 _UNSET = ("params", "lr")
-"""Of a parameter group: what no setting gives. The rate itself follows the schedule; ``initial_lr`` is the setting."""
+"""Keys of a parameter group that are no settings. ``lr`` follows the schedule; the setting is ``initial_lr``."""
 
 
 def num_batches_done(batches: Mapping[str, Any], num_steps: int, accumulate: int) -> int:
@@ -26,12 +27,12 @@ def num_batches_done(batches: Mapping[str, Any], num_steps: int, accumulate: int
 
     Args:
         batches: ``batch_progress`` of Lightning's epoch loop, as saved.
-        num_steps: Optimizer steps of the epoch so far.
+        num_steps: Number of optimizer steps of the epoch so far.
         accumulate: Micro-batches per optimizer step.
     """
     current = batches["current"]
     if batches["is_last_batch"] and current["processed"] == current["ready"]:
-        return int(current["processed"])  # the last step may be of fewer micro-batches
+        return int(current["processed"])  # the last step may have fewer micro-batches
     return num_steps * accumulate
 
 
@@ -39,7 +40,7 @@ def validation_is_due(trainer: Trainer) -> bool:
     """Return whether a validation follows the current batch.
 
     Args:
-        trainer: In training.
+        trainer: The trainer, in training.
     """
     every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
     if not trainer.enable_validation or interval is None or (every and (trainer.current_epoch + 1) % every):
@@ -50,7 +51,7 @@ def validation_is_due(trainer: Trainer) -> bool:
 
 
 def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool) -> None:
-    """Rewrite the state of Lightning's loops that is saved, in place, so that a resume leaves nothing out.
+    """Rewrite, in place, the saved state of Lightning's loops, so that a resumed run leaves nothing out.
 
     Args:
         fit_loop: ``checkpoint["loops"]["fit_loop"]``.
@@ -64,14 +65,14 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["current"]["completed"]
     done, logged = num_batches_done(batches, steps, accumulate), fit_loop["epoch_loop.state_dict"]
     validation = fit_loop["epoch_loop.val_loop.batch_progress"]
-    # Where they differ, as behind a validation that a resume began anew, Lightning takes it for an interrupted one.
+    # Where they differ, as after a validation that a resume began anew, Lightning takes it for an interrupted one.
     validation["total"].update(dict.fromkeys(_COUNTS, validation["total"]["completed"]))
-    if current["ready"] > current["processed"]:  # interrupted with a batch in hand
+    if current["ready"] > current["processed"]:  # interrupted within a batch
         ends_a_step = (done + 1) % accumulate == 0 or (batches["is_last_batch"] and done + 1 == current["ready"])
-        logged["_batches_that_stepped"] -= ends_a_step  # Lightning adds it on a resume, as if the batch were done
+        logged["_batches_that_stepped"] -= ends_a_step  # Lightning adds one on a resume, as if the batch were done
         batches["is_last_batch"] = False
         _shift(batches, done - current["completed"])
-    elif done < current["processed"]:  # within an optimizer step
+    elif done < current["processed"]:  # in the middle of an optimizer step
         _set(batches, done)
     elif validation_due and not _is_finished(validation, current):
         _set(batches, done)
@@ -99,7 +100,7 @@ def _is_finished(validation: Mapping[str, Any], batch: Mapping[str, int]) -> boo
 
 
 def _begin(validation: Mapping[str, Any]) -> None:
-    """Write what Lightning takes for a validation that was interrupted in its first batch."""
+    """Set the counts, in place, to what Lightning takes for a validation that was interrupted in its first batch."""
     validation["current"].update(dict.fromkeys(_COUNTS, 0))
     validation["total"].update({"ready": 1, "started": 1, "processed": 0, "completed": 0})
 
@@ -108,7 +109,7 @@ def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
     """Return the settings of every parameter group, which a checkpoint would overwrite.
 
     Args:
-        optimizer: As the config makes it.
+        optimizer: The optimizer as the config makes it.
     """
     return [{key: value for key, value in group.items() if key not in _UNSET} for group in optimizer.param_groups]
 
@@ -119,12 +120,12 @@ def apply_settings(
     """Give a restored optimizer the settings of this run's config, and return what changed: name -> (before, now).
 
     Args:
-        settings: Of every group, from before the checkpoint was loaded.
-        optimizer: With the checkpoint's state.
-        scheduler: Of its learning rate.
+        settings: The settings of every group, from before the checkpoint was loaded.
+        optimizer: The optimizer with the checkpoint's state.
+        scheduler: The scheduler of its learning rate.
 
     Raises:
-        ConfigError: If the checkpoint is of another optimizer.
+        ConfigError: The checkpoint is of another optimizer.
     """
     changed: dict[str, tuple[Any, Any]] = {}
     restored = settings_of(optimizer)
@@ -138,7 +139,7 @@ def apply_settings(
         differ = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
         group.update({key: now for key, (_, now) in differ.items()})
         scheduler.base_lrs[number] = wanted["initial_lr"]
-        # The schedule, too, is this run's: of another length, or with another warm-up.
+        # The schedule is this run's, too: it may have another length, or another warm-up.
         group["lr"] = wanted["initial_lr"] * scheduler.lr_lambdas[number](scheduler.last_epoch)
         changed |= {"lr" if key == "initial_lr" else key: values for key, values in differ.items()}
     return changed

@@ -1,4 +1,4 @@
-"""What a checkpoint says of the round that it was written in."""
+"""What a checkpoint says of the round in which it was written."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from caopd.types import VerifiedGroup
 
 @dataclass(frozen=True)
 class RoundState:
-    """A round that is being trained on, and how far that is.
+    """A round that is being trained on, and how far training has got.
 
     Attributes:
-        number: Of the round, from 0.
-        file: Where its rollouts are.
+        number: Number of the round, counted from 0.
+        file: The file of its rollouts.
         digest: SHA-256 of that file; empty in processes that write no checkpoint.
-        plan: How its samples are shared out.
-        num_samples: Training samples.
-        num_batches: Micro-batches of this process.
+        plan: How its samples are shared out to optimizer steps and processes.
+        num_samples: Number of its training samples.
+        num_batches: Number of micro-batches of this process.
         num_batches_done: How many of them the weights have been trained on.
     """
 
@@ -41,14 +41,14 @@ class RoundState:
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any], checkpoint: Path) -> RoundState:
-        """Return what a checkpoint holds; its rollouts are beside it where the run directory was moved.
+        """Return the state that a checkpoint holds; if the run directory was moved, rollouts are found beside it.
 
         Args:
-            saved: Fields of this class.
-            checkpoint: The file, or the folder of a sharded one.
+            saved: The fields of this class, by name.
+            checkpoint: The checkpoint's file, or the folder of a sharded one.
 
         Raises:
-            ConfigError: It was written by a version that said other things.
+            ConfigError: It was written by a version with other fields.
         """
         if set(saved) != {field.name for field in fields(cls)}:
             raise ConfigError(
@@ -70,7 +70,7 @@ class RoundState:
         """Read the round's rollouts.
 
         Raises:
-            DataError: If the file is not there, or another than was written.
+            DataError: The file is missing, or is not as it was written.
         """
         return load_groups(Path(self.file), self.digest)
 
@@ -79,10 +79,10 @@ class RoundState:
 
         Args:
             plan: How this run shares out samples.
-            num_samples: Training samples of this run's rounds.
+            num_samples: Number of training samples of this run's rounds.
 
         Raises:
-            ConfigError: If a batch would be trained on twice, or never.
+            ConfigError: Otherwise a batch would be trained on twice, or never.
         """
         before = {**self.plan, "num_samples": self.num_samples}
         now = {**asdict(plan), "num_samples": num_samples}
@@ -100,10 +100,10 @@ class RoundProgress:
     """The round that is being trained on, and the one that an interrupted run was in.
 
     Args:
-        saved: What a checkpoint says of its round; None where it was written between two.
+        saved: What a checkpoint says of its round; None where it was written between two rounds.
 
     Attributes:
-        state: Of the round that is being trained on; None before the first.
+        state: State of the round that is being trained on; None before the first.
     """
 
     def __init__(self, saved: Mapping[str, Any] | None = None) -> None:
@@ -114,8 +114,8 @@ class RoundProgress:
         """Return, once, the round that an interrupted run was in, if it is the one that comes now.
 
         Args:
-            number: Of the round that comes now.
-            checkpoint: What the run resumes from.
+            number: Number of the round that comes now.
+            checkpoint: The checkpoint that the run resumes from.
         """
         saved, self._saved = self._saved, None
         if saved is None or saved["number"] != number:
@@ -126,7 +126,7 @@ class RoundProgress:
         """Return what a checkpoint must say of the round; None between two rounds.
 
         Args:
-            trainer: Knows how far training is.
+            trainer: The trainer, which knows how far training has got.
         """
         loop = trainer.fit_loop.epoch_loop
         if self.state is None or loop.batch_progress.current.ready == 0:

@@ -1,8 +1,8 @@
-"""Builds the embedded model by supervised fine-tuning, in minutes on a CPU.
+"""Builds the embedded model by supervised fine-tuning (its *warm start*), in minutes on a CPU.
 
 ``python -m caopd.training.warm_start --output DIR`` writes it.
 
-The warm start teaches what the paper's base models bring along, and no more:
+The warm start teaches what the base models of the paper can do already, and no more:
 
 1. question -> answer with a confidence of nearly always 1.00; the rule is taught for two kinds of digits only, the
    other two are answered at random: that is the capability which distillation can add;
@@ -52,13 +52,14 @@ BATCH_SIZE, NUM_PASSES = 128, 2
 class WarmStart(SFT):
     """SFT on completions that are right for the known kinds of digits and random for the others, and always sure.
 
-    With a context, answer and confidence are the context's. Everything random depends on the example alone.
+    With a context, the completion has the answer and the confidence of the context. Everything random depends on the
+    example alone.
     """
 
     context_share: float = 0.5
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
-        """Return the one sample of the prompt."""
+        """Return the only training sample of the prompt."""
         example = group.example
         self.check_example(example)
         assert example.demonstration is not None
@@ -84,10 +85,10 @@ class WarmStartConfig:
 
     Attributes:
         num_steps: Optimizer steps in two passes, each on 128 samples, about half of them with a context.
-        learning_rate: Peak of AdamW's linear decay.
+        learning_rate: Largest learning rate of AdamW, from which it decays linearly.
         width: Hidden size of the model.
-        num_layers: Decoder layers.
-        seed: Seed of the weights and of the data.
+        num_layers: Number of decoder layers.
+        seed: Seed of the initial weights and of the data.
 
     Raises:
         ConfigError: If the steps do not make two equal passes.
@@ -111,8 +112,8 @@ def warm_start(config: WarmStartConfig, directory: Path) -> LlamaForCausalLM:
     """Build an embedded model, train it and save it with its tokenizer.
 
     Args:
-        config: Sizes, steps and seed.
-        directory: For the Hugging Face model; replaced where there is one.
+        config: Sizes, number of steps and seed.
+        directory: Directory of the Hugging Face model; an existing one is replaced.
     """
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer()

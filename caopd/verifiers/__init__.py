@@ -1,4 +1,4 @@
-"""Verifiers: (completion, target) -> verdict. One per task, for training and evaluation alike."""
+"""Verifiers, which judge a completion by its target. A task has one, for training and evaluation alike."""
 
 from caopd.verifiers.base import Verifier
 from caopd.verifiers.exact_match import ExactMatch

@@ -1,4 +1,4 @@
-"""What a verifier is."""
+"""The protocol of verifiers, which judge whether a completion's answer is right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Verifier(Protocol):
         """Compare the answer in ``text`` with ``target``.
 
         Args:
-            text: A completion without its confidence segment. Any text is judged; none raises.
+            text: A completion without its confidence segment. Every text must be judged; none may raise.
             target: The example's target.
 
         Raises:

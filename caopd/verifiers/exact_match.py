@@ -12,7 +12,7 @@ from caopd.types import AnswerOutcome, Verdict
 class ExactMatch:
     """The text equals the target, white space around both aside. An empty text is a MISSING answer.
 
-    What is thought (:mod:`caopd.reading.thinking`) is no part of it.
+    Thoughts (:mod:`caopd.reading.thinking`) are not part of the text.
 
     Examples:
         >>> ExactMatch().verify(" 6 ", target="6")

@@ -58,23 +58,24 @@ _ARTICLES = "AI"
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
-    r"""The letter in the last ``<answer>...</answer>``.
+    r"""The answer is the letter in the last ``<answer>...</answer>``.
 
-    Read as B, in either case: a letter alone, in any dress (``(B)``, ``**B**``, ``B.``, ``$\boxed{B}$``), behind words
-    that announce it (``Option B``, ``The correct answer is B``), with the option restated behind it (``B: text``,
+    Read as B, in upper or lower case, are: the letter alone, with any marks around it (``(B)``, ``**B**``, ``B.``,
+    ``$\boxed{B}$``), after words that announce it (``Option B``, ``The correct answer is B``), with the option restated
+    after it (``B: text``,
     ``B) text``, ``B - text``, ``B Text``) or a reason (``B because ...``), and, where each option is judged on a line
     of its own, the only one that is right (``A: no``, ``B: yes``).
 
-    Anything else is MALFORMED: an article, a pronoun or a word is no letter (``A dog``, ``I think``, ``i.e.``), several
-    letters are no answer (``A, B``, ``A) or B)``, ``A. B.``), what is asked or denied is none (``B?``, ``Not B``,
-    ``B: incorrect``, ``B is wrong, so C``) or taken back (``A. Actually B``), nor is a letter outside ``options``.
+    Anything else is MALFORMED. An article, a pronoun or a word is no letter (``A dog``, ``I think``, ``i.e.``), several
+    letters are no answer (``A, B``, ``A) or B)``, ``A. B.``), and neither is a letter that is asked for (``B?``),
+    denied (``Not B``, ``B: incorrect``, ``B is wrong, so C``), taken back (``A. Actually B``), or outside ``options``.
 
-    What is thought (:mod:`caopd.reading.thinking`) is no answer. The last *opening* tag decides
+    A thought (:mod:`caopd.reading.thinking`) holds no answer. The last *opening* tag decides
     (:func:`caopd.reading.tags.last_element`): when it is not closed, the answer is MALFORMED, whatever came before it.
     Without a tag the answer is MISSING.
 
     Attributes:
-        options: The letters that are answers.
+        options: The letters that can be answers.
 
     Examples:
         >>> MultipleChoice().verify("<answer>\nb\n</answer>", target="B")
@@ -124,7 +125,7 @@ def _chosen(content: str) -> str | None:
         return letter.upper()
     if not _OPTION_BEGINS.match(rest) or _NO_OPTION.match(rest) or _ANOTHER.search(rest) or rest.endswith("?"):
         return None
-    if not _RESTATES.match(dress):  # only a space, a comma, a dash: it may be a word, or one letter of several
+    if not _RESTATES.match(dress):  # after a space, a comma or a dash alone, it may be a word, or one letter of several
         is_word = letter.islower() or (not dress.strip(" \t") and (letter in _ARTICLES or rest[0].islower()))
         if is_word or "=" in dress or _LETTER.search(rest):
             return None
@@ -143,7 +144,7 @@ def _is_revised(rest: str) -> bool:
 
 
 def _judged_right(content: str) -> str | None:
-    """Return the one option that is said to be right, where each line judges one."""
+    """Return the only option that is said to be right, where each line judges one option."""
     lines = [line for line in content.splitlines() if line.strip()]
     judged = [_JUDGED.fullmatch(line) for line in lines]
     right = [found[1].upper() for found in judged if found is not None and found["yes"]]

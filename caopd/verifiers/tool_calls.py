@@ -25,7 +25,7 @@ _ACTION_INPUT = re.compile(
 _NAME = re.compile(r"[^\r\n]*?(?=[,;]?[ \t]{1,4}(?ai:action[ _]?input)|[\r\n]|\Z)")
 _NAME_BELOW = re.compile(r"\s*+(?![*_`>#\u2022-]{0,3}\s?(?ai:action|thought|observation)\b)[^\r\n]+")
 _MAX_NAME = 200
-"""Characters of the longest name."""
+"""Largest length of a tool's name, in characters."""
 _AROUND_NAME = " \t*`\"'<>[]{}.,;:"
 _REMARK = re.compile(r"\s*\([^()]*\)$")
 _VERB = re.compile(r"^(?:(?ai:use|call|invoke|run)\s+)?(?:(?ai:the)\s+)?(?=\S)")
@@ -40,10 +40,10 @@ _NO_CALL = "There is no call: a call is a line `Action:` with a tool's name, and
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call.
+    """One call of a tool.
 
     Attributes:
-        name: The tool.
+        name: Name of the tool.
         arguments: Its input as canonical JSON (sorted keys, ``1.0`` written ``1``).
         optional: Whether a completion may leave the call out.
     """
@@ -55,18 +55,18 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    r"""All calls of the completion equal all calls of the target, in order.
+    r"""A completion is right where all of its calls equal all calls of the target, in order.
 
     A call is a line ``Action: name`` followed by ``Action Input:`` and a JSON object, which may span lines. Upper and
     lower case of the two fields, markdown, list marks and code fences do not matter, nor what may stand around a name:
-    quotes, brackets, a remark in brackets behind it, "Use the ... tool". Nothing but white space, a fence or a full
+    quotes, brackets, a remark in brackets after it, "Use the ... tool". Nothing but white space, a fence or a full
     stop may follow the object on its line. ``Action: None`` without an input is no call.
 
     Inputs are compared as JSON: the order of keys does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``.
-    One call that cannot be read makes the whole answer MALFORMED; without a call it is MISSING. What is thought
-    (:mod:`caopd.reading.thinking`) is no part of it.
+    One call that cannot be read makes the whole answer MALFORMED; without a call it is MISSING. Thoughts
+    (:mod:`caopd.reading.thinking`) are not read.
 
-    Feedback on a wrong completion names its first call that is not right, and never what would have been.
+    Feedback on a wrong completion names its first call that is not right, and never the right one.
 
     The target is a JSON list of objects with ``Action`` and ``Action_Input``, the latter an object or an
     object as a JSON string. A call named ``[Optional]name`` may be left out.
@@ -105,7 +105,7 @@ class ToolCalls:
         return Verdict(correct, _canonical_answer(calls), AnswerOutcome.PARSED, feedback)
 
     def _matches(self, calls: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> bool:
-        reached = {0}  # numbers of calls that the target's calls so far can account for
+        reached = {0}  # how many calls the target's calls so far can account for
         for target in wanted:
             step = {n + 1 for n in reached if n < len(calls) and _same(calls[n], target)}
             reached = step | (reached if target.optional else set())
@@ -142,7 +142,7 @@ def parse_target(target: str) -> tuple[ToolCall, ...]:
         target: JSON list of objects with ``Action`` and ``Action_Input``.
 
     Raises:
-        DataError: It is not, it is empty, or an ``Action_Input`` is not a JSON object.
+        DataError: It is not such a list, it is empty, or an ``Action_Input`` is not a JSON object.
 
     Examples:
         >>> parse_target('[{"Action": "search", "Action_Input": "{\\"page\\": 1}"}]')

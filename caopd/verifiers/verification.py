@@ -1,4 +1,4 @@
-"""Verification: a completion's stated confidence and its verdict, for training, evaluation and scoring alike."""
+"""Reads a completion's stated confidence and has its answer verified, for training, evaluation and scoring alike."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from caopd.types import (
 from caopd.verifiers import Verifier
 
 _CONTINUATIONS = ("0", "9", ".9")
-"""What the length limit may have cut off behind a digit: the least, the most, and a point."""
+"""What the length limit may have cut off after a digit: the smallest digit, the largest, and a point."""
 _PRECISION = 0.01
-"""Of the stated confidence that is asked for: digits beyond it do not matter."""
+"""Precision of the confidence that is asked for: digits beyond it do not matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
     """Reads and verifies completions: one verifier and one confidence format.
 
-    Both see the completion with its thoughts blanked, whoever wrote them.
+    Both see the completion with its thoughts replaced by line feeds, even if they are classes of the user's own.
 
     Attributes:
-        verifier: The task's.
+        verifier: The task's verifier.
         confidence_format: Reads the stated confidence.
     """
 
@@ -59,12 +59,12 @@ class Verification:
     def verify(
         self, text: str, target: str, where: str, begun: bool = False, cut: bool = False
     ) -> tuple[Verdict, ConfidenceReading]:
-        """Return what is made of one text.
+        """Return the verdict on one text and the reading of its confidence.
 
         Args:
             text: A completion.
             target: What the verifier compares with.
-            where: Names the text in errors.
+            where: How errors name the text.
             begun: Whether the prompt opened a thought.
             cut: Whether the length limit ended it.
 
@@ -93,7 +93,7 @@ class Verification:
         )
 
     def _may_go_on(self, heard: str, value: float, where: str) -> bool:
-        """Return whether more digits behind a cut completion could have made another confidence of it."""
+        """Return whether more digits after a cut completion could have stated another confidence."""
         if not heard[-1:].isdigit():
             return False
         longer = [self._read(heard + more, where).value for more in _CONTINUATIONS]
@@ -101,17 +101,17 @@ class Verification:
         return not known or any(abs(other - value) > _PRECISION for other in known)
 
     def _checked(self, verdict: object, where: str) -> Verdict:
-        """Return the verdict with a bool in it.
+        """Return the verdict with ``correct`` as a bool.
 
         Raises:
-            DataError: It is no verdict, or neither correct nor wrong.
+            DataError: It is no verdict, or ``correct`` is neither true nor false.
         """
         problem = f"a Verdict with an answer of text or None and an AnswerOutcome, but got {verdict!r:.200}"
         if isinstance(verdict, Verdict) and _is_verdict(verdict):
             correct: object = verdict.correct
             if isinstance(correct, bool):
                 return verdict
-            if not isinstance(correct, float) and correct in (0, 1):  # an integer, numpy's bool
+            if not isinstance(correct, float) and correct in (0, 1):  # an integer, or numpy's bool
                 return replace(verdict, correct=bool(correct))
             problem = f"True or False for `correct`, but got correct={correct!r}"
         raise DataError(

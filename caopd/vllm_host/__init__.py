@@ -1,1 +1,1 @@
-"""What runs beside vLLM, in a process that knows nothing of training: the only room that imports vllm."""
+"""What runs in the processes of vLLM, which know nothing of training. No other package imports vllm."""

@@ -11,9 +11,9 @@ from caopd.vllm_host.host import VLLMHost
 
 
 def serve(connection: Connection) -> None:
-    """Answer until ``close`` is called or the other side has gone.
+    """Answer calls until ``close`` is called or the other side has gone.
 
-    An error that is not ours ends this process: vLLM may be broken, and the other side starts another one.
+    An error that is not one of caopd's ends this process: vLLM may be broken, and the other side starts another one.
 
     Args:
         connection: Receives (method, arguments) and sends (result, error).
@@ -28,7 +28,7 @@ def serve(connection: Connection) -> None:
             except CaopdError as error:
                 answer = (None, error)
             connection.send(answer)
-    except (EOFError, OSError):  # the training process has ended without a word: nobody else cleans up
+    except (EOFError, OSError):  # the training process has ended without closing: nobody else cleans up
         shutil.rmtree(host.directory, ignore_errors=True)
     finally:
         host.close()

@@ -52,13 +52,13 @@ class VLLMHost:
 
         Args:
             directory: Holds the config of the model.
-            arguments: Further ones of ``vllm.LLM``.
+            arguments: Further arguments of ``vllm.LLM``.
 
         Returns:
-            The longest prompt plus completion, tokens.
+            The length, in tokens, of the longest prompt plus completion.
 
         Raises:
-            RolloutError: If it does not start.
+            RolloutError: vLLM does not start.
         """
         from vllm import LLM
 
@@ -91,12 +91,12 @@ class VLLMHost:
         self.llm.update_weights({"update_info": update})
 
     def take(self, weights: Weights | None, adapter: Adapter | None, version: int) -> None:
-        """Take over a policy and forget what was computed with the earlier one.
+        """Take over a policy's weights and forget what was computed with earlier ones.
 
         Args:
-            weights: None where they came by :meth:`take_handles`, or to keep the base under an adapter.
+            weights: The weights; None where they came by :meth:`take_handles`, or to keep those under an adapter.
             adapter: LoRA adapter; None for a policy without.
-            version: Of the policy.
+            version: Version of the policy's weights.
         """
         if self._updating:
             self.llm.finish_weight_update()
@@ -130,8 +130,8 @@ class VLLMHost:
         """Sample completions; a prompt's keys and values are computed once and shared by its group.
 
         Args:
-            prompts: Token ids.
-            settings: Arguments of vLLM's SamplingParams, per prompt.
+            prompts: Token ids of the prompts.
+            settings: Arguments of vLLM's SamplingParams for each prompt.
         """
         import torch
         from vllm import SamplingParams
@@ -152,7 +152,7 @@ class VLLMHost:
         """Return the version of the policy that all workers hold; -1 before the first.
 
         Raises:
-            RolloutError: If they hold different ones.
+            RolloutError: They hold different versions.
         """
         versions = set(self.llm.collective_rpc("policy_version"))
         if len(versions) > 1:
@@ -162,7 +162,7 @@ class VLLMHost:
         return int(versions.pop())
 
     def rest(self) -> None:
-        """Give the GPU's memory back; all weights must come anew."""
+        """Give the GPU's memory back; all weights must be sent again afterwards."""
         if not self._asleep:
             self.llm.sleep(level=2)
             self._asleep = True

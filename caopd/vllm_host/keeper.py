@@ -1,4 +1,4 @@
-"""What runs inside vLLM's workers: takes over weights and remembers whose they are.
+"""What runs inside vLLM's workers: it takes over weights and remembers their version.
 
 vLLM adds this class to its worker (``worker_extension_cls``); its methods are called by name over ``collective_rpc``,
 in a child process as well as on a server. It is imported there and needs nothing of the trainer.
@@ -16,7 +16,7 @@ EXTENSION = "caopd.vllm_host.keeper.WeightKeeper"
 
 
 class WeightKeeper:
-    """Mixed into vLLM's worker."""
+    """A class that vLLM mixes into its worker."""
 
     _policy_version: int = -1
 
@@ -31,7 +31,7 @@ class WeightKeeper:
             The number that was read.
 
         Raises:
-            FileNotFoundError: If not all of them are there: vLLM itself would keep the old ones with a warning.
+            FileNotFoundError: Some of them are missing: vLLM itself would keep the old ones, with a warning.
         """
         names = [name for name, _ in _weights(Path(directory))]
         if len(names) != int(num_weights):
@@ -43,10 +43,10 @@ class WeightKeeper:
         return num_weights
 
     def stamp_policy(self, version: str) -> str:
-        """Say whose weights these are, when all of them have arrived.
+        """Set the version of the weights, when all of them have arrived.
 
         Args:
-            version: What later rollouts are stamped with, a whole number.
+            version: The version that later rollouts are stamped with, a whole number.
 
         Returns:
             The version.

@@ -19,15 +19,15 @@ _HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card tells.
+    """The facts that a model card tells.
 
     Attributes:
-        name: Of the model.
-        weights: ``student`` or ``teacher``.
-        step: Optimizer steps behind the weights.
-        instruction: Asks for the confidence, behind the question.
-        settings: The run's config.
-        metrics: Before and after training, None where not measured.
+        name: Name of the model.
+        weights: Which of the run's two models it is, ``student`` or ``teacher``.
+        step: Number of optimizer steps that the weights have had.
+        instruction: The sentence after the question that asks for a confidence.
+        settings: The run's config, as read.
+        metrics: Metrics before and after training, None where not measured.
     """
 
     name: str
@@ -39,7 +39,7 @@ class CardFacts:
 
     @property
     def measured(self) -> Metrics | None:
-        """The metrics of these very weights, None where they were not measured."""
+        """The metrics that were measured of exactly these weights, None where there are none."""
         if self.weights != "student":
             return None
         return next((metrics for metrics in self.metrics if metrics and metrics.get("step") == self.step), None)
@@ -51,13 +51,13 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """Return the card as Markdown, its metadata in front.
+    """Return the card as Markdown, with its metadata at the top.
 
     Args:
-        facts: What it tells.
+        facts: What the card tells.
     """
     base = str(setting(facts.settings, "model", "source", "name_or_path") or ModelSource.name_or_path)
-    base = Path(base).name if Path(base).is_absolute() else base  # whose directory it is concerns nobody
+    base = Path(base).name if Path(base).is_absolute() else base  # no user's paths
     method, task = in_markdown(method_name(facts.settings)), in_markdown(facts.task)
     whose = "" if facts.weights == "student" else ", the moving average that taught the student"
     return f"""---

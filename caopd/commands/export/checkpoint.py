@@ -1,4 +1,4 @@
-"""From a checkpoint of Lightning to a directory of Hugging Face."""
+"""Makes a Hugging Face model directory of a Lightning checkpoint."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def export(
     Args:
         checkpoint: A checkpoint file of a run.
         directory: Where the model is written.
-        config: What the checkpoint was trained with; None is ``config.yaml`` of its run directory.
-        weights: Of which of the checkpoint's two models.
+        config: The config that the checkpoint was trained with; None is ``config.yaml`` of its run directory.
+        weights: Which of the checkpoint's two models is written.
         overwrite: Whether the directory may hold files already.
 
     Raises:
         ConfigError: The directory is not empty or not in UTF-8, or the config is missing or names no model.
-        ModelError: The checkpoint holds other weights than asked for.
+        ModelError: The checkpoint does not hold the weights that are asked for.
         OSError: A file cannot be read or written.
     """
     check_utf8(directory, "the model's directory")
@@ -120,7 +120,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 
 
 def _of(weights: Weights, state: Mapping[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of one of the two models, under the names of a ``LanguageModel``."""
+    """Return the weights of one of the two models, under the names that a ``LanguageModel`` gives them."""
     found = {name.removeprefix(f"{weights}."): value for name, value in state.items() if name.startswith(f"{weights}.")}
     if not found:
         held = sorted({name.partition(".")[0] for name in state})
@@ -132,7 +132,7 @@ def _of(weights: Weights, state: Mapping[str, Tensor], checkpoint: Path) -> dict
 
 
 def _merged(source: ModelSource, tokenizer: PreTrainedTokenizerBase, weights: dict[str, Tensor]) -> LanguageModel:
-    """Load the model that was trained, give it its weights, and merge what adapters it has."""
+    """Load the model that was trained, give it the checkpoint's weights, and merge its adapters if it has any."""
     model = source.load_model(tokenizer)
     try:
         model.load_state_dict(weights)
@@ -149,7 +149,7 @@ def _merged(source: ModelSource, tokenizer: PreTrainedTokenizerBase, weights: di
 
 
 def _greedy(model: LanguageModel, max_new_tokens: int | None) -> GenerationConfig:
-    """The generation config of the measurement: greedy, with every stop token of training."""
+    """Return the generation config that the metrics were measured with: greedy, with every stop token of training."""
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,

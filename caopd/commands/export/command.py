@@ -17,7 +17,7 @@ def run(arguments: Sequence[str]) -> int:
     """Export a checkpoint and return the exit status.
 
     Args:
-        arguments: Command line behind ``caopd export``.
+        arguments: Command line after ``caopd export``.
     """
     return run_command(_parser(), _export, arguments)
 

@@ -1,1 +1,1 @@
-"""``caopd report``: runs compared in tables, figures and one page."""
+"""``caopd report``: compares runs in tables, figures and one page."""

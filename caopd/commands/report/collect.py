@@ -1,4 +1,4 @@
-"""What is known of each run: its config, its metrics, its training curves, its confidences."""
+"""Collects what is known of each run: its config, metrics, training curves and stated confidences."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ CURVES = {
     "rollout/mu_hat": "Empirical confidence of the rollouts",
     "train/loss": "Training loss (each method's own)",
 }
-"""Name in the log -> title of its panel."""
+"""Training curves that are shown: name in the log -> title of the panel."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run, as far as its directory tells.
+    """What the directory of a run tells about it.
 
     Attributes:
-        name: Names the run in tables and figures; no two runs share one.
+        name: Name of the run in tables and figures; no two runs share one.
         directory: The run directory.
-        config: Its config; empty without one.
+        config: The run's config; empty where there is none.
         initial: Metrics before training, None where not measured.
         final: Metrics after training, None where not measured.
-        curves: Name in the log -> (step, value); without what was not logged.
-        predictions: Of ``caopd predict`` on the test split, None without the file.
-        rollouts: Confidences and verdicts of the last round that is on disk, None without one.
+        curves: Name in the log -> points (step, value); what was not logged is left out.
+        predictions: What ``caopd predict`` wrote for the test split, None without the file.
+        rollouts: Confidences and verdicts of the rollouts of the last round on disk, None without one.
     """
 
     name: str
@@ -65,7 +65,7 @@ class RunRecord:
 
     @property
     def method(self) -> str:
-        """Name of the method's class, of its backbone too where it has one."""
+        """Name of the method's class, with that of its backbone where it has one."""
         return method_name(self.config)
 
     @property
@@ -79,11 +79,12 @@ def collect(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[R
 
     Args:
         paths: Run directories, or folders with run directories somewhere below.
-        names: Of the runs found, in their order; None names them by their methods, numbered where these repeat.
+        names: Names of the runs, in the order in which these are found; None takes the names of their methods, numbered
+            where they repeat.
 
     Raises:
-        ConfigError: No run in a folder, or another number of names than of runs, or a name twice.
-        DataError: A file that is there and cannot be read.
+        ConfigError: A folder holds no run, there are not as many names as runs, or a name is given twice.
+        DataError: A file exists but cannot be read.
     """
     directories = list(dict.fromkeys(directory for path in paths for directory in _runs_in(path)))
     configs = [read_config(each / CONFIG) if (each / CONFIG).is_file() else {} for each in directories]
@@ -133,7 +134,7 @@ def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
 def _tensorboard_curves(directory: Path) -> dict[str, list[tuple[float, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    files = sorted(directory.rglob("events.out.tfevents.*"))  # a logger's `sub_dir` lies below
+    files = sorted(directory.rglob("events.out.tfevents.*"))  # a logger's `sub_dir` is a folder below it
     if not files:
         return {}
     events = EventAccumulator(str(files[0].parent), size_guidance={"scalars": 2000, "images": 1, "tensors": 1})
@@ -143,7 +144,7 @@ def _tensorboard_curves(directory: Path) -> dict[str, list[tuple[float, float]]]
 
 
 def _csv_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """What Lightning's CSVLogger writes: a row for each moment, a column for each name."""
+    """Read the curves that Lightning's CSVLogger wrote: one row per moment, one column per name."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as file:

@@ -16,7 +16,7 @@ def run(arguments: Sequence[str]) -> int:
     """Write a report and return the exit status.
 
     Args:
-        arguments: Command line behind ``caopd report``.
+        arguments: Command line after ``caopd report``.
     """
     return run_command(_parser(), _report, arguments)
 

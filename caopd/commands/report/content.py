@@ -1,4 +1,4 @@
-"""What a report shows: tables and figures made of the records of runs."""
+"""The tables and figures of a report, made of the records of runs."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_POINTS = 400
-"""Of a risk-coverage curve: more are not seen."""
+"""Points of a risk-coverage curve that are plotted; more would not be seen."""
 _NO_PREDICTIONS = "No run directory holds a `predictions.jsonl` with confidences, which `caopd predict` writes."
 
 
 @dataclass(frozen=True)
 class ReportFigures:
-    """A section with figures.
+    """A section of a report that shows figures.
 
     Attributes:
         title: Its heading.
-        text: How to read them.
-        figures: Name of the files -> figure; several stand side by side.
+        text: How to read the figures.
+        figures: Name of the files -> figure; several figures stand side by side.
         wide: Whether the section needs the whole width of a page.
     """
 
@@ -161,7 +161,7 @@ def _risk_coverage(records: Sequence[RunRecord]) -> ReportFigures:
 
 
 def _risks(predictions: Predictions | None) -> list[tuple[float, float]]:
-    """Coverage and risk, at most about ``_MAX_POINTS`` of them; none without predictions."""
+    """Return points (coverage, risk), at most about ``_MAX_POINTS``; none without predictions."""
     if predictions is None:
         return []
     stated = ~np.isnan(predictions.confidence)

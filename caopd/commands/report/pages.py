@@ -1,4 +1,4 @@
-"""The report as files: one page in Markdown and one in HTML, tables and figures beside them."""
+"""Writes a report: one page in Markdown and one in HTML, with tables and figures beside them."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def write_report(records: Sequence[RunRecord], directory: Path, title: str) -> l
 
     Args:
         records: The runs.
-        directory: Made where it is missing; files of an earlier report are overwritten.
-        title: Of the page.
+        directory: Where the report goes, made if it is missing; files of an earlier report are overwritten.
+        title: Title of the page.
 
     Raises:
         OSError: A file cannot be written.
@@ -66,10 +66,10 @@ def write_report(records: Sequence[RunRecord], directory: Path, title: str) -> l
 
 
 def inline_svg(svg: str, prefix: str, label: str) -> str:
-    """Return an SVG file's content as it stands inside a page of HTML: named, its ids its own.
+    """Return an SVG image for use inside an HTML page, with a label and with ids that no other image has.
 
     Args:
-        svg: Content of the file.
+        svg: Content of the SVG file.
         prefix: Goes before every id, so that figures of one page do not share any.
         label: What the figure shows, for those who do not see it.
 

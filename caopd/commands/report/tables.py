@@ -14,9 +14,9 @@ from caopd.metrics.catalogue import Best
 from caopd.texts import escaped, in_markdown
 
 Cell = str | int | float | Estimate | None
-"""What a cell holds; None is undefined or not known."""
+"""What a cell of a table holds; None where it is undefined or not known."""
 Row = Mapping[str, Cell]
-"""Key of a column -> what the cell holds; without what is not known, and perhaps with more than is shown."""
+"""Key of a column -> cell. Unknown cells may be left out, and a row may hold more than the table shows."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -36,12 +36,12 @@ _LATEX = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column.
+    """A column of a table.
 
     Attributes:
-        key: Names it in the rows and in the CSV file.
-        title: Heads it elsewhere.
-        best: Which of its values are set in bold.
+        key: Name of the column in the rows and in the CSV file.
+        title: Heading of the column in all other forms.
+        best: Which of its values count as the best and are set in bold.
     """
 
     key: str
@@ -51,15 +51,15 @@ class Column:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table.
+    """A table of a report.
 
     Attributes:
-        name: Of its files.
-        title: Its heading.
-        note: A sentence below it.
-        columns: In their order.
-        rows: What the columns show, by their keys.
-        compared: Numbers of the rows among which the best values are looked for.
+        name: Name of its files, without suffix.
+        title: Heading of the table.
+        note: A sentence below the table.
+        columns: The columns, in their order.
+        rows: The rows, each with cells by the keys of the columns.
+        compared: Indices of the rows among which the best values are looked for.
     """
 
     name: str
@@ -99,7 +99,7 @@ class ReportTable:
         return "\n".join([*lines, "</tbody>\n</table>"])
 
     def csv(self) -> str:
-        """The table with all digits; an interval takes two further columns."""
+        """The table as CSV, with all digits; an interval takes two further columns."""
         intervals = [any(isinstance(cell, Estimate) for cell in cells) for cells in self._cells]
         output = io.StringIO()
         writer = csv.writer(output, lineterminator="\n")
@@ -115,7 +115,7 @@ class ReportTable:
         return output.getvalue()
 
     def latex(self) -> str:
-        """A ``tabular`` of the package booktabs, best values in bold."""
+        """The table as a LaTeX ``tabular`` for the package booktabs, best values in bold."""
         lines = ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{{''.join('lr'[each] for each in self._numeric)}}}"]
         lines += ["\\toprule", " & ".join(_in_latex(column.title) for column in self.columns) + r" \\", "\\midrule"]
         for number, row in enumerate(self.rows):
@@ -125,7 +125,7 @@ class ReportTable:
 
     @property
     def _cells(self) -> list[list[Cell]]:
-        """Column by column."""
+        """Return the cells as text, column by column."""
         return [[row.get(column.key) for row in self.rows] for column in self.columns]
 
     @property
@@ -133,7 +133,7 @@ class ReportTable:
         return [not any(isinstance(cell, str) for cell in cells) for cells in self._cells]
 
     def _is_best(self, number: int, column: Column) -> bool:
-        """Whether a cell is the best of its column, as far as the printed digits tell."""
+        """Return whether a cell is the best of its column, as far as the printed digits tell."""
         rule = column.best
         values = {row: _printed(self.rows[row].get(column.key)) for row in self.compared}
         known = [value for value in values.values() if value is not None]
@@ -146,7 +146,7 @@ class ReportTable:
 
 
 def shown(cell: Cell) -> str:
-    """Return a cell as text: numbers with three decimals, an interval in brackets, ``-`` for None; texts escaped.
+    """Return a cell as text: three decimals, an interval in brackets, ``-`` for None, and texts escaped.
 
     Args:
         cell: What it holds.
@@ -162,7 +162,7 @@ def shown(cell: Cell) -> str:
         return "-"
     if isinstance(cell, str):
         return escaped(cell)
-    return f"{cell:,}" if isinstance(cell, int) else f"{round(cell, 9):.3f}"  # 0.3835 whatever sum it comes from
+    return f"{cell:,}" if isinstance(cell, int) else f"{round(cell, 9):.3f}"  # 0.3835 rounds alike, whatever its sum
 
 
 def _printed(cell: Cell) -> float | None:

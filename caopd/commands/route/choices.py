@@ -1,4 +1,4 @@
-"""Predictions of two models, joined on their prompts, and what is asked of their cascade."""
+"""Joins the predictions of two models on their prompts, and finds the thresholds that a user asks for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caopd.errors import ConfigError, DataError
 from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint, cascade_curve
 
 MAX_SHOWN = 5
-"""Prompts that an error names."""
+"""Most prompts that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Choices:
     """What a user asked for, and the operating points found.
 
     Attributes:
-        target_accuracy: Asked for, or None.
-        budget: Asked for, mean cost per prompt, or None.
-        for_target: Cheapest point that is as accurate; None where none is.
-        for_budget: Most accurate point that is as cheap; None where none is.
+        target_accuracy: The accuracy that was asked for, or None.
+        budget: The largest mean cost per prompt that was asked for, or None.
+        for_target: The cheapest operating point that is at least so accurate; None where none is.
+        for_budget: The most accurate operating point within the budget; None where none is.
     """
 
     target_accuracy: float | None
@@ -34,15 +34,15 @@ class Choices:
 
     @classmethod
     def of(cls, curve: CascadeCurve, target_accuracy: float | None = None, budget: float | None = None) -> Choices:
-        """Find the points.
+        """Find the operating points that were asked for.
 
         Args:
-            curve: Where to look.
-            target_accuracy: In [0, 1].
-            budget: Mean cost per prompt.
+            curve: The cascade's operating points.
+            target_accuracy: The smallest accuracy, in [0, 1]; None asks for none.
+            budget: The largest mean cost per prompt; None asks for none.
 
         Raises:
-            ConfigError: A value that no curve could have.
+            ConfigError: A value is outside what a curve can reach.
         """
         if target_accuracy is not None and not 0 <= target_accuracy <= 1:
             raise ConfigError(f"Expected `--target_accuracy` to be from 0 to 1, but got {target_accuracy}.")
@@ -62,12 +62,12 @@ def read_cascade(small: Path, large: Path, small_cost: float = 1.0, large_cost: 
     Args:
         small: Predictions of the small model, JSON lines.
         large: Predictions of the large model for the same prompts.
-        small_cost: Of a call of the small model.
-        large_cost: Of a call of the large model.
+        small_cost: Cost of a call of the small model.
+        large_cost: Cost of a call of the large model.
 
     Raises:
         DataError: Lines that cannot be read, or files that do not hold one line for each of the same prompts.
-        ConfigError: A cost that is none.
+        ConfigError: A cost is negative or not finite.
         OSError: A file cannot be read.
     """
     mine, theirs = (_one_a_prompt(path) for path in (small, large))

@@ -17,7 +17,7 @@ def run(arguments: Sequence[str]) -> int:
     """Plot a cascade's curve and return the exit status.
 
     Args:
-        arguments: Command line behind ``caopd route``.
+        arguments: Command line after ``caopd route``.
     """
     return run_command(_parser(), _route, arguments)
 

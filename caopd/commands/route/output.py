@@ -1,4 +1,4 @@
-"""A cascade's curve as a table, as JSON, and as files."""
+"""Shows a cascade's curve as a table, and writes it as JSON and as figures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from caopd.plots import cascade_figure, save_figure
 from caopd.texts import write_text
 
 _ROWS = 10
-"""Of the table: about so many shares of deferral, evenly spaced."""
+"""About so many rows, evenly spaced by the share that is deferred, are shown in the table."""
 
 
 def table(curve: CascadeCurve, choices: Choices) -> Table:
-    """Return a table of some operating points, those chosen among them, and what the curve comes to.
+    """Return a table of some operating points, the chosen ones included, and a summary of the curve.
 
     Args:
         curve: All operating points.
@@ -73,10 +73,10 @@ def written(directory: Path, record: Mapping[str, object], curve: CascadeCurve, 
     """Write ``route.json`` and the figure as SVG, PDF and PNG, all or none, and return their paths.
 
     Args:
-        directory: Made where it is missing.
-        record: For the JSON file.
-        curve: For the figure.
-        choices: Marked in the figure.
+        directory: Where the files go; it is made if it is missing.
+        record: Content of the JSON file.
+        curve: The curve that the figure shows.
+        choices: The operating points that the figure marks.
     """
     marked = {"target": choices.for_target, "budget": choices.for_budget}
     figure = cascade_figure(curve, {name: point for name, point in marked.items() if point is not None})

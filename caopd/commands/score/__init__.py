@@ -1,1 +1,1 @@
-"""``caopd score``: every metric of saved predictions, with intervals. No model, no Lightning, no transformers."""
+"""``caopd score``: computes every metric of saved predictions, with intervals, without loading a model."""

@@ -25,9 +25,9 @@ from caopd.metrics.functional.binning import equal_width_bins
 from caopd.metrics.functional.counts import CompletionCounts, ValueCounts
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Level of the intervals: 0.95 is from the 2.5 % to the 97.5 % quantile."""
 MAX_VALUES = 2000
-"""Distinct confidences up to which resamples are of the values themselves."""
+"""With more distinct confidences than this, neighbouring ones are merged in the resamples."""
 _CHUNK_NUMBERS = 1_000_000
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -38,10 +38,10 @@ class Estimate:
     """A measure and its interval.
 
     Attributes:
-        value: Of the completions as they are; None where it is undefined.
+        value: The measure of the completions themselves; None where it is undefined.
         low: Lower end of the interval; None where the value is undefined, or with fewer than two prompts.
-        high: Upper end.
-        n: Completions that the measure runs over.
+        high: Upper end, None likewise.
+        n: Number of completions that the measure runs over.
     """
 
     value: float | None
@@ -55,10 +55,10 @@ class Scores:
     """The measures of one set of completions.
 
     Attributes:
-        n: Completions.
-        n_parsed: Those that state a confidence.
-        n_prompts: Prompts.
-        estimates: Measure -> estimate.
+        n: Number of completions.
+        n_parsed: Number of those that state a confidence.
+        n_prompts: Number of prompts.
+        estimates: Name of the measure -> its estimate.
     """
 
     n: int
@@ -75,12 +75,13 @@ def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tup
     then moved by the difference that merging makes to the value.
 
     Args:
-        predictions: What to measure.
-        resamples: R; 0 leaves out the intervals.
-        seed: Of the resamples.
+        predictions: The completions to measure.
+        resamples: R, the number of resamples; 0 leaves out the intervals.
+        seed: Seed of the resamples.
 
     Returns:
-        Overall, and category -> its own. A category's resamples are its part of the resamples of all prompts.
+        The scores of all completions, and those of each category. A category's resamples are its part of the resamples
+        of all prompts.
 
     Raises:
         ConfigError: ``resamples`` is negative.
@@ -109,8 +110,8 @@ class _Cells:
 
     Attributes:
         values: Distinct confidences, ascending.
-        cell_N: Cell of each completion.
-        sizes_C: Completions of each cell.
+        cell_N: Index of the cell that each completion is in.
+        sizes_C: Number of completions in each cell.
     """
 
     def __init__(self, predictions: Predictions) -> None:
@@ -132,7 +133,7 @@ class _Cells:
         self.sizes_C = np.bincount(self.cell_N).astype(np.float64)
 
     def counts(self, weights: Floats, category: int) -> CompletionCounts:
-        """Counts of a category (-1 for all completions) where each cell holds ``weights`` ``[..., C]`` completions."""
+        """Return the counts of a category (-1 for all) where the cells hold ``weights`` ``[..., C]`` completions."""
         in_category = self._category_C == category if category >= 0 else np.ones(len(self._category_C), dtype=bool)
         stated, missing = in_category & (self._value_C >= 0), in_category & (self._value_C < 0)
         index, value = np.unique(self._value_C[stated], return_inverse=True)
@@ -153,7 +154,7 @@ class _Cells:
 
 
 def _merged(predictions: Predictions, values: Floats) -> Predictions:
-    """The predictions with neighbouring confidences replaced by their mean."""
+    """Return the predictions with neighbouring confidences replaced by their mean."""
     stated = ~np.isnan(predictions.confidence)
     _, value, sizes = np.unique(predictions.confidence[stated], return_inverse=True, return_counts=True)
     part = ((sizes.cumsum() - 0.5 * sizes) * MAX_VALUES / sizes.sum()).astype(np.int64)

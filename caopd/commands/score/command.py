@@ -20,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
     """Score a file and return the exit status.
 
     Args:
-        arguments: Command line behind ``caopd score``.
+        arguments: Command line after ``caopd score``.
     """
     return run_command(_parser(), _score, arguments)
 

@@ -1,4 +1,4 @@
-"""Reads and verifies saved responses as training and evaluation do; only a verifier and a format are needed."""
+"""Reads and verifies saved responses as training and evaluation do, with a verifier and a confidence format alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TASKS = {
     "tool_use": "caopd.tasks.ToolUse",
     "draw": "caopd.tasks.DrawTask",
 }
-"""Names of the shipped tasks."""
+"""Short names of the tasks of this package."""
 FORMATS = {"inline": "caopd.confidence.InlineConfidence", "tag": "caopd.confidence.TagConfidence"}
-"""Names of the shipped confidence formats."""
+"""Short names of the confidence formats of this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    r"""A verifier and a confidence format.
+    r"""A verifier and a confidence format, which together read and verify a saved response.
 
     Examples:
         >>> judge = Judge.named("science_qa", "inline")
@@ -39,7 +39,7 @@ class Judge:
 
     @classmethod
     def named(cls, task: str, confidence_format: str) -> Judge:
-        """The judge of a task, without the task's data.
+        """Return the judge of a task; the task's data are not needed.
 
         Args:
             task: A key of :data:`TASKS`, or the path of a class: of a task whose ``verifier`` is a class attribute
@@ -47,7 +47,7 @@ class Judge:
             confidence_format: A key of :data:`FORMATS`, or the path of a class.
 
         Raises:
-            ConfigError: There is no such class, or it is something else.
+            ConfigError: There is no such class, or it is neither a task nor a verifier, or no confidence format.
         """
         return cls(_verifier(task), _confidence_format(confidence_format))
 
@@ -60,7 +60,8 @@ class Judge:
             cut: Whether the length limit is known to have ended it.
 
         Returns:
-            Confidence (NaN where none can be read), whether the answer is correct, whether one could be read.
+            The confidence (NaN where none can be read), whether the answer is correct, and whether an answer could be
+            read.
 
         Raises:
             DataError: The verifier cannot compare with ``target``, or returns no verdict.

@@ -1,4 +1,4 @@
-"""Scores as a table and as JSON."""
+"""Shows scores as tables, and writes them as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH_OF_NAMES, _WIDTH_OF_SCORES = 26, 25
 
 
 def as_json(overall: Scores, categories: Mapping[str, Scores]) -> dict[str, object]:
-    """The scores as a JSON object: measures by name, counts beside them, and the same of each category."""
+    """Return the scores as a JSON object: measures by name and counts, of all completions and of each category."""
     return {**_flat(overall), "categories": {name: _flat(scores) for name, scores in categories.items()}}
 
 
@@ -23,9 +23,9 @@ def tables(overall: Scores, categories: Mapping[str, Scores], width: int) -> Ite
     """Yield tables with a row for each measure and a column for each category, as many as are needed.
 
     Args:
-        overall: Of all completions.
+        overall: The scores of all completions.
         categories: Category -> its scores.
-        width: Characters of a line.
+        width: Number of characters that a line may have.
     """
     columns = list({"overall": overall}.items()) + list(categories.items())
     step = max(1, (width - _WIDTH_OF_NAMES) // _WIDTH_OF_SCORES)

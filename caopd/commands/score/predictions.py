@@ -1,4 +1,4 @@
-"""Saved predictions: lines of JSON to arrays. Every line is scored, or none is."""
+"""Reads saved predictions, JSON lines, into arrays. Every line is scored, or none is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from caopd.errors import DataError
 from caopd.types import StopReason
 
 MAX_SHOWN = 10
-"""Bad lines that an error shows."""
+"""Most bad lines that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,11 @@ class Predictions:
         confidence: Stated confidences in [0, 1], NaN where missing, float64 ``[N]``.
         correct: Verified correctness, bool ``[N]``.
         answered: 1 where an answer was parsed, 0 where none was, -1 where it is not known, int8 ``[N]``.
-        prompt: Number of the prompt, from 0, int64 ``[N]``. A line without ``prompt_id`` is a prompt of its own.
+        prompt: Index of the completion's prompt, from 0, int64 ``[N]``. A line without ``prompt_id`` is a prompt of
+            its own.
         category: Index into ``categories``, -1 for none, int64 ``[N]``.
         categories: Names of the categories, in the order of the file.
-        prompt_ids: Number of each prompt that has a ``prompt_id``.
+        prompt_ids: The ``prompt_id`` of each prompt that has one -> index of the prompt.
     """
 
     confidence: npt.NDArray[np.float64]
@@ -52,7 +53,7 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
             stand. With a judge, lines without ``response`` are taken as they stand, too.
 
     Raises:
-        DataError: A line that cannot be scored: all are counted, the first ten are shown. Or a file without lines.
+        DataError: Lines cannot be scored (all are counted, the first ten are shown), or the file has none.
         OSError: The file cannot be read.
     """
     columns, bad, shown = _Columns(judge), 0, []
@@ -78,7 +79,7 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
 
 
 class _Columns:
-    """Grows column by column: a list of rows would take several times the memory."""
+    """Collects lines column by column: a list of rows would take several times the memory."""
 
     def __init__(self, judge: Judge | None) -> None:
         self._judge = judge
@@ -107,7 +108,7 @@ class _Columns:
         self.category.append(self._category(row.get("category")))
 
     def predictions(self) -> Predictions:
-        """The columns as arrays, which share their memory."""
+        """Return the columns as arrays, which share their memory."""
         return Predictions(
             confidence=np.frombuffer(self.confidence, np.float64),
             correct=np.frombuffer(self.correct, np.bool_),
@@ -133,7 +134,7 @@ class _Columns:
 
 
 def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
-    """Confidence (NaN for null), correctness, and whether ``response`` had an ``answer``, as `caopd predict` says."""
+    """Return the confidence (NaN for null), the correctness, and whether there was an answer, as stated."""
     if "confidence" not in row or "correct" not in row:
         advice = "; give `--task` to read and verify `response`" if "response" in row else ""
         raise DataError(f"expected `confidence` and `correct`, but got only {_shortened(', '.join(row))}{advice}")

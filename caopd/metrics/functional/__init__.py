@@ -1,4 +1,4 @@
-"""Pure functions behind the metrics: tensors in, tensors out, no state."""
+"""Pure functions that compute the metrics: tensors in, tensors out, no state."""
 
 from caopd.metrics.functional.brier import MurphyDecomposition, brier_score, murphy_decomposition
 from caopd.metrics.functional.calibration_error import (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def equal_width_bins(confidence: Tensor, n_bins: int = 10) -> Tensor:
-    r"""Index of the equal-width bin of each confidence: left-closed bins, the last one closed.
+    r"""Return the index of each confidence's equal-width bin; bins are left-closed, the last one is closed.
 
     .. math::
         b(q) = \max \{ k \in \{0, \dots, M-1\} : q \ge k / M \}

@@ -24,7 +24,7 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int 
     Args:
         confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
         correct: Verified correctness, ``[N]`` of {0, 1}, bool, integer or float.
-        n_bins: M.
+        n_bins: M, the number of bins.
 
     Returns:
         float64 scalar in [0, 1]; NaN without completions.
@@ -60,7 +60,7 @@ def adaptive_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int 
     Args:
         confidence: Stated confidences, float tensor ``[N]`` in [0, 1].
         correct: Verified correctness, ``[N]`` of {0, 1}.
-        n_bins: M.
+        n_bins: M, the number of bins.
 
     Returns:
         float64 scalar in [0, 1]; NaN without completions.

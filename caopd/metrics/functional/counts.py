@@ -1,9 +1,9 @@
 """Counts per stated value: all that a metric needs to know of a set of completions.
 
 Stated confidences take few distinct values, so a million completions are a short table. The functions named
-``..._of_counts`` take such tables, of one set or of many sets at once: the resamples of a bootstrap.
+``..._of_counts`` take such tables, of one set or of many sets at once, such as the resamples of a bootstrap.
 
-Shapes: N completions, V distinct values; ``...`` is empty, or the sets.
+Shapes: N completions, V distinct values; ``...`` is empty for one set, or runs over the sets.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class ValueCounts(NamedTuple):
 
     Attributes:
         values: Distinct confidences in ascending order, float tensor ``[V]``.
-        counts: Completions that state the value, float64 ``[..., V]``; may be 0.
-        correct: Correct ones among them, float64 ``[..., V]``.
+        counts: Number of completions that state the value, float64 ``[..., V]``; may be 0.
+        correct: Number of correct ones among them, float64 ``[..., V]``.
     """
 
     values: Tensor
@@ -31,7 +31,7 @@ class ValueCounts(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """N, float64 ``[...]``."""
+        """N, the number of completions, float64 ``[...]``."""
         return self.counts.sum(-1)
 
     @property
@@ -45,11 +45,11 @@ class ValueCounts(NamedTuple):
         return self.correct / self.counts.clamp(min=1)
 
     def error_of_bins(self, group: Tensor, n_bins: int) -> Tensor:
-        """Calibration error where the values fall in groups: the weighted mean gap of the groups.
+        """Return the calibration error where values are put into bins: the weighted mean gap of the bins.
 
         Args:
-            group: Group of each value, int64 ``[..., V]`` or ``[V]`` with values 0 to ``n_bins - 1``.
-            n_bins: M.
+            group: Index of the bin of each value, int64 ``[..., V]`` or ``[V]`` with values 0 to ``n_bins - 1``.
+            n_bins: M, the number of bins.
 
         Returns:
             float64 ``[...]``; NaN without completions.
@@ -68,8 +68,8 @@ class ShareCounts(NamedTuple):
     """How many completions have some property.
 
     Attributes:
-        having: Completions that have it, float64 ``[...]``.
-        total: All completions of which it is known, float64 ``[...]``.
+        having: Number of completions that have the property, float64 ``[...]``.
+        total: Number of all completions of which it is known, float64 ``[...]``.
     """
 
     having: Tensor
@@ -82,10 +82,10 @@ class CompletionCounts:
 
     Attributes:
         stated: Completions that state a confidence, by its value.
-        missing: Completions that state none, float64 ``[...]``.
-        missing_correct: Correct ones among them, ``[...]``.
-        answer_known: Completions of which it is known whether an answer was parsed, ``[...]``.
-        answered: Those with an answer, ``[...]``.
+        missing: Number of completions that state none, float64 ``[...]``.
+        missing_correct: Number of correct ones among these, ``[...]``.
+        answer_known: Number of completions of which it is known whether an answer was parsed, ``[...]``.
+        answered: Number of those with an answer, ``[...]``.
     """
 
     stated: ValueCounts
@@ -96,7 +96,7 @@ class CompletionCounts:
 
     @property
     def n(self) -> Tensor:
-        """All completions, ``[...]``."""
+        """Number of all completions, ``[...]``."""
         return self.stated.total + self.missing
 
     @cached_property
@@ -138,12 +138,12 @@ def value_counts(confidence: Tensor, correct: Tensor) -> ValueCounts:
 
 
 def merged(values: Tensor, counts: Tensor, correct: Tensor) -> ValueCounts:
-    """Add up the counts of equal values, such as those of several batches behind one another.
+    """Add up the counts of equal values, such as those of several batches that are joined.
 
     Args:
         values: Confidences in any order, float tensor ``[K]``; they may repeat.
-        counts: Completions behind each, float64 ``[K]``.
-        correct: Correct ones among them, float64 ``[K]``.
+        counts: Number of completions that state each, float64 ``[K]``.
+        correct: Number of correct ones among these, float64 ``[K]``.
 
     Returns:
         The counts, ``[V]`` each.

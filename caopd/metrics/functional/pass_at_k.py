@@ -1,4 +1,4 @@
-"""How likely is one of k completions right, seen from n of them?"""
+"""pass@k: how likely at least one of k completions is right, estimated from n of them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def pass_at_k(num_correct: Tensor, num_samples: int, k: int) -> Tensor:
     them that hold a correct one. The binomials are exact integers, so large n loses no digit.
 
     Args:
-        num_correct: c of each prompt, integer tensor ``[P]`` with values 0 to ``num_samples``.
-        num_samples: n.
-        k: From 1 to n.
+        num_correct: c, the number of correct completions of each prompt, integer tensor ``[P]`` with values 0 to
+            ``num_samples``.
+        num_samples: n, the number of completions of each prompt.
+        k: Number of completions of which one shall be right, from 1 to n.
 
     Returns:
         float64 tensor ``[P]`` in [0, 1]; their mean is the pass@k of the set.
@@ -55,7 +56,7 @@ def check_k(k: int, num_samples: int) -> None:
 
 
 def check_num_correct(num_correct: Tensor, num_samples: int) -> None:
-    """Raise ``DataError`` unless it is a vector of integers from 0 to n."""
+    """Raise ``DataError`` unless ``num_correct`` is a vector of integers from 0 to n."""
     if num_correct.ndim != 1 or num_correct.is_floating_point() or num_correct.dtype == torch.bool:
         raise DataError(
             "Expected argument `num_correct` to be an integer tensor of shape [P], but got "
@@ -73,7 +74,7 @@ def mean_pass_at_k(prompts: Tensor, k: int) -> Tensor:
 
     Args:
         prompts: Number of prompts with c correct completions, for c = 0 to n, integer tensor ``[n + 1]``.
-        k: From 1 to n (not checked).
+        k: Number of completions of which one shall be right, from 1 to n (not checked).
 
     Returns:
         float64 scalar; NaN without prompts.

@@ -1,6 +1,6 @@
-"""Smooth calibration error: a kernel instead of bins, whose width the data decide.
+"""Smooth calibration error: a kernel, whose width the data decide, instead of bins.
 
-Shapes: T grid steps; ``...`` is empty, or the sets of completions.
+Shapes: T grid steps; ``...`` is empty for one set of completions, or runs over the sets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from caopd.metrics.functional.counts import ValueCounts, value_counts
 from caopd.metrics.functional.validation import check_pair
 
 GRID_STEPS = 1000
-"""T. Confidences of up to three decimals lie on the grid; others are shared out between their neighbours."""
+"""T, the steps of the grid. Confidences of up to three decimals lie on it; others are split between two points."""
 _HALVINGS = 10
 
 

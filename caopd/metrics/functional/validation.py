@@ -1,4 +1,4 @@
-"""What every metric checks at its boundary. The interior then trusts shapes, ranges and types."""
+"""Checks of the arguments of every metric; the code after them relies on shapes, ranges and types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from caopd.errors import ConfigError, DataError
 
 FLOAT_WIDTHS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-"""Of confidences, from the narrowest to the widest."""
+"""The float types that confidences may have, from the narrowest to the widest."""
 
 
 def check_n_bins(n_bins: int) -> int:

@@ -1,4 +1,4 @@
-"""What the vLLM engine needs of a vLLM, be it a child process, this process or some servers."""
+"""The protocol by which the vLLM engine works with a vLLM: in a child process, in this process or on servers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _LARGEST_SEED = 2**62
 
 
 class Backend(Protocol):
-    """Runs in process 0 only. Raises EngineDiedError where the vLLM has ended and can be started again."""
+    """A running vLLM, for process 0 alone. Methods raise EngineDiedError where it has ended and can be restarted."""
 
     def start(self, policy: LanguageModel) -> None:
-        """Make ready for a policy's architecture; the weights follow by :meth:`load`."""
+        """Prepare for a model's architecture; the weights follow by :meth:`load`."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in; known after ``start``."""
+        """The dtype that it computes in; known after ``start``."""
         ...
 
     @property
     def max_length(self) -> int:
-        """Longest prompt plus completion, tokens; known after ``start``."""
+        """Length, in tokens, of the longest prompt plus completion; known after ``start``."""
         ...
 
     def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -40,7 +40,7 @@ class Backend(Protocol):
     def sample(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
     ) -> list[list[Sampled]]:
-        """Sample completions, those of a request in a row."""
+        """Sample completions; those of a request stand together."""
         ...
 
     def version(self) -> int:
@@ -48,7 +48,7 @@ class Backend(Protocol):
         ...
 
     def rest(self) -> None:
-        """Nothing is sampled before the next ``load``: give memory back."""
+        """Give memory back; nothing is sampled before the next ``load``."""
         ...
 
     def close(self) -> None:
@@ -64,10 +64,10 @@ def sampling_arguments(
     A server fills whatever a request leaves open from the model's generation config, unless it was started without.
 
     Args:
-        request: Its seed is the group's.
-        num_rollouts: G.
-        sampling: Temperature, nucleus, length limit.
-        stops: Ids that end a completion; no others do.
+        request: The prompt and the seed of its group.
+        num_rollouts: G, the number of completions per prompt.
+        sampling: Temperature, top-p, top-k and length limit.
+        stops: The only ids that end a completion.
     """
     return {
         # vLLM refuses to sample the same greedy completion more than once.
@@ -81,7 +81,7 @@ def sampling_arguments(
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
         "max_tokens": sampling.max_new_tokens,
-        "logprobs": 0,  # the sampled token's
+        "logprobs": 0,  # the log-probability of the sampled token alone
         "ignore_eos": True,
         "stop_token_ids": list(stops),
     }

@@ -1,4 +1,4 @@
-"""A vLLM in a process of its own, which is watched while it works."""
+"""Runs a vLLM in a process of its own and watches it while it works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from caopd.errors import EngineDiedError
 
 _OF_THE_TRAINER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Variables by which the trainer's processes find each other; vLLM's would follow them."""
+"""Environment variables by which the trainer's processes find each other; vLLM's processes must not see them."""
 _SECONDS_TO_END = 15.0
 _WATCH_SECONDS = 0.5
 
@@ -29,9 +29,9 @@ class VLLMChild:
     itself when this process ends, however that happens.
 
     Args:
-        log: What the child prints.
-        environment: Variables to set for it.
-        timeout_seconds: Longest call; then the child is taken for stuck.
+        log: File that receives what the child prints.
+        environment: Environment variables to set for the child.
+        timeout_seconds: Longest time that a call may take; after it the child counts as stuck.
     """
 
     def __init__(self, log: Path, environment: Mapping[str, str], timeout_seconds: float) -> None:
@@ -56,12 +56,12 @@ class VLLMChild:
         """Call a method of the host and return its result.
 
         Args:
-            method: Its name.
-            arguments: Picklable.
+            method: Name of the method.
+            arguments: Arguments of the method, picklable.
 
         Raises:
-            CaopdError: What the method raised.
-            EngineDiedError: If the child has ended, is stuck, or still owes the answer to an interrupted call.
+            CaopdError: The method raised it.
+            EngineDiedError: The child has ended, is stuck, or has not answered an earlier, interrupted call.
         """
         if self._busy:
             raise EngineDiedError("A call of vLLM was interrupted, and its answer is not this one's.")
@@ -86,13 +86,13 @@ class VLLMChild:
         return result
 
     def close(self) -> None:
-        """End the child and its descendants: politely if it waits for a call, at once if it does not."""
+        """End the child and its descendants: ask it to end if it waits for a call, else end it at once."""
         if self._process.poll() is None and not self._busy:
             with suppress(OSError, subprocess.TimeoutExpired):
                 self._connection.send(("close", ()))
                 self._process.wait(_SECONDS_TO_END)
         self._connection.close()
-        with suppress(ProcessLookupError):  # nobody is left
+        with suppress(ProcessLookupError):  # no process is left
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 

@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 
 class Held(NamedTuple):
-    """Which weights: how they look from outside, and the number of optimizer steps behind them."""
+    """Which weights vLLM has: their fingerprint, and the number of optimizer steps that they have had."""
 
     fingerprint: Fingerprint
     version: int
 
 
 class Facts(NamedTuple):
-    """What every process knows of a vLLM that runs."""
+    """What every process knows of the running vLLM."""
 
     dtype: torch.dtype
     max_length: int
@@ -42,17 +42,18 @@ class Facts(NamedTuple):
 
 
 class VLLMEngine:
-    """Samples with vLLM in process 0 and hands every process its groups.
+    """Samples with vLLM, which belongs to process 0, and hands every process its groups.
 
     The vLLM starts with the first :meth:`sync`. Weights that have not changed since the last one are not sent again. If
     its process ends while it works, it is started again, given the same weights, and samples the same completions.
 
     Args:
-        mode: ``child``, a process of its own that leaves this one as it is; ``in_process``, which saves a process but
-            binds this one's memory and threads and works in runs of one process only; ``server``, which runs elsewhere.
-        options: How it is started.
-        servers: Where servers are, for ``server`` alone.
-        max_restarts: How often a run's vLLM may end before the run does.
+        mode: Where vLLM runs: ``child`` is a process of its own, which leaves this one as it is; ``in_process`` saves a
+            process, but binds this one's memory and threads and works in runs of one process only; ``server`` means
+            servers that run elsewhere.
+        options: Options with which vLLM is started.
+        servers: Addresses of the servers, for the mode ``server`` alone.
+        max_restarts: How often vLLM is started again in a run before the run ends with an error.
 
     Raises:
         ConfigError: If vLLM is not installed, or mode and servers do not fit together.
@@ -91,7 +92,7 @@ class VLLMEngine:
 
     @property
     def rounding(self) -> float | None:
-        """Mean difference of log-probabilities (nats) that rounding may explain; None before the first ``sync``."""
+        """Largest mean difference (nats) that rounding may explain; None before the first ``sync``."""
         return None if self._facts is None else rounding_of(self._facts.dtype)
 
     def sync(self, policy: LanguageModel, version: int) -> None:
@@ -128,10 +129,10 @@ class VLLMEngine:
         self._stop()
 
     def _surely(self, work: Callable[[], T]) -> T:
-        """Do collective work with the wanted weights; where vLLM ends meanwhile, start it again and do all anew.
+        """Do collective work with the weights of the last sync; where vLLM ends meanwhile, restart it and do all anew.
 
         Raises:
-            RolloutError: In every process, if it has ended too often.
+            RolloutError: Raised in every process, if vLLM has ended too often.
         """
         while True:
             try:
@@ -150,12 +151,12 @@ class VLLMEngine:
                 self._stop()
 
     def _load(self) -> None:
-        """Start vLLM where it does not run, and send the wanted weights; a collective operation."""
+        """Start vLLM where it does not run, and send the weights of the last sync; a collective operation."""
         policy, wanted = self._policy, self._wanted
         assert policy is not None
         assert wanted is not None
         architecture = f"{policy.hf.config.to_json_string()} LoRA rank: {policy.lora_rank}"
-        if self._facts is not None and self._facts.architecture != architecture:  # an external teacher's
+        if self._facts is not None and self._facts.architecture != architecture:  # an external teacher
             self._stop()
         if self._facts is None:
             self._facts = on_first_process(lambda: self._start_backend(policy, architecture))
@@ -164,9 +165,9 @@ class VLLMEngine:
         if is_first_process():
             try:
                 self._backend.load(policy, weights, wanted.version)
-            except Exception as error:  # every process learns of it below
+            except Exception as error:  # the error reaches every process below
                 failure = error
-        for _ in weights:  # gathering shards takes every process, to the end
+        for _ in weights:  # gathering shards needs every process, to the end
             pass
         on_first_process(lambda: _raise(failure))
         self._held = wanted
@@ -181,7 +182,7 @@ class VLLMEngine:
             self._backend.close()
 
     def _sample(self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling) -> list[list[Rollout]]:
-        """Sample in process 0 and stamp every completion with the version that vLLM itself names."""
+        """Sample in process 0, and stamp every completion with the version of the weights that vLLM itself reports."""
         assert self._policy is not None
         assert self._tokenizer is not None
         assert self._wanted is not None

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
 
 MAX_PART_BYTES = 2 * 2**30
-"""Weights go in parts of this size."""
+"""Weights are written in files of at most this size."""
 _IN_MEMORY = Path("/dev/shm")
 
 
 class Written(NamedTuple):
-    """A folder of weights, and how many it holds."""
+    """A folder of weights, and the number of weights in it."""
 
     directory: Path
     num_weights: int
@@ -30,7 +30,7 @@ def roomy_directory(num_bytes: int) -> str:
     """Return a folder in memory that has room for so many bytes, else the folder of temporary files.
 
     Args:
-        num_bytes: Of the weights. Containers often have a small folder in memory.
+        num_bytes: Size of the weights. In containers the folder in memory is often small.
     """
     in_memory = _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > 1.1 * num_bytes
     return str(_IN_MEMORY) if in_memory else tempfile.gettempdir()
@@ -41,11 +41,11 @@ def written(weights: Iterable[tuple[str, Tensor]], parent: str) -> Iterator[Writ
     """Write weights into a new folder that is removed at the end.
 
     Args:
-        weights: Names and whole tensors.
-        parent: Where the folder is made.
+        weights: Names and tensors, not sharded.
+        parent: Folder in which the new one is made.
     """
     directory = Path(tempfile.mkdtemp(prefix="caopd-weights-", dir=parent))
-    directory.chmod(0o755)  # a server may run as somebody else
+    directory.chmod(0o755)  # a server may run as another user
     num_weights = 0
     try:
         # A file holds no two names of one memory: a tied head is copied, as are views.
@@ -62,7 +62,7 @@ def handles(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Any]]:
     """Yield updates for vLLM's IPC weight transfer; an update's weights stay in memory until the next one is asked for.
 
     Args:
-        weights: Names and whole tensors, on one GPU.
+        weights: Names and tensors, not sharded, on one GPU.
     """
     for part in _parts((name, tensor.contiguous()) for name, tensor in weights):
         device = next(iter(part.values())).device

@@ -1,4 +1,4 @@
-"""A vLLM on this machine: in a child process, or in this one."""
+"""Runs a vLLM on this machine, in a child process or in this one."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from caopd.vllm_host.host import Adapter, Sampled, VLLMHost, Weights
 _GIB = 2**30
 _CPU_CACHE_GIB = 2.0
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM reserves room for."""
+"""Ranks of LoRA adapters that vLLM can reserve room for."""
 _ADAPTER_FILE = "adapter_model.safetensors"
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 _DEFAULTS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-"""Unless the user has set them."""
+"""Environment variables for vLLM, unless the user has set them."""
 
 
 class LocalVLLM:
     """Writes what vLLM needs into files in memory and calls a ``VLLMHost``.
 
     Args:
-        options: How it is started.
+        options: Options with which vLLM is started.
         in_process: Run in this process instead of a child.
 
     Raises:
@@ -65,7 +65,7 @@ class LocalVLLM:
         self._directory: Path | None = None
 
     def start(self, policy: LanguageModel) -> None:
-        """Start a vLLM of the policy's architecture; takes seconds to tens of seconds."""
+        """Start a vLLM of the policy's architecture, which takes seconds to tens of seconds."""
         if self.in_process and distributed.is_initialized():
             raise ConfigError(
                 "Expected no process group for `mode: in_process` of VLLMEngine, because vLLM makes its own, but there "
@@ -100,7 +100,7 @@ class LocalVLLM:
             "enable_sleep_mode": self._sleeps,
         }
         if not self._on_gpu:
-            # vLLM takes back what a seeded generator sampled for a partly read prompt, which the CPU's cannot do.
+            # For a partly read prompt vLLM rewinds a seeded generator, which a CPU's generator cannot do.
             arguments["enable_chunked_prefill"] = False
         if self._by_handles:
             arguments["weight_transfer_config"] = {"backend": "ipc"}
@@ -120,16 +120,16 @@ class LocalVLLM:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What vLLM computes in."""
+        """The dtype that vLLM computes in."""
         return self._dtype
 
     @property
     def max_length(self) -> int:
-        """Longest prompt plus completion, tokens."""
+        """Length, in tokens, of the longest prompt plus completion."""
         return self._max_length
 
     def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take over weights through files in memory; the base under an adapter is sent once."""
+        """Take over weights through files in memory; the weights under an adapter are sent only once."""
         adapter: dict[str, Tensor] = {}
         rest = _without_adapter(weights, adapter)
         if self._base_of is policy:
@@ -148,7 +148,7 @@ class LocalVLLM:
         self._base_of = policy if adapter else None
 
     def _written_adapter(self, policy: LanguageModel, weights: dict[str, Tensor]) -> Adapter | None:
-        """Write the adapter's folder and remove the one before, which vLLM has read; None where there is none."""
+        """Write the adapter's folder, and remove the previous one, which vLLM has read; None without an adapter."""
         if not weights:
             return None
         assert self._directory is not None
@@ -164,7 +164,7 @@ class LocalVLLM:
     def sample(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
     ) -> list[list[Sampled]]:
-        """Sample completions, those of a request in a row."""
+        """Sample completions; those of a request stand together."""
         settings = [sampling_arguments(request, num_rollouts, sampling, stops) for request in requests]
         sampled: list[list[Sampled]] = self._do("sample", [request.prompt_ids for request in requests], settings)
         return sampled
@@ -198,7 +198,7 @@ def _room_for(rank: int) -> int:
     """Return the smallest rank that vLLM reserves room for and that is large enough.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: No such rank is large enough.
     """
     if rank > _LORA_RANKS[-1]:
         raise ConfigError(
@@ -217,7 +217,7 @@ def _caller(host: VLLMHost) -> Callable[..., Any]:
 
 
 def _without_adapter(weights: Iterable[tuple[str, Tensor]], adapter: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Pass weights on, but put those of a LoRA adapter into ``adapter``."""
+    """Yield the weights, but put those of a LoRA adapter into ``adapter`` instead."""
     for name, weight in weights:
         if is_adapter(name):
             adapter[name] = weight.cpu()
@@ -227,7 +227,7 @@ def _without_adapter(weights: Iterable[tuple[str, Tensor]], adapter: dict[str, T
 
 @contextmanager
 def _state_kept() -> Iterator[None]:
-    """Keep this process's random state and thread settings from a vLLM that works inside it."""
+    """Restore this process's random state and thread settings, which a vLLM in the ``with`` block changes."""
     python_state, set_num_threads, num_threads = random.getstate(), torch.set_num_threads, torch.get_num_threads()
     with torch.random.fork_rng():
         yield

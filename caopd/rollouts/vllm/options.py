@@ -10,22 +10,22 @@ from caopd.errors import ConfigError
 
 @dataclass(frozen=True)
 class VLLMOptions:
-    """How vLLM is started here.
+    """How a vLLM is started on this machine.
 
     Attributes:
-        dtype: What vLLM computes in; ``auto`` is the dtype of the policy's parameters. Under mixed precision the
-            parameters are float32: give ``bfloat16``.
-        tensor_parallel_size: GPUs that share the model; those of this machine, from the first one on.
+        dtype: The dtype that vLLM computes in; ``auto`` is the dtype of the policy's parameters. Under mixed precision
+            the parameters are float32: give ``bfloat16``.
+        tensor_parallel_size: Number of GPUs that share the model: those of this machine, from the first one on.
         memory_share: Share of each GPU's memory that vLLM may take while it generates, weights included.
         kv_cache_gib: Size of the key-value cache in GiB; None is 2 on the CPU, on a GPU what ``memory_share`` leaves.
-        max_num_seqs: Most completions that are sampled at once.
-        max_model_len: Longest prompt plus completion, tokens; None is the model's own.
-        enforce_eager: Run without compiled graphs; None compiles on GPUs only.
-        sleep: Give GPU memory back while the student trains.
+        max_num_seqs: Largest number of completions that are sampled at once.
+        max_model_len: Length, in tokens, of the longest prompt plus completion; None is the model's own limit.
+        enforce_eager: Whether to run without compiled graphs; None compiles on GPUs only.
+        sleep: Whether to give GPU memory back while the student trains.
         transfer: How weights reach vLLM: ``handles`` to GPU memory that both processes see, by vLLM's own transfer API
             (one GPU); ``files`` in memory; ``auto`` takes handles where they work.
-        lora: Whether LoRA adapters are merged into the weights that are sent, or sent on their own (less to send).
-        timeout_seconds: Longest answer of a child process; then it is ended and started again.
+        lora: How LoRA adapters are sent: ``merged`` into the weights, or as an ``adapter`` on its own, which is less.
+        timeout_seconds: Longest time to wait for an answer of the child process; then it is ended and started again.
         arguments: Further arguments of ``vllm.LLM``.
 
     Raises:
@@ -68,12 +68,12 @@ class ServerOptions:
     """vLLM servers that run elsewhere; ``docs/rollouts.md`` shows how they are started.
 
     Attributes:
-        urls: Where they are, for example ``[http://10.0.0.2:8000]``; prompts are spread over them.
-        weights_directory: Where weights are handed over: a folder that this process writes and every server reads.
-        concurrency: Most prompts in flight per server.
-        retries: How often a request that finds no server, or an overloaded one, is sent again.
-        backoff_seconds: Wait before the second retry; it doubles with every further one.
-        timeout_seconds: Longest wait for one answer.
+        urls: Addresses of the servers, for example ``[http://10.0.0.2:8000]``; prompts are spread over them.
+        weights_directory: Folder in which weights are handed over; this process writes it and every server reads it.
+        concurrency: Largest number of prompts that one server works on at a time.
+        retries: How often a request is sent again that finds no server, or an overloaded one.
+        backoff_seconds: Time to wait before the second retry; it doubles with every further one.
+        timeout_seconds: Longest time to wait for one answer.
 
     Raises:
         ConfigError: A value outside what is described above.

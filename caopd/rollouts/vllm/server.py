@@ -1,4 +1,4 @@
-"""vLLM servers that run elsewhere, driven over HTTP."""
+"""Works with vLLM servers that run elsewhere, over HTTP."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class VLLMServers:
     names the server.
 
     Args:
-        servers: Where they are.
-        options: ``dtype`` tells what the weights are converted to; the rest is the servers' own.
+        servers: Addresses of the servers, and how they are asked.
+        options: Only ``dtype`` is used: weights are converted to it. All else is the servers' own setting.
     """
 
     def __init__(self, servers: ServerOptions, options: VLLMOptions) -> None:
@@ -42,7 +42,7 @@ class VLLMServers:
             total=servers.retries,
             backoff_factor=servers.backoff_seconds,
             status_forcelist=_OVERLOADED,
-            allowed_methods=None,  # sampling again with the same seed is the same
+            allowed_methods=None,  # sampling again with the same seed gives the same completions
             raise_on_status=False,
         )
         self._http = Session()
@@ -57,12 +57,12 @@ class VLLMServers:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are converted to."""
+        """The dtype that weights are converted to."""
         return self._dtype
 
     @property
     def max_length(self) -> int:
-        """Longest prompt plus completion that every server takes, tokens."""
+        """Length, in tokens, of the longest prompt plus completion that every server takes."""
         return min(int(model["max_model_len"]) for model in self._models)
 
     def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -102,7 +102,7 @@ class VLLMServers:
         """Return the version that all servers hold.
 
         Raises:
-            EngineDiedError: If they hold different ones, as after the restart of one: they want the weights again.
+            EngineDiedError: They hold different versions, as after the restart of one: weights must be sent again.
         """
         held = {url: self._worker(url, "policy_version") for url in self._servers.urls}
         if len(set(held.values())) > 1:
@@ -110,14 +110,14 @@ class VLLMServers:
         return int(next(iter(held.values())))
 
     def rest(self) -> None:
-        """Servers keep their memory."""
+        """Do nothing: servers keep their memory."""
 
     def close(self) -> None:
         """Close the connections; the servers run on."""
         self._http.close()
 
     def _worker(self, url: str, method: str, *arguments: str) -> str:
-        """Call a method of every worker of a server and return what they agree on."""
+        """Call a method of every worker of a server and return the answer, on which they must agree."""
         answer = self._call("POST", url, "/collective_rpc", {"method": method, "args": arguments})
         results: set[str] = set(answer["results"])
         if len(results) != 1:

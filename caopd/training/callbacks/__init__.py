@@ -1,4 +1,4 @@
-"""Callbacks: what a run shows and writes."""
+"""Callbacks, which show, log and write what a run measures."""
 
 from caopd.training.callbacks.before_after import BeforeAfterMetrics
 from caopd.training.callbacks.completions import SampleCompletions

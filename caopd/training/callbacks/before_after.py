@@ -21,11 +21,11 @@ from caopd.training.module import DistillationModule
 
 
 class BeforeAfterMetrics(Callback):
-    """Keeps the first and the last validation of a fit and reports both at its end.
+    """Keeps the metrics of the first and of the last validation of a fit, and reports both at its end.
 
-    The first one is Lightning's sanity check, before any optimizer step. It must be of the whole validation split
-    (``num_sanity_val_steps=-1``): one of its first batches alone is not kept, and gives a warning. The last one is that
-    of the trained weights: if they have changed since the last validation of the fit, there is another one.
+    The first validation is Lightning's sanity check, before any optimizer step. It must be of the whole validation
+    split (``num_sanity_val_steps=-1``); a check of the first batches alone is not kept, and gives a warning. The last
+    validation is of the trained weights: if they have changed since the last one of the fit, another one is run.
 
     ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` it was measured at;
     a metric that is undefined (an empty class, no parsed confidence) is null, and so is a moment without a validation.
@@ -37,16 +37,16 @@ class BeforeAfterMetrics(Callback):
         self._directory = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask for the run directory: a collective operation, so every process does."""
+        """Ask for the run directory; a collective operation, so that every process must ask."""
         if stage == "fit":
             self._directory = run_directory(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know: how it all began."""
+        """Return what a resumed run must know: the metrics before training."""
         return {"initial": self.initial}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the first validation."""
+        """Restore the metrics of the first validation."""
         self.initial = state_dict["initial"]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,9 +67,9 @@ class BeforeAfterMetrics(Callback):
             logger.log_metrics({f"val/{name}": value for name, value in every.items()}, step=0)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate what the last validation has not seen, write the file and print the table.
+        """Validate weights that no validation has seen yet, write the file, and print the table.
 
-        A run that goes on from its end is not trained at all, and has no earlier hook.
+        A run that is resumed after its last step is not trained at all, and this is the only hook that it reaches.
         """
         if self.final is None or self.final["step"] != trainer.global_step:
             fitting = replace(trainer.state)

@@ -12,13 +12,13 @@ from caopd.training.callbacks.media import log_table
 
 
 class SampleCompletions(Callback):
-    """Writes the first held-out completions of every validation under ``val/completions``.
+    """Shows the first held-out completions of every validation, under ``val/completions``.
 
     TensorBoard and W&B show them; for other loggers they are a file under ``completions/`` of the run directory.
 
     Args:
-        num_completions: Rows of the table.
-        max_characters: Longer texts are shown with their middle left out.
+        num_completions: Number of completions in the table, one per row.
+        max_characters: Of texts longer than this, the middle is left out.
     """
 
     def __init__(self, num_completions: int = 8, max_characters: int = 600) -> None:
@@ -28,7 +28,7 @@ class SampleCompletions(Callback):
         self._directory = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask for the run directory: a collective operation, so every process does."""
+        """Ask for the run directory; a collective operation, so that every process must ask."""
         self._directory = run_directory(trainer)
 
     def on_validation_batch_end(

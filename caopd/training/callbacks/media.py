@@ -1,4 +1,4 @@
-"""Figures and tables of a validation, for whichever loggers a run has: as each takes them, or else as files."""
+"""Shows figures and tables of a validation in the loggers of a run, or writes files where a logger cannot show them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def log_figure(trainer: Trainer, directory: Path, name: str, plot: Callable[[], 
     """Show a figure in TensorBoard and W&B as ``val/NAME``; for other loggers write ``NAME/step_000008.png``.
 
     Args:
-        trainer: Whose loggers; the first process alone plots, once, and only where there is one.
+        trainer: Its loggers are used. Process 0 alone plots, once, and only where there is a logger.
         directory: The run directory.
-        name: Of the figure.
+        name: Name of the figure.
         plot: Makes the figure, which belongs to no pyplot state.
     """
     loggers = _loggers(trainer)
@@ -46,11 +46,11 @@ def log_table(
     """Show a table of texts in TensorBoard and W&B as ``val/NAME``; for other loggers write ``NAME/step_000008.md``.
 
     Args:
-        trainer: Whose loggers; the first process alone writes.
+        trainer: Its loggers are used. Process 0 alone writes.
         directory: The run directory.
-        name: Of the table.
-        columns: Their names.
-        rows: Any texts, a cell for each column.
+        name: Name of the table.
+        columns: Names of the columns.
+        rows: Any texts, one for each column.
     """
     step = trainer.global_step
     for logger in _loggers(trainer):
@@ -63,7 +63,7 @@ def log_table(
 
 
 def _loggers(trainer: Trainer) -> list[Logger]:
-    """The loggers that keep something, in the first process."""
+    """Return the loggers that keep something, in process 0; none in other processes."""
     if not trainer.is_global_zero:
         return []
     return [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger | Unlogged)]

@@ -1,4 +1,4 @@
-"""What the tables of the callbacks share."""
+"""Formats numbers for the tables and files of the callbacks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def number(value: float | None, *, sign: bool = False) -> str:
     """Return a value for a table, ``-`` where it is undefined.
 
     Args:
-        value: Of a metric.
-        sign: Whether to show a plus.
+        value: Value of a metric.
+        sign: Whether to show a plus sign before positive values.
 
     Example:
         >>> number(0.12345), number(0.5, sign=True), number(math.nan), number(None)

@@ -18,11 +18,12 @@ from caopd.texts import in_terminal
 class PredictionWriter(Callback):
     """Writes one line per completion of ``caopd predict``: prompt_id, category, response, target, confidence, correct.
 
-    Every task has a file of its own, and so have its several completions: ``predictions.jsonl``,
+    Every task has a file of its own, and a second one for its several completions: ``predictions.jsonl``,
     ``predictions.chemistry.jsonl``, ``predictions.chemistry.sampled.jsonl``.
 
     Args:
-        output: File to write; None is ``predictions.jsonl`` in the run directory. The other names are made of it.
+        output: File to write; None is ``predictions.jsonl`` in the run directory. The names of the other files are
+            made from it.
     """
 
     def __init__(self, output: str | None = None) -> None:
@@ -70,7 +71,7 @@ def _file_of(batch: EvaluationBatch, path: Path) -> Path:
 
 
 def _row(completion: ScoredCompletion, batch: EvaluationBatch, index: int) -> dict[str, object]:
-    """One line; ``index`` counts the completions of the batch, of which every prompt has equally many."""
+    """Return one line; ``index`` counts the completions of the batch, in which every prompt has equally many."""
     verified = completion.verified
     task = {"task": batch.task} if batch.task else {}
     sample = {} if batch.num_samples is None else {"sample": index % batch.num_samples}

@@ -19,7 +19,7 @@ class PhaseProgressBar(RichProgressBar):
         self._phase: Phase = "rollout"
 
     def on_phase(self, phase: Phase) -> None:
-        """Show the phase at once, the first round's too, which comes before Lightning makes the bar."""
+        """Show the phase at once, even in the first round, which comes before Lightning makes the bar."""
         self._phase = phase
         if self.is_disabled or self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
             return
@@ -32,15 +32,15 @@ class PhaseProgressBar(RichProgressBar):
         self.refresh(hard=True)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The rollouts are there: train."""
+        """Show that training begins: the rollouts are there."""
         super().on_train_epoch_start(trainer, pl_module)
         self.on_phase("train")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what the last batch showed: the bar of process 0 alone must not read what processes reduce together."""
+        """Leave the bar as it is: process 0 alone must not read values that all processes reduce together."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop here: what a fit prints at its end stands below the bar."""
+        """Stop the bar, so that what a fit prints at its end stands below it."""
         self.teardown(trainer, pl_module, "fit")
 
     def _describe(self, number: int) -> str:

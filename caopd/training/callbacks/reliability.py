@@ -22,11 +22,11 @@ class ReliabilityDiagrams(Callback):
         self._directory = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask for the run directory: a collective operation, so every process does."""
+        """Ask for the run directory; a collective operation, so that every process must ask."""
         self._directory = run_directory(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Plot the diagram; every process takes part in gathering, the first one plots."""
+        """Plot the diagram; every process takes part in gathering, and process 0 plots."""
         if not isinstance(pl_module, DistillationModule):
             return
         values = pl_module.validation_metrics.compute()

@@ -1,4 +1,4 @@
-"""What ``caopd test`` measured of every task: ``test.json`` in the run directory, and a table."""
+"""Shows what ``caopd test`` measured of every task: writes ``test.json`` in the run directory, and prints a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from caopd.training.callbacks.numbers import count, number, without_nan
 from caopd.training.module import DistillationModule
 
 IN_DOMAIN = "in_domain"
-"""Column of all prompts of the tasks that are trained on."""
+"""Name, in ``test.json`` and the table, of all prompts of the tasks that are trained on."""
 
 
 class ResultTables(Callback):
@@ -33,12 +33,12 @@ class ResultTables(Callback):
         self._directory = Path()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask for the run directory: a collective operation, so every process does."""
+        """Ask for the run directory; a collective operation, so that every process must ask."""
         self._directory = run_directory(trainer)
         trainer.test_loop.verbose = False
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute everything; the first process writes and prints."""
+        """Compute all metrics; process 0 writes and prints them."""
         if not isinstance(pl_module, DistillationModule):
             return
         in_domain, named = pl_module.test_scores.compute()

@@ -36,11 +36,11 @@ class RoundStatistics(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Stop it."""
+        """Stop the clock of a training step."""
         self._train_seconds += time.perf_counter() - self._batch_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the round."""
+        """Log the statistics of the round and the seconds of its phases."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, RolloutDataModule) or not data.statistics:
             return

@@ -1,4 +1,4 @@
-"""Saves a run's configuration as ``config.yaml`` in its directory, which holds no other run."""
+"""Saves a run's configuration as ``config.yaml`` in its directory, and checks that no other run is there."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from caopd.run_directory import CONFIG, CSV_LOG, run_directory, run_of_checkpoin
 from caopd.texts import write_text
 
 _OF_THE_RUN_ITSELF = ("last", "hpc")
-"""What Lightning takes for a checkpoint of the same run, without a file's name."""
+"""Values of ``ckpt_path`` that are no path, but stand for a checkpoint of the same run."""
 
 
 class RunConfig(SaveConfigCallback):
-    """Lightning's callback, but into the run directory whatever the logger, and never over another run's file.
+    """Lightning's callback, which here writes into the run directory, and never over another run's file.
 
     A run that goes on from a checkpoint in its own directory is the same run: ``fit`` replaces the file, and what is
     measured of such a checkpoint leaves it as it is.
@@ -27,12 +27,12 @@ class RunConfig(SaveConfigCallback):
         """Save the file; a collective operation.
 
         Args:
-            trainer: Whose run.
+            trainer: The trainer of the run.
             pl_module: Not used.
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
 
         Raises:
-            ConfigError: In every process, if the directory holds another run.
+            ConfigError: Raised in every process, if the directory holds another run.
         """
         if self.already_saved:
             return
@@ -49,12 +49,12 @@ class RunConfig(SaveConfigCallback):
 
 
 def check_alone(directory: Path, checkpoint: str | None) -> None:
-    """Raise where a run would write over another one's files, or Lightning delete them.
+    """Raise where a run would write over the files of another run, or Lightning would delete them.
 
     Args:
-        directory: Of the run.
-        checkpoint: Where it goes on from; from one in the same directory, it is the same run. The CSV logger goes on
-            with none: it begins by deleting its file.
+        directory: Directory of the run.
+        checkpoint: The checkpoint that the run goes on from; if it is in the same directory, this is the same run. With
+            the CSV logger no run can go on in its directory, since that logger begins by deleting its file.
 
     Raises:
         ConfigError: The directory holds another run.

@@ -1,4 +1,4 @@
-"""Follows every task of a sequence through its stages: ``stages.json`` in the run directory, and tables."""
+"""Follows every task of a sequence through its stages: writes ``stages.json`` in the run directory, prints tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from caopd.training.module import DistillationModule
 
 
 class StageMetrics(Callback):
-    """Keeps the validation before training and at the end of every stage of a :class:`caopd.tasks.TaskSequence`.
+    """Keeps the metrics before training and after every stage of a :class:`caopd.tasks.TaskSequence`.
 
     At the end of training it writes ``stages.json`` (``stages``: every task's metrics at each of these moments;
     ``forgetting``: what earlier tasks have lost), prints both, and logs ``forgetting/TASK/accuracy_drop``,
@@ -37,20 +37,20 @@ class StageMetrics(Callback):
         self._directory = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask for the run directory: a collective operation, so every process does."""
+        """Ask for the run directory; a collective operation, so that every process must ask."""
         if stage == "fit":
             self._directory = run_directory(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know: the stages so far."""
+        """Return what a resumed run must know: the metrics of the stages so far."""
         return {"measurements": [asdict(each) for each in self.measurements]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the stages so far."""
+        """Restore the metrics of the stages so far."""
         self.measurements = [Measurement(**each) for each in state_dict["measurements"]]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the validation, if it is one of those moments."""
+        """Keep the validation's metrics, if it is the one before training or at the end of a stage."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         stage = _stage_that_ended(trainer, data)
         if stage is None or not isinstance(pl_module, DistillationModule):
@@ -63,7 +63,7 @@ class StageMetrics(Callback):
         self.measurements.append(Measurement(stage, rounds, trainer.global_step, tasks))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write, print and log."""
+        """Write the file, print the tables, and log what is forgotten."""
         if not self.measurements or not trainer.is_global_zero:
             return
         path = self._directory / STAGES
@@ -80,10 +80,10 @@ class StageMetrics(Callback):
 
 
 def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
-    """Return the matrix of every headline metric in one table, and what is forgotten in another.
+    """Return one table with every headline metric of every task at every moment, and one of what is forgotten.
 
     Args:
-        measurements: At least one.
+        measurements: The measurements, at least one.
     """
     matrix = Table(title="every task before training and after each stage")
     for column in ("metric", "after stage", *measurements[0].tasks):
@@ -104,7 +104,7 @@ def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
 
 
 def _stage_that_ended(trainer: Trainer, data: object) -> str | None:
-    """Name of the stage whose last validation this is, ``BEFORE`` ahead of all; None at any other moment."""
+    """Return the stage whose last validation this is, ``BEFORE`` for the one before training; None for any other."""
     if not isinstance(data, RolloutDataModule) or not isinstance(data.task, TaskSequence):
         return None
     if trainer.sanity_checking:

@@ -1,4 +1,4 @@
-"""In place of no logger: nothing is logged, and a run still has a directory of its own."""
+"""A logger for runs without one: nothing is logged, but the run still has a directory of its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from caopd.run_directory import RUNS, next_number
 class Unlogged(Logger):
     """Names the directory that a run would have with Lightning's default logger, and logs nothing.
 
-    Without it, all runs would put their checkpoints and all else into ``default_root_dir`` itself.
+    Without it, all runs would write their checkpoints and other files into ``default_root_dir`` itself.
 
     Args:
-        save_dir: Where runs are; the trainer's ``default_root_dir``.
+        save_dir: Folder of all runs, the trainer's ``default_root_dir``.
     """
 
     def __init__(self, save_dir: Path) -> None:
@@ -26,12 +26,12 @@ class Unlogged(Logger):
 
     @property
     def save_dir(self) -> str:
-        """Where runs are."""
+        """The folder of all runs."""
         return str(self._save_dir)
 
     @property
     def name(self) -> str:
-        """The folder of the runs."""
+        """The name of the folder within it that holds the runs."""
         return RUNS
 
     @property
