@@ -255,7 +255,7 @@ def exchange_two_groups(lines):
 
 def change_one_estimate(lines):
     row = json.loads(lines[0])
-    return [json.dumps({**row, "mu_hat": 1 - row["mu_hat"]}) + "\n", *lines[1:]]
+    return [json.dumps({**row, "mu_hats": [1 - each for each in row["mu_hats"]]}) + "\n", *lines[1:]]
 
 
 @pytest.mark.parametrize("change", [drop_the_last_group, exchange_two_groups, change_one_estimate])
