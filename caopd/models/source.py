@@ -104,8 +104,8 @@ class ModelSource:
             extra["attn_implementation"] = self.attn_implementation
         if self._gguf_file is not None:
             extra["quantization_config"] = GgufConfig(dequantize=True)
-        hf, report = self._load(AutoModelForCausalLM.from_pretrained, output_loading_info=True, **extra)
-        check_loaded(hf, report, self.name_or_path)
+        hf, loading_info = self._load(AutoModelForCausalLM.from_pretrained, output_loading_info=True, **extra)
+        check_loaded(hf, loading_info, self.name_or_path)
         stops = stop_token_ids(hf, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
         if self.lora is not None:

@@ -59,18 +59,18 @@ def settle_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def check_loaded(hf: PreTrainedModel, report: Mapping[str, Any], name: str) -> None:
+def check_loaded(hf: PreTrainedModel, loading_info: Mapping[str, Any], name: str) -> None:
     """Raise if not every weight came from the files, or not every one can be trained.
 
     Args:
         hf: The model, as transformers loaded it.
-        report: What transformers returned with ``output_loading_info``.
+        loading_info: What transformers returned with ``output_loading_info``.
         name: Name of the model, for messages.
 
     Raises:
         ModelError: If weights are missing or frozen.
     """
-    missing = sorted(report["missing_keys"])
+    missing = sorted(loading_info["missing_keys"])
     if missing:
         raise ModelError(
             f"Expected the files of {name!r} to hold every weight that its config.json asks for, but {len(missing)} "

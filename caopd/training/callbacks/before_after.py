@@ -86,8 +86,8 @@ class BeforeAfterMetrics(Callback):
         path = self._directory / METRICS
         path.parent.mkdir(parents=True, exist_ok=True)
         moments = {"initial": self.initial, "final": self.final}
-        report = {name: values and without_nan(values) for name, values in moments.items()}
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        content = {name: values and without_nan(values) for name, values in moments.items()}
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return path
 
     def table(self) -> Table:
