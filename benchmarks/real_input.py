@@ -92,7 +92,11 @@ def run_task(name: str, data: Path, directory: Path, rounds: tuple[int, int]) ->
         "first": scalars(first),
         "resumed": scalars(second),
         "samples": [
-            {"id": group["example"]["id"], "mu_hat": group["mu_hat"], "text": group["rollouts"][0]["rollout"]["text"]}
+            {
+                "id": group["example"]["id"],
+                "mu_hat": group["mu_hats"][0],
+                "text": group["rollouts"][0]["rollout"]["text"],
+            }
             for group in groups[:3]
         ],
     }

@@ -151,13 +151,11 @@ def ood_tables(runs: list[dict]) -> str:
                 start = [method, moment, task]
                 greedy.append([*start, *(spread([part["greedy"][name] for part in parts]) for name in SHOWN)])
                 wanted = [("sampled", "accuracy"), ("sampled", "ece"), ("sampled", "pass_at_8")]
-                wanted += [
-                    (part, name) for part in ("vote", "vote_stated") for name in ("accuracy", "ece", "brier", "auroc")
-                ]
+                wanted += [("vote", "accuracy")]  # of both parts, which judge the same answer
+                wanted += [(part, name) for part in ("vote", "vote_stated") for name in ("ece", "brier", "auroc")]
                 several.append([*start, *(spread([part[group][name] for part in parts]) for group, name in wanted)])
     of_vote = [f"{part} {name}" for part in ("agreement", "stated") for name in ("ece", "brier", "auroc")]
     columns = ["method", "", "task", "accuracy", "ece", "pass@8", "majority accuracy", *of_vote]
-    several = [row[:10] + row[11:] for row in several]  # both judge the same answer
     return "\n\n".join([table(["method", "", "task", *SHOWN], greedy), table(columns, several)])
 
 

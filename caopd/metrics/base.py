@@ -56,15 +56,6 @@ class ConfidenceMetric(Metric):
         """
         self.add_state(name, torch.zeros(() if size is None else size, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def add_sum(self, name: str, size: int | None = None) -> None:
-        """Register a float64 state that is summed over processes.
-
-        Args:
-            name: Attribute that holds the state.
-            size: Length of the vector, or None for a scalar.
-        """
-        self.add_state(name, torch.zeros(() if size is None else size, dtype=torch.float64), dist_reduce_fx="sum")
-
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Plot one value, or several over the steps that gave them.
 

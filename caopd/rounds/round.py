@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from caopd.distributed import gather_in_order, num_processes, process_number
@@ -66,13 +66,20 @@ class RoundMaker:
     sampler: GroupSampler
     probe: TeacherProbe
 
-    def make(self, number: int, prompts: RoundPrompts, policies: Policies) -> Round:
+    def make(
+        self,
+        number: int,
+        prompts: RoundPrompts,
+        policies: Policies,
+        keep: Callable[[Sequence[VerifiedGroup]], None] = lambda groups: None,
+    ) -> Round:
         """Sample a round's rollouts and make its training samples; collective, where several processes train.
 
         Args:
             number: Number of the round, counted from 0.
             prompts: The prompts of all processes, each of which samples its share.
             policies: The student and its teacher.
+            keep: Called with all groups before anything is made of them, so that no error of a method loses them.
 
         Raises:
             RolloutError: The engine failed, or has not sampled with these weights.
@@ -80,10 +87,14 @@ class RoundMaker:
         """
         sampler = self.sampler
         if sampler.method.min_rollouts == 0:
-            return self.of_groups(number, sampler.encoder.unsampled(prompts.examples))
+            unsampled = sampler.encoder.unsampled(prompts.examples)
+            keep(unsampled)
+            return self.of_groups(number, unsampled)
         mine = prompts.share(process_number(), num_processes())
         sampled, measured = sampler.sample(policies, mine)
-        whole = self.of_groups(number, gather_in_order(sampled), measured)
+        groups = gather_in_order(sampled)
+        keep(groups)
+        whole = self.of_groups(number, groups, measured)
         if self.probe.is_due(number):
             whole = self._probed(whole, policies, sampled, mine)
         with user_code(sampler.estimator, f"round {number}"):

@@ -11,6 +11,8 @@ from caopd.methods import Method
 from caopd.methods.estimators import Estimator
 from caopd.rounds.config import RoundConfig
 from caopd.rounds.diagnostics import TeacherProbe
+from caopd.rounds.prompts import check_rounds
+from caopd.tasks import Task, TaskSequence
 from caopd.types import Signal
 
 
@@ -79,6 +81,21 @@ def check_processes(num_prompts: int, world_size: int) -> None:
         )
 
 
+def check_stages(task: Task, trainer: Trainer) -> None:
+    """Raise unless training ends with the last stage of a sequence of tasks, and every stage with a validation.
+
+    Args:
+        task: The task that is trained on; one that is no sequence passes.
+        trainer: The trainer, with its number of rounds.
+
+    Raises:
+        ConfigError: Something does not fit; the message says the numbers that would.
+    """
+    if isinstance(task, TaskSequence):
+        validates = trainer.limit_val_batches != 0
+        check_rounds(task.stages, trainer.max_epochs, trainer.check_val_every_n_epoch if validates else 0)
+
+
 def check_parts(method: Method, estimator: Estimator, smallest_group: int) -> None:
     """Raise if groups have too few rollouts for the method or the estimator.
 
@@ -115,6 +132,13 @@ def check_teacher(loss: TrainingLoss, method: Method, estimator: Estimator, prob
         raise ConfigError(
             f"Expected an estimator that needs no teacher, since {type(loss).__name__} trains without one, but got "
             f"{type(estimator).__name__}: change `data.estimator`."
+        )
+    has_context = method.privileged and method.signal is Signal.CONTEXT
+    if estimator.num_teacher_rollouts and has_context and type(method).teacher_context is Method.teacher_context:
+        raise ConfigError(
+            f"Expected {type(method).__name__} to say by `teacher_context` what its teacher sees, since "
+            f"{type(estimator).__name__} asks the teacher before there is a training sample, but it has none of its "
+            "own: implement it, or change `data.estimator`."
         )
     if probe.every_num_rounds and not (loss.needs_teacher and method.signal is Signal.CONTEXT):
         raise ConfigError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +21,15 @@ from caopd.rounds.diagnostics import TeacherProbe
 from caopd.rounds.groups import GroupSampler
 from caopd.rounds.parity import ParityConfig
 from caopd.rounds.phases import Phase, PhaseClock, PhaseListener
-from caopd.rounds.prompts import Curriculum, check_rounds
+from caopd.rounds.prompts import Curriculum
 from caopd.rounds.round import Round, RoundMaker
 from caopd.run_directory import run_directory
 from caopd.seeds import derive_seed
-from caopd.tasks import Task, TaskSequence, check_unique, stages_of
-from caopd.training.checks import check_parts, check_processes, check_settings, check_teacher, check_trainer
+from caopd.tasks import Task, check_unique, stages_of
+from caopd.training import checks
 from caopd.training.held_out_data import HeldOutDataModule
 from caopd.training.round_state import RoundProgress, RoundState
+from caopd.types import VerifiedGroup
 
 
 class RolloutDataModule(HeldOutDataModule):
@@ -85,7 +88,7 @@ class RolloutDataModule(HeldOutDataModule):
         self._curriculum = Curriculum(self.stages, round.num_prompts_per_round, seed)
         self._progress = RoundProgress()
         check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
-        check_settings(round, self.estimator, keep_rounds)
+        checks.check_settings(round, self.estimator, keep_rounds)
 
     def setup(self, stage: str) -> None:
         """Load the splits that the stage needs and check every row before the first rollout.
@@ -106,19 +109,16 @@ class RolloutDataModule(HeldOutDataModule):
 
     def _setup_training(self) -> None:
         trainer, model = self._trainer, self._model
-        check_trainer(trainer)
-        check_parts(model.method, self.estimator, self.round.smallest_group)
-        check_teacher(model.loss, model.method, self.estimator, self.teacher_probe)
-        check_processes(self.round.num_prompts_per_round, trainer.world_size)
+        checks.check_trainer(trainer)
+        checks.check_parts(model.method, self.estimator, self.round.smallest_group)
+        checks.check_teacher(model.loss, model.method, self.estimator, self.teacher_probe)
+        checks.check_processes(self.round.num_prompts_per_round, trainer.world_size)
         self.plan.check(self.num_samples)
         model.num_steps_per_round = self.plan.num_steps(self.num_samples)
-        sampling = self.sampling
-        narrowed = sampling.top_p < 1 or sampling.top_k > 0
-        model.loss.check_sampling(sampling.temperature, narrowed, model.num_steps_per_round)
-        if isinstance(self.task, TaskSequence):
-            validates = trainer.limit_val_batches != 0
-            check_rounds(self.stages, trainer.max_epochs, trainer.check_val_every_n_epoch if validates else 0)
-        encoder = self._encoder(sampling)
+        narrowed = self.sampling.top_p < 1 or self.sampling.top_k > 0
+        model.loss.check_sampling(self.sampling.temperature, narrowed, model.num_steps_per_round)
+        checks.check_stages(self.task, trainer)
+        encoder = self._encoder(self.sampling)
         self._curriculum.load(lambda examples: encoder.check(examples, model.method))
 
     @property
@@ -142,13 +142,16 @@ class RolloutDataModule(HeldOutDataModule):
         interrupted = self._progress.interrupted(number, self._trainer.ckpt_path)
         if interrupted is None:
             policies = self._model.policies(self._trainer.global_step)
-            return self._batches(self._maker.make(number, self._curriculum.round(number), policies))
+            prompts, keep = self._curriculum.round(number), partial(self._keep, number)
+            return self._batches(self._maker.make(number, prompts, policies, keep))
         num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
         if interrupted.is_finished:
             self._progress.state, self.statistics = interrupted, self._finished_statistics(interrupted)
             return RoundBatches([], num_done)
         interrupted.check_plan(self.plan, self.num_samples)
-        return self._batches(self._maker.of_groups(number, interrupted.groups()), num_done)
+        groups = interrupted.groups()
+        self._keep(number, groups)
+        return self._batches(self._maker.of_groups(number, groups), num_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the estimator's state, the number of the round, where its rollouts are, and how far training has got.
@@ -163,33 +166,32 @@ class RolloutDataModule(HeldOutDataModule):
         self.estimator.load_state_dict(state_dict["estimator"])
         self._progress = RoundProgress(state_dict.get("round"))
 
+    def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
+        """Write a round's rollouts in the first process: it alone writes checkpoints, which say the digest."""
+        self._digest = self._buffer.save(number, groups) if self._trainer.is_global_zero else ""
+
     def _batches(self, made: Round, num_done: int = 0) -> RoundBatches:
-        """Write a round's rollouts to disk, and return this process's micro-batches that are left to train on."""
+        """Return what is left to train on of this process's micro-batches."""
         self.engine.rest()
-        # Process 0 alone writes checkpoints, which hold the digest.
-        digest = self._buffer.save(made.number, made.groups) if self._trainer.is_global_zero else ""
         self.statistics = made.statistics
         with self.clock("verify"):
             tokenized = made.tokenized(self._encoder(self.sampling))
-        model, temperature = self._model, self.sampling.temperature
-        batches = self.plan.micro_batches(
-            tokenized, self._trainer.global_rank, model.loss, temperature, model.student.pad_token_id
-        )
-        file = str(self._buffer.file(made.number).absolute())
-        self._progress.state = RoundState(made.number, file, digest, asdict(self.plan), self.num_samples, len(batches))
+        plan, model = self.plan, self._model
+        settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.student.pad_token_id)
+        batches = plan.micro_batches(tokenized, *settings)
+        file, size = str(self._buffer.file(made.number).absolute()), self.num_samples
+        self._progress.state = RoundState(made.number, file, self._digest, asdict(plan), size, len(batches))
         return RoundBatches(batches[num_done:], num_done)
 
     def _finished_statistics(self, state: RoundState) -> dict[str, float]:
         """Return the statistics of a round that was trained on but not ended; nothing if its rollouts are gone."""
-        if not (self._trainer.fit_loop.restarting and Path(state.file).is_file()):
-            return {}
-        return self._maker.of_groups(state.number, state.groups()).statistics
+        are_there = self._trainer.fit_loop.restarting and Path(state.file).is_file()
+        return self._maker.of_groups(state.number, state.groups()).statistics if are_there else {}
 
     @property
     def _maker(self) -> RoundMaker:
-        completer, encoder = self._completer(self.clock), self._encoder(self.sampling)
-        method, settings = self._model.method, (self.estimator, self.round, self.sampling, self.parity)
-        return RoundMaker(GroupSampler(completer, encoder, method, *settings), self.teacher_probe)
+        parts = (self._completer(self.clock), self._encoder(self.sampling), self._model.method, self.estimator)
+        return RoundMaker(GroupSampler(*parts, self.round, self.sampling, self.parity), self.teacher_probe)
 
     def _announce(self, phase: Phase) -> None:
         for callback in self._trainer.callbacks:  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ from caopd.training.checkpoints import check_checkpoint, check_sharding, newest_
 from caopd.training.class_names import explained
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
-from caopd.training.interrupts import raise_ignored_interrupts
+from caopd.training.interrupts import ignored_interrupts_raised
 from caopd.training.module import DistillationModule
 
 LAST = "last"
@@ -149,16 +149,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
         _ignore_idle_warnings()
-        raise_ignored_interrupts()
-        CaopdCLI(
-            DistillationModule,
-            RolloutDataModule,
-            args=None if arguments is None else list(arguments),
-            trainer_defaults=TRAINER_DEFAULTS,
-            auto_configure_optimizers=False,
-            save_config_callback=RunConfig,
-            parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
-        )
+        with ignored_interrupts_raised():
+            CaopdCLI(
+                DistillationModule,
+                RolloutDataModule,
+                args=None if arguments is None else list(arguments),
+                trainer_defaults=TRAINER_DEFAULTS,
+                auto_configure_optimizers=False,
+                save_config_callback=RunConfig,
+                parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
+            )
     except UserCodeError as error:
         return show_user_error(error)
     except (CaopdError, ArgumentError, MisconfigurationException) as error:

@@ -1,6 +1,7 @@
 """Runs the ``caopd`` command on small settings."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,8 @@ def command():
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(
             [sys.executable, "-m", "caopd", *map(str, arguments)],
+            # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             capture_output=True,
             text=True,
             env=environment,

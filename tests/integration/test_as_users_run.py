@@ -70,6 +70,16 @@ def test_a_run_with_every_default_ends(setup, fit_as_users_do, tmp_path):
     assert [path.name for path in run.rglob("round*.ckpt")] == ["round1.ckpt"]
 
 
+def test_processes_that_the_trainer_forks_end_without_another_validation(fit_as_users_do, tmp_path):
+    """From within them none can be started; the sanity check is the only validation here."""
+    result = fit_as_users_do(tmp_path, **{"trainer.devices": 2, "trainer.strategy": "ddp_fork"})
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "`final` in metrics.json is the last one" in result.stderr
+    (metrics,) = tmp_path.rglob("metrics.json")
+    content = json.loads(metrics.read_text())
+    assert (content["initial"]["step"], content["final"]) == (0, None)
+
+
 def test_two_processes_with_the_callbacks_that_users_add_end(fit_as_users_do, tmp_path):
     """Each reads logged values, the bar in process 0 alone, and two decide by what is logged at a round's end."""
     (tmp_path / "others.yaml").write_text(OTHERS)

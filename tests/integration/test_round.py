@@ -2,7 +2,10 @@
 
 import contextlib
 
+import pytest
+
 from caopd.confidence import InlineConfidence
+from caopd.errors import UserCodeError
 from caopd.methods import SDFT, CaOPD
 from caopd.methods.estimators import MonteCarlo
 from caopd.models import ModelSource
@@ -20,24 +23,36 @@ from caopd.rounds.round import RoundMaker
 from caopd.tasks import DrawTask, stages_of
 
 
-def test_a_round_by_hand_is_the_first_of_a_run(fit, tmp_path):
-    tokenizer = ModelSource().load_tokenizer()
-    student = ModelSource(attn_implementation="eager").load_model(tokenizer)
-    engine, sampling = TransformersEngine(), Sampling(temperature=1.0, max_new_tokens=8)
-    engine.start(tokenizer)
-    encoder = SampleEncoder(tokenizer, InlineConfidence(), {}, 512, sampling.max_new_tokens)
-    sampler = GroupSampler(
-        Completer(engine, tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext),
-        encoder,
-        CaOPD(SDFT()),
-        MonteCarlo(),
-        RoundConfig(num_prompts_per_round=16, num_rollouts=4, num_trained_rollouts=1),
-        sampling,
-        ParityConfig(),
-    )
+@pytest.fixture(scope="module")
+def student():
+    return ModelSource(attn_implementation="eager").load_model(ModelSource().load_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return SampleEncoder(ModelSource().load_tokenizer(), InlineConfidence(), {}, 512, 8)
+
+
+def maker_of(method, encoder):
+    engine = TransformersEngine()
+    engine.start(encoder.tokenizer)
+    completer = Completer(engine, encoder.tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
+    sizes = RoundConfig(num_prompts_per_round=16, num_rollouts=4, num_trained_rollouts=1)
+    sampling = Sampling(temperature=1.0, max_new_tokens=8)
+    sampler = GroupSampler(completer, encoder, method, MonteCarlo(), sizes, sampling, ParityConfig())
+    return RoundMaker(sampler, TeacherProbe())
+
+
+def prompts_of(encoder, method):
     curriculum = Curriculum(stages_of(DrawTask(num_train=64)), num_prompts=16, seed=0)
-    curriculum.load(lambda examples: encoder.check(examples, sampler.method))
-    made = RoundMaker(sampler, TeacherProbe()).make(0, curriculum.round(0), Policies(student, None, version=0))
+    curriculum.load(lambda examples: encoder.check(examples, method))
+    return curriculum.round(0)
+
+
+def test_a_round_by_hand_is_the_first_of_a_run(student, encoder, fit, tmp_path):
+    method = CaOPD(SDFT())
+    policies = Policies(student, None, version=0)
+    made = maker_of(method, encoder).make(0, prompts_of(encoder, method), policies)
 
     run = fit(tmp_path, **{"trainer.max_epochs": 1})
     assert list(made.groups) == load_groups(run.directory / "rollouts" / "round_00000.jsonl")
@@ -46,3 +61,15 @@ def test_a_round_by_hand_is_the_first_of_a_run(fit, tmp_path):
     assert [sample.confidence for sample in made.trained] == [group.mu_hats[0] for group in made.groups]
     ids = [sample.student_prompt_ids for sample in made.tokenized(encoder)]
     assert ids == [group.prompt_ids for group in made.groups]
+
+
+class Fails(SDFT):
+    def train_samples(self, group):
+        raise LookupError(group.example.id)
+
+
+def test_no_error_of_a_method_loses_the_rollouts(student, encoder):
+    kept = []
+    with pytest.raises(UserCodeError, match="LookupError"):
+        maker_of(Fails(), encoder).make(0, prompts_of(encoder, SDFT()), Policies(student, None, version=0), kept.extend)
+    assert [len(group.rollouts) for group in kept] == [4] * 16
