@@ -49,8 +49,8 @@ class Round:
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
         """
-        sizes = [len(group[: self.num_trained_rollouts]) for group in self.samples]
-        prompts = [group.prompt_ids for group, size in zip(self.groups, sizes, strict=True) for _ in range(size)]
+        pairs = zip(self.groups, self.samples, strict=True)
+        prompts = [group.prompt_ids for group, samples in pairs for _ in samples[: self.num_trained_rollouts]]
         return encoder.encode(self.trained, prompts)
 
 
@@ -111,16 +111,16 @@ class RoundMaker:
             groups: All groups of the round.
             measured: Numbers that were measured while the groups were sampled.
         """
-        method, num_trained = self.sampler.method, self.sampler.round.num_trained_rollouts
+        method = self.sampler.method
         samples = tuple(tuple(train_samples(method, group)) for group in groups)
-        trained = [sample for group in samples for sample in group[:num_trained]]
+        made = Round(number, tuple(groups), samples, self.sampler.round.num_trained_rollouts, {})
         statistics = (
-            round_statistics(groups, trained)
+            round_statistics(groups, made.trained)
             | method_statistics(method, samples)
             | stated_optimism(groups, samples)
             | (measured or {})
         )
-        return Round(number, tuple(groups), samples, num_trained, statistics)
+        return replace(made, statistics=statistics)
 
     def _probed(self, whole: Round, policies: Policies, mine: Sequence[VerifiedGroup], prompts: RoundPrompts) -> Round:
         """Return the round with the teacher's success on its prompts, under the contexts of their samples."""

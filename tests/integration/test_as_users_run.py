@@ -2,8 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
+
+from .conftest import QUICKSTART, SIZES, fit_arguments
 
 FSDP2 = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
@@ -50,6 +54,17 @@ class InterruptedWhileFreeing(Callback):
             del self.reference
 """
 
+SWEEP = """
+import sys
+from multiprocessing import get_context
+
+from caopd.cli import main
+
+if __name__ == "__main__":
+    with get_context("spawn").Pool(1) as pool:
+        sys.exit(pool.apply(main, [sys.argv[1:]]))
+"""
+
 
 def assert_finished(result, directory):
     assert result.returncode == 0, result.stderr[-4000:]
@@ -78,6 +93,16 @@ def test_processes_that_the_trainer_forks_end_without_another_validation(fit_as_
     (metrics,) = tmp_path.rglob("metrics.json")
     content = json.loads(metrics.read_text())
     assert (content["initial"]["step"], content["final"]) == (0, None)
+
+
+def test_a_worker_of_a_sweep_ends_with_a_validation_as_any_process_does(tmp_path):
+    (tmp_path / "sweep.py").write_text(SWEEP)
+    arguments = fit_arguments(tmp_path, (QUICKSTART,), {}, SIZES)
+    command = [sys.executable, tmp_path / "sweep.py", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-4000:]
+    (metrics,) = tmp_path.rglob("metrics.json")
+    assert json.loads(metrics.read_text())["final"]["step"] == 8
 
 
 def test_two_processes_with_the_callbacks_that_users_add_end(fit_as_users_do, tmp_path):

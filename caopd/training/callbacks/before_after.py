@@ -72,15 +72,15 @@ class BeforeAfterMetrics(Callback):
 
         A run that is resumed after its last step is not trained at all, and this is the only hook that it reaches.
         """
-        if self.final is not None and self.final["step"] == trainer.global_step:
-            pass
-        elif parent_process() is not None:
+        is_due = self.final is None or self.final["step"] != trainer.global_step
+        # A strategy that forks or spawns has a launcher, and so has ddp, whose processes are no children of Python's.
+        if is_due and trainer.strategy.launcher is not None and parent_process() is not None:
             rank_zero_warn(
                 f"Expected training to end with a validation, since {type(trainer.strategy).__name__} here trains in "
                 f"processes of its own, from which no other can be started: `final` in {METRICS} is the last one that "
                 "there was. Set `check_val_every_n_epoch` to a divisor of `max_epochs`, or the strategy to ddp."
             )
-        else:
+        elif is_due:
             fitting = replace(trainer.state)
             trainer.validate(pl_module, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
             trainer.state = fitting
