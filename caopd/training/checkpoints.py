@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,9 +16,35 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.errors import ConfigError
+from caopd.run_directory import CONFIG, run_of_checkpoint
 
 SHARDED = (".metadata", "meta.pt")
 """Files, beside the shards, by which a sharded checkpoint is recognised."""
+
+
+class UnsoundCheckpointError(ConfigError):
+    """A checkpoint that cannot be used.
+
+    Args:
+        path: The checkpoint.
+        reason: Why it cannot be used.
+        sound: The newest one of the same run that can; None if there is none.
+
+    Attributes:
+        reason: Why it cannot be used.
+    """
+
+    def __init__(self, path: Path, reason: str, sound: Path | None = None) -> None:
+        remedy = (
+            "Take another one; checkpoints are under `checkpoints/` of a run directory."
+            if sound is None
+            else f"The newest sound checkpoint of the same run is `--ckpt_path={sound}`."
+        )
+        super().__init__(
+            f"Expected `ckpt_path` to be a checkpoint that `caopd fit` wrote, but {path} is none that can be used: "
+            f"{reason}. {remedy}"
+        )
+        self.reason = reason
 
 
 def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
@@ -42,6 +68,24 @@ def run_folders(trainer: Trainer) -> list[Path]:
     return [Path(root) for root in roots if root]
 
 
+def sound_checkpoints(folder: Path, training: bool = True) -> Iterator[tuple[Path, str | None]]:
+    """Yield a run's checkpoints, newest first, each with the reason why it cannot be used; None for a sound one.
+
+    A checkpoint is read whole when it is asked for, so take no more than are needed.
+
+    Args:
+        folder: The run directory, or any folder above it.
+        training: Whether a run is to go on from them; if not, only their weights are used.
+    """
+    for path in sorted(folder.rglob("*.ckpt"), key=_written, reverse=True):
+        try:
+            _check(path, training)
+        except UnsoundCheckpointError as error:
+            yield path, error.reason
+        else:
+            yield path, None
+
+
 def check_checkpoint(path: Path, training: bool) -> None:
     """Raise unless the checkpoint is complete and holds what is needed.
 
@@ -50,8 +94,26 @@ def check_checkpoint(path: Path, training: bool) -> None:
         training: Whether a run is to go on from it; if not, only its weights are used.
 
     Raises:
-        ConfigError: The checkpoint cannot be used; the message says why.
+        UnsoundCheckpointError: The checkpoint cannot be used; the message says why, and names the newest checkpoint of
+            the same run that can.
     """
+    try:
+        _check(path, training)
+    except UnsoundCheckpointError as error:
+        run = run_of_checkpoint(path)
+        # What is in no run directory may be in a folder with any number of files.
+        others = sound_checkpoints(run, training) if (run / CONFIG).is_file() else ()
+        sound = next((other for other, reason in others if reason is None), None)
+        raise UnsoundCheckpointError(path, error.reason, sound) from error
+
+
+def _written(path: Path) -> tuple[int, str]:
+    """Return when a checkpoint was finished, and its name, for those of the same moment."""
+    last = path / SHARDED[-1]
+    return (last if last.is_file() else path).stat().st_mtime_ns, path.name
+
+
+def _check(path: Path, training: bool) -> None:
     if path.is_dir():
         missing = [name for name in SHARDED if not (path / name).is_file()]
         if missing:
@@ -118,8 +180,5 @@ def _contents(path: Path) -> dict[str, Any]:
     return content
 
 
-def _error(path: Path, what: str) -> ConfigError:
-    return ConfigError(
-        f"Expected `ckpt_path` to be a checkpoint that `caopd fit` wrote, but {path} is none that can be used: {what}. "
-        "Take another one; checkpoints are under `checkpoints/` of a run directory."
-    )
+def _error(path: Path, reason: str) -> UnsoundCheckpointError:
+    return UnsoundCheckpointError(path, reason)

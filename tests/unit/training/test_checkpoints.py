@@ -10,7 +10,13 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from caopd.errors import ConfigError
-from caopd.training.checkpoints import check_checkpoint, check_sharding, newest_checkpoint, run_folders
+from caopd.training.checkpoints import (
+    check_checkpoint,
+    check_sharding,
+    newest_checkpoint,
+    run_folders,
+    sound_checkpoints,
+)
 
 WHOLE = {
     "state_dict": {"weight": torch.arange(5000.0)},
@@ -137,3 +143,45 @@ def test_runs_are_looked_for_where_loggers_and_checkpoints_keep_them(tmp_path):
     logger = CSVLogger(str(tmp_path / "logs"))
     trainer = Trainer(default_root_dir=tmp_path / "root", logger=logger, callbacks=[checkpoints], accelerator="cpu")
     assert set(run_folders(trainer)) == {tmp_path / "root", tmp_path / "logs", tmp_path / "mine"}
+
+
+def aged(path, seconds):
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+@pytest.fixture
+def run(tmp_path, whole, sharded):
+    """A run with four checkpoints: a cut one, the newest; a sharded one without its end; a whole and an older one."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").touch()
+    content = whole.read_bytes()
+    for name, part, seconds in (("old", content, 10), ("whole", content, 20), ("cut", content[:-300], 40)):
+        (folder / f"{name}.ckpt").write_bytes(part)
+        aged(folder / f"{name}.ckpt", seconds)
+    sharded.rename(folder / "shards.ckpt")
+    (folder / "shards.ckpt" / "meta.pt").unlink()
+    aged(folder / "shards.ckpt", 30)
+    return folder
+
+
+def test_a_runs_checkpoints_come_newest_first_with_what_is_wrong_with_them(run):
+    found = {path.stem: reason for path, reason in sound_checkpoints(run.parent)}
+    assert list(found) == ["cut", "shards", "whole", "old"]
+    assert "cut or damaged" in found["cut"]
+    assert "without meta.pt" in found["shards"]
+    assert (found["whole"], found["old"]) == (None, None)
+    assert list(sound_checkpoints(run / "nowhere")) == []
+
+
+def test_the_newest_sound_checkpoint_of_the_run_is_offered(run):
+    assert f"--ckpt_path={run / 'whole.ckpt'}`" in refusal(run / "cut.ckpt")
+    for name in ("whole", "old"):
+        (run / f"{name}.ckpt").unlink()
+    assert "Take another one" in refusal(run / "cut.ckpt")
+
+
+def test_no_folder_is_searched_that_is_no_runs(run):
+    (run.parent / "config.yaml").unlink()
+    assert "Take another one" in refusal(run / "cut.ckpt")
