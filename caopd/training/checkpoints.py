@@ -10,19 +10,24 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from caopd.errors import ConfigError
+from caopd.errors import CaopdError, ConfigError
 from caopd.run_directory import CONFIG, run_of_checkpoint
 
 SHARDED = (".metadata", "meta.pt")
 """Files, beside the shards, by which a sharded checkpoint is recognised."""
 
 
-class UnsoundCheckpointError(ConfigError):
+LAST = "last"
+"""Value of ``ckpt_path`` that stands for the newest sound checkpoint of a run with the same settings."""
+OF_LIGHTNING = ("hpc", "registry")
+"""Values of ``ckpt_path`` that Lightning itself understands: SLURM's checkpoint, and Lightning's registry."""
+
+
+class UnsoundCheckpointError(ConfigError, CaopdError):
     """A checkpoint that cannot be used.
 
     Args:
@@ -47,25 +52,14 @@ class UnsoundCheckpointError(ConfigError):
         self.reason = reason
 
 
-def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
-    """Return the checkpoint that was written last, in any run below the folders; None if there is none.
+def newest_first(folders: Iterable[Path]) -> list[Path]:
+    """Return all checkpoints in any run below the folders, that which was written last first.
 
     Args:
         folders: Folders that runs are kept in.
     """
     found = {path.resolve() for folder in folders if folder.is_dir() for path in folder.rglob("*.ckpt")}
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
-
-
-def run_folders(trainer: Trainer) -> list[Path]:
-    """Return the folders below which the trainer's loggers and checkpoints keep its runs.
-
-    Args:
-        trainer: A trainer that is not running yet.
-    """
-    given = [callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    roots = [trainer.default_root_dir, *(logger.save_dir for logger in trainer.loggers), *given]
-    return [Path(root) for root in roots if root]
+    return sorted(found, key=_written, reverse=True)
 
 
 def sound_checkpoints(folder: Path, training: bool = True) -> Iterator[tuple[Path, str | None]]:
@@ -77,13 +71,28 @@ def sound_checkpoints(folder: Path, training: bool = True) -> Iterator[tuple[Pat
         folder: The run directory, or any folder above it.
         training: Whether a run is to go on from them; if not, only their weights are used.
     """
-    for path in sorted(folder.rglob("*.ckpt"), key=_written, reverse=True):
+    for path in newest_first([folder]):
         try:
             _check(path, training)
         except UnsoundCheckpointError as error:
             yield path, error.reason
         else:
             yield path, None
+
+
+def check_given(path: str, training: bool) -> None:
+    """Raise unless a setting of ``ckpt_path`` is a checkpoint that can be used; arguments as for check_checkpoint.
+
+    Raises:
+        ConfigError: There is no such file.
+        UnsoundCheckpointError: It cannot be used.
+    """
+    if not (path and Path(path).exists()):
+        raise ConfigError(
+            f"Expected `ckpt_path` to be a checkpoint file, `{LAST}`, or one of {', '.join(OF_LIGHTNING)}, but there "
+            f"is no file {path!r} in {Path.cwd()}. Checkpoints are under `checkpoints/` of a run directory."
+        )
+    check_checkpoint(Path(path), training)
 
 
 def check_checkpoint(path: Path, training: bool) -> None:

@@ -10,6 +10,7 @@ from caopd.training.callbacks import (
     BeforeAfterMetrics,
     PhaseProgressBar,
     PredictionWriter,
+    Preemption,
     ReliabilityDiagrams,
     ResultTables,
     RoundStatistics,
@@ -33,6 +34,7 @@ DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
     "stages": StageMetrics,
     "results": ResultTables,
     "predictions": PredictionWriter,
+    "preemption": Preemption,
 }
 """Key in a config -> a callback that every run has."""
 
