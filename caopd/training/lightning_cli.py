@@ -121,7 +121,14 @@ class CaopdCLI(LightningCLI):
         if goes_on:
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             if self.trainer.is_global_zero:
+                self._lock()
                 keep_rows(self.trainer, self._step_of(path))
+
+    def _lock(self) -> None:
+        """Lock the directory of a run that goes on before anything is written there."""
+        for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
+            if isinstance(callback, RunConfig):
+                callback.lock.acquire(own_run_directory(self.trainer))
 
     def _step_of(self, path: str | None) -> float:
         """Return the step behind which the run logs anew; what is measured of a run changes nothing of its log."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from caopd.cli import main
+from caopd.training.run_lock import RunLock
 
 from .conftest import QUICKSTART, Run, fit_arguments
 
@@ -165,6 +166,26 @@ def test_a_checkpoint_that_a_script_wrote_does_not_say_its_run(stopped, tmp_path
     torch.save(content, file)
     assert stopped(ckpt_path="last") == 2
     assert "does not say which run it is of" in capsys.readouterr().err
+
+
+def test_weights_and_biases_keeps_one_run(stopped, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = {"trainer.logger": "WandbLogger", "trainer.logger.offline": "true"}
+    settings = {"ckpt_path": "last", **logger, "trainer.logger.save_dir": tmp_path / "runs"}
+    assert stopped("batch 1 2", **settings) == 143
+    assert stopped(**settings) == 0
+    (metrics,) = tmp_path.rglob("metrics.json")
+    assert {path.name.rpartition("-")[2] for path in tmp_path.rglob("offline-run-*")} == {metrics.parent.name}
+
+
+def test_a_run_that_is_still_running_is_left_alone(stopped, tmp_path, capsys):
+    assert stopped("batch 1 2", ckpt_path="last") == 143
+    lock = RunLock()
+    lock.acquire(Run(tmp_path / "runs").directory)
+    assert stopped(ckpt_path="last") == 2
+    assert f"no other process to be training in {tmp_path}" in capsys.readouterr().err
+    lock.release()
+    assert stopped(ckpt_path="last") == 0
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from caopd.errors import ConfigError
 from caopd.run_directory import CONFIG, run_directory, run_of_checkpoint
 from caopd.texts import write_text
 from caopd.training.continuing import RUN, ContinuedRun, run_record
+from caopd.training.run_lock import RunLock
 
 _OF_THE_RUN_ITSELF = "hpc"
 """Value of ``ckpt_path`` that is no path, but stands for a checkpoint of the same run."""
@@ -49,6 +50,7 @@ class RunConfig(SaveConfigCallback):
         self._settings = settings or {}
         self._continued = continued
         self._directory = Path()
+        self.lock = RunLock()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save the file; a collective operation.
@@ -67,6 +69,14 @@ class RunConfig(SaveConfigCallback):
         on_first_process(lambda: self._save(stage))
         self.already_saved = True
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let other processes go on with the run."""
+        self.lock.release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let other processes go on with the run."""
+        self.lock.release()
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down which run the checkpoint is of.
 
@@ -80,6 +90,8 @@ class RunConfig(SaveConfigCallback):
 
     def _save(self, stage: str) -> None:
         check_alone(self._directory, self.config.get("ckpt_path"), self._continued)
+        if stage == "fit":
+            self.lock.acquire(self._directory)
         path = self._directory / CONFIG
         if stage == "fit" or not path.exists():
             self._directory.mkdir(parents=True, exist_ok=True)
