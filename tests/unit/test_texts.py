@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from caopd.cli import main
-from caopd.texts import escaped, in_markdown, in_terminal, write_text
+from caopd.files import write_text
+from caopd.texts import escaped, in_markdown, in_terminal
 
 TEXTS = [
     "plain, with spaces",

@@ -9,8 +9,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from caopd.distributed import on_first_process
 from caopd.errors import ConfigError
+from caopd.files import write_text
 from caopd.run_directory import CONFIG, CSV_LOG, run_directory, run_of_checkpoint
-from caopd.texts import write_text
 
 _OF_THE_RUN_ITSELF = ("last", "hpc")
 """Values of ``ckpt_path`` that are no path, but stand for a checkpoint of the same run."""
@@ -44,7 +44,6 @@ class RunConfig(SaveConfigCallback):
         check_alone(directory, self.config.get("ckpt_path"))
         path = directory / CONFIG
         if stage == "fit" or not path.exists():
-            directory.mkdir(parents=True, exist_ok=True)
             write_text(path, self.parser.dump(self.config, skip_none=False))
 
 

@@ -69,7 +69,7 @@ def test_infinite_logprobs_survive(tmp_path):
 
 def test_no_field_of_the_carriers_is_left_out(tmp_path):
     save_groups(tmp_path / "a.jsonl", GROUPS[:1])
-    row = json.loads((tmp_path / "a.jsonl").read_text())
+    row = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[1])
     for carrier, saved in (
         (GROUPS[0], row),
         (GROUPS[0].example, row["example"]),
@@ -88,5 +88,5 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"round_7\.jsonl.*no such file.*Resume"):
+    with pytest.raises(DataError, match=r"round_7\.jsonl.*no such file"):
         load_groups(tmp_path / "round_7.jsonl")

@@ -22,7 +22,11 @@ WHOLE = {
     "state_dict": {"weight": torch.arange(5000.0)},
     "pytorch-lightning_version": "2.6",
     "optimizer_states": [{}],
+    "lr_schedulers": [],
+    "caopd": {"format": 1},
 }
+
+OF_TRAINING = ("optimizer_states", "lr_schedulers")
 
 
 @pytest.fixture
@@ -87,7 +91,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_unread(tmp_path, monkeypatc
 
 def test_weights_alone_can_be_evaluated_but_not_gone_on_with(tmp_path):
     path = tmp_path / "weights_only.ckpt"
-    torch.save({key: value for key, value in WHOLE.items() if key != "optimizer_states"}, path)
+    torch.save({key: value for key, value in WHOLE.items() if key not in OF_TRAINING}, path)
     check_checkpoint(path, training=False)
     assert "save_weights_only" in refusal(path)
 
@@ -95,7 +99,8 @@ def test_weights_alone_can_be_evaluated_but_not_gone_on_with(tmp_path):
 @pytest.fixture
 def sharded(tmp_path):
     torch.distributed.checkpoint.save(WHOLE["state_dict"], checkpoint_id=tmp_path / "sharded", no_dist=True)
-    (tmp_path / "sharded" / "meta.pt").touch()
+    meta = {key: value for key, value in WHOLE.items() if key not in ("state_dict", "optimizer_states")}
+    torch.save(meta, tmp_path / "sharded" / "meta.pt")
     return tmp_path / "sharded"
 
 
