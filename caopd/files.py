@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,7 +76,10 @@ def remove_unfinished(directory: Path) -> None:
         directory: A run directory, in which nobody else writes; it and the folders right within it are looked through.
     """
     for part in (*directory.glob(f"*{PART}"), *directory.glob(f"*/*{PART}")):
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def disk_full(error: BaseException, path: Path | str | None) -> DiskFullError | None:
@@ -87,7 +92,7 @@ def disk_full(error: BaseException, path: Path | str | None) -> DiskFullError | 
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, OSError) and behind.errno in _FULL:
-            what = path or behind.filename or "a file"
+            what = path or behind.filename or "a file, such as a log's,"
             return DiskFullError(
                 f"Expected room for {what}, but {_FULL[behind.errno]}. Nothing of it was "
                 "kept, and what was finished before is as it was, checkpoints among it. Make room, or name another "
@@ -95,6 +100,25 @@ def disk_full(error: BaseException, path: Path | str | None) -> DiskFullError | 
             )
         behind = behind.__cause__ or behind.__context__
     return None
+
+
+@contextmanager
+def full_disks_told_once() -> Iterator[None]:
+    """Within the body, let no thread print the traceback of a full disk: who waits for the thread raises it again.
+
+    TensorBoard writes in a thread of its own, and raises in the main thread what that one met.
+    """
+    before = threading.excepthook
+
+    def unless_full(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is None or disk_full(arguments.exc_value, None) is None:
+            before(arguments)
+
+    threading.excepthook = unless_full
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _settle(folder: Path) -> None:

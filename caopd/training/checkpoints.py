@@ -18,13 +18,14 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.errors import CaopdError, ConfigError
 from caopd.run_directory import CONFIG, run_of_checkpoint
+from caopd.training.sharded import META, METADATA, damage, damaged_entry
 
 PACKAGE, FORMAT = "caopd", 1
 """Key in a checkpoint of what belongs to this package as a whole, and the version of its content, ``format``.
 
 The version rises when a reader of the version before could not go on from such a checkpoint as before.
 """
-SHARDED = (".metadata", "meta.pt")
+SHARDED = METADATA, META
 """Files, beside the shards, by which a sharded checkpoint is recognised."""
 
 
@@ -148,7 +149,7 @@ def newest_of_a_rounds_end(checkpoint: Path) -> Path | None:
 
 def _data_states(path: Path) -> list[dict[str, Any]]:
     """Return what data modules have written into a sound checkpoint."""
-    content = torch.load(path / SHARDED[-1] if path.is_dir() else path, map_location="cpu", mmap=True)
+    content = torch.load(path / META if path.is_dir() else path, map_location="cpu", mmap=True)
     return [value for key, value in content.items() if key.endswith("DataModule")]
 
 
@@ -160,7 +161,7 @@ def _of_same_run(checkpoint: Path, training: bool) -> Iterable[tuple[Path, str |
 
 def _written(path: Path) -> tuple[int, str]:
     """Return when a checkpoint was finished, and its name, for those of the same moment."""
-    last = path / SHARDED[-1]
+    last = path / META
     return (last if last.is_file() else path).stat().st_mtime_ns, path.name
 
 
@@ -170,7 +171,10 @@ def _check(path: Path, training: bool) -> None:
         if missing:
             raise _error(path, f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
         _check_shards(path)
-        _check_content(path, _contents(path / SHARDED[-1], path), training, ())
+        _check_content(path, _contents(path / META, path), training, ())
+        damaged = damage(path) if rank_zero_only.rank == 0 else None  # type: ignore[attr-defined]
+        if damaged is not None:
+            raise _error(path, damaged)
         return
     _check_content(path, _contents(path, path), training, ("state_dict",))
 
@@ -244,14 +248,7 @@ def _contents(file: Path, path: Path) -> dict[str, Any]:
 
 @lru_cache
 def _damaged(file: Path, written_at: int) -> str | None:
-    """Return the first entry of a torch file that is not as it was written; this reads all of a file that may be large.
-
-    Entries have checksums of their data. What surrounds them can change what is loaded in one way: torch takes an entry
-    that is marked as a folder for empty.
-    """
-    with zipfile.ZipFile(file) as archive:
-        marked = (entry.filename for entry in archive.infolist() if entry.external_attr)
-        return archive.testzip() or next(marked, None)
+    return damaged_entry(file)
 
 
 def _error(path: Path, reason: str) -> UnsoundCheckpointError:

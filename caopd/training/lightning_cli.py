@@ -30,7 +30,7 @@ import caopd.rollouts
 import caopd.tasks  # noqa: F401
 from caopd.commands.command_line import show_user_error
 from caopd.errors import CaopdError, ConfigError, UserCodeError
-from caopd.files import disk_full
+from caopd.files import disk_full, full_disks_told_once
 from caopd.run_directory import own_run_directory
 from caopd.texts import check_utf8
 from caopd.training.callbacks import PhaseProgressBar, RunConfig, Unlogged, check_alone
@@ -156,7 +156,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
         _ignore_idle_warnings()
-        with ignored_interrupts_raised():
+        with ignored_interrupts_raised(), full_disks_told_once():
             CaopdCLI(
                 DistillationModule,
                 RolloutDataModule,
