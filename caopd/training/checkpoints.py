@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.errors import CaopdError, ConfigError
 from caopd.run_directory import CONFIG, run_of_checkpoint
-from caopd.training.sharded import META, METADATA, damage, damaged_entry
+from caopd.training.sharded import META, METADATA, check_chunks, check_sums, damaged_entry
 
 PACKAGE, FORMAT = "caopd", 1
 """Key in a checkpoint of what belongs to this package as a whole, and the version of its content, ``format``.
@@ -170,11 +170,17 @@ def _check(path: Path, training: bool) -> None:
         missing = [name for name in SHARDED if not (path / name).is_file()]
         if missing:
             raise _error(path, f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
-        _check_shards(path)
+        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        try:
+            check_sums(path)  # before anything is unpickled
+            _check_shards(path)
+            if is_first:  # all of it is read
+                check_chunks(path)
+        except UnsoundCheckpointError:
+            raise
+        except ValueError as error:
+            raise _error(path, str(error)) from error
         _check_content(path, _contents(path / META, path), training, ())
-        damaged = damage(path) if rank_zero_only.rank == 0 else None  # type: ignore[attr-defined]
-        if damaged is not None:
-            raise _error(path, damaged)
         return
     _check_content(path, _contents(path, path), training, ("state_dict",))
 

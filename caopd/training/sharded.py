@@ -9,8 +9,10 @@ import zipfile
 import zlib
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -85,30 +87,51 @@ def put_in_place(part: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def damage(path: Path) -> str | None:
-    """Return what of a sharded checkpoint is not as it was written; None if nothing is. All of it is read.
+def check_sums(path: Path) -> None:
+    """Raise if the metadata of a sharded checkpoint are not as they were written.
 
-    Only a checkpoint of :class:`AtomicModelParallelStrategy` says which metadata it was written with.
+    Only a checkpoint of :class:`AtomicModelParallelStrategy` says how they were written.
 
     Args:
-        path: Folder of the checkpoint, whose metadata are known to be plain data.
+        path: Folder of the checkpoint.
+
+    Raises:
+        ValueError: A file is damaged; the message names it.
     """
     sums = path / CHECKSUMS
-    if sums.is_file():
-        try:
-            expected = json.loads(sums.read_text(encoding="utf-8"))
-        except ValueError:
-            return f"its {CHECKSUMS} is damaged"
-        for name in (METADATA, META):
-            if sha256((path / name).read_bytes()).hexdigest() != expected.get(name):
-                return f"its {name} is damaged: {CHECKSUMS} has another SHA-256 of it"
+    if not sums.is_file():
+        return
+    try:
+        expected = json.loads(sums.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"its {CHECKSUMS} is damaged ({error})") from error
+    for name in (METADATA, META):
+        found = sha256((path / name).read_bytes()).hexdigest()
+        if found != expected.get(name):
+            raise ValueError(f"its {name} is damaged: its SHA-256 is {found[:12]}, and {CHECKSUMS} has another one")
+
+
+def check_chunks(path: Path) -> None:
+    """Raise if what lies in the shards is not as it was written; all of it is read, piece by piece.
+
+    Args:
+        path: Folder of a checkpoint whose metadata are known to be plain data.
+
+    Raises:
+        ValueError: A shard is damaged; the message names it, and what lies there.
+    """
     for index, place in FileSystemReader(path).read_metadata().storage_data.items():
         with (path / place.relative_path).open("rb") as shard:
             shard.seek(place.offset)
-            content = shard.read(place.length)
-        if damaged_entry(io.BytesIO(content)) is not None:
-            return f"its {place.relative_path} is damaged at {index.fqn}"
-    return None
+            content = io.BytesIO(shard.read(place.length))
+        try:
+            damaged = damaged_entry(content)
+            content.seek(0)
+            torch.load(content, map_location="cpu", weights_only=True)
+        except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError, zipfile.BadZipFile) as error:
+            damaged = str(error)[:300]
+        if damaged is not None:
+            raise ValueError(f"its {place.relative_path} is damaged at {index.fqn} ({damaged})")
 
 
 def damaged_entry(file: Path | io.BytesIO) -> str | None:
