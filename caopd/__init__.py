@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from caopd.rounds.diagnostics import TeacherProbe
     from caopd.rounds.parity import ParityConfig
     from caopd.tasks import DataSource, DrawTask, ScienceQA, Stage, TaskSequence, ToolUse
+    from caopd.training.checkpoint_io import AtomicCheckpointIO
     from caopd.training.datamodule import RolloutDataModule
     from caopd.training.defaults import TRAINER_DEFAULTS, default_callbacks
     from caopd.training.module import DistillationModule
@@ -49,6 +50,7 @@ __all__ = [
     "SFT",
     "TRAINER_DEFAULTS",
     "AdaptiveBudget",
+    "AtomicCheckpointIO",
     "AutoEngine",
     "Brier",
     "CaOPD",
@@ -117,6 +119,7 @@ _NAMES = {
     "caopd.rounds.diagnostics": "TeacherProbe",
     "caopd.rounds.parity": "ParityConfig",
     "caopd.tasks": "DataSource DrawTask ScienceQA Stage TaskSequence ToolUse",
+    "caopd.training.checkpoint_io": "AtomicCheckpointIO",
     "caopd.training.datamodule": "RolloutDataModule",
     "caopd.training.defaults": "TRAINER_DEFAULTS default_callbacks",
     "caopd.training.module": "DistillationModule",

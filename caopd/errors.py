@@ -42,6 +42,12 @@ class EngineDiedError(CaopdError, RuntimeError):
     exit_status = 1
 
 
+class DiskFullError(CaopdError, OSError):
+    """A file for which there is no room."""
+
+    exit_status = 1
+
+
 class NonFiniteError(CaopdError, ArithmeticError):
     """A loss, a gradient or weights that are not finite."""
 

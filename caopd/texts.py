@@ -1,4 +1,4 @@
-"""Shows and writes names and texts of users: they may hold any characters, and are never read as markup."""
+"""Shows names and texts of users: they may hold any characters, and are never read as markup."""
 
 from __future__ import annotations
 
@@ -62,16 +62,6 @@ def in_terminal(text: str) -> Text:
     from rich.text import Text
 
     return Text(escaped(text))
-
-
-def write_text(path: Path, text: str) -> None:
-    r"""Write a file in UTF-8; what UTF-8 does not have becomes ``\udce9``, which JSON reads back as it was.
-
-    Args:
-        path: The file; its folder must exist.
-        text: Any text.
-    """
-    path.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def check_utf8(path: str | Path, what: str) -> None:

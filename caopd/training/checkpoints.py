@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,8 +17,14 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.errors import CaopdError, ConfigError
 from caopd.run_directory import CONFIG, run_of_checkpoint
+from caopd.training.sharded import META, METADATA, check_chunks, check_sums, damaged_entry
 
-SHARDED = (".metadata", "meta.pt")
+PACKAGE, FORMAT = "caopd", 1
+"""Key in a checkpoint of what belongs to this package as a whole, and the version of its content, ``format``.
+
+The version rises when a reader of the version before could not go on from such a checkpoint as before.
+"""
+SHARDED = METADATA, META
 """Files, beside the shards, by which a sharded checkpoint is recognised."""
 
 
@@ -50,6 +57,29 @@ class UnsoundCheckpointError(ConfigError, CaopdError):
             f"{reason}. {remedy}"
         )
         self.reason = reason
+
+
+def check_format(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise unless this version of the package reads what it has written into a checkpoint.
+
+    Args:
+        path: The checkpoint, for the error.
+        content: Its content.
+
+    Raises:
+        UnsoundCheckpointError: It has no format, an older or a newer one.
+    """
+    found = content.get(PACKAGE)
+    version = found.get("format") if isinstance(found, dict) else None
+    if version is None:
+        raise _error(path, "it has no format: another program wrote it, or caopd before formats were numbered")
+    if version != FORMAT:
+        wrote = "an older" if isinstance(version, int) and version < FORMAT else "a newer"
+        raise _error(
+            path,
+            f"it is of format {version!r}, and this version of caopd reads format {FORMAT}: {wrote} version wrote it, "
+            "with which it can be read",
+        )
 
 
 def newest_first(folders: Iterable[Path]) -> list[Path]:
@@ -109,16 +139,38 @@ def check_checkpoint(path: Path, training: bool) -> None:
     try:
         _check(path, training)
     except UnsoundCheckpointError as error:
-        run = run_of_checkpoint(path)
-        # What is in no run directory may be in a folder with any number of files.
-        others = sound_checkpoints(run, training) if (run / CONFIG).is_file() else ()
+        others = _of_same_run(path, training)
         sound = next((other for other, reason in others if reason is None), None)
         raise UnsoundCheckpointError(path, error.reason, sound) from error
 
 
+def newest_of_a_rounds_end(checkpoint: Path) -> Path | None:
+    """Return the newest sound checkpoint of the same run that needs no rollouts; None if there is none.
+
+    Args:
+        checkpoint: One of the run's checkpoints.
+    """
+    for path, reason in _of_same_run(checkpoint, training=True):
+        if reason is None and not any("round" in state for state in _data_states(path)):
+            return path
+    return None
+
+
+def _data_states(path: Path) -> list[dict[str, Any]]:
+    """Return what data modules have written into a sound checkpoint."""
+    content = torch.load(path / META if path.is_dir() else path, map_location="cpu", mmap=True)
+    return [value for key, value in content.items() if key.endswith("DataModule")]
+
+
+def _of_same_run(checkpoint: Path, training: bool) -> Iterable[tuple[Path, str | None]]:
+    """Yield as :func:`sound_checkpoints` does, in run directories alone: other folders may hold any number of files."""
+    run = run_of_checkpoint(checkpoint)
+    return sound_checkpoints(run, training) if (run / CONFIG).is_file() else ()
+
+
 def _written(path: Path) -> tuple[int, str]:
     """Return when a checkpoint was finished, and its name, for those of the same moment."""
-    last = path / SHARDED[-1]
+    last = path / META
     return (last if last.is_file() else path).stat().st_mtime_ns, path.name
 
 
@@ -127,13 +179,27 @@ def _check(path: Path, training: bool) -> None:
         missing = [name for name in SHARDED if not (path / name).is_file()]
         if missing:
             raise _error(path, f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
-        _check_shards(path)
+        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        try:
+            check_sums(path)  # before anything is unpickled
+            _check_shards(path)
+            if is_first:  # all of it is read
+                check_chunks(path)
+        except UnsoundCheckpointError:
+            raise
+        except ValueError as error:
+            raise _error(path, str(error)) from error
+        _check_content(path, _contents(path / META, path), training, ())
         return
-    content = _contents(path)
-    missing = [key for key in ("state_dict", "pytorch-lightning_version") if key not in content]
+    _check_content(path, _contents(path, path), training, ("state_dict",))
+
+
+def _check_content(path: Path, content: Mapping[str, Any], training: bool, keys: Iterable[str]) -> None:
+    missing = [key for key in (*keys, "pytorch-lightning_version") if key not in content]
     if missing:
         raise _error(path, f"it was not written by Lightning: it lacks {' and '.join(missing)}")
-    if training and "optimizer_states" not in content:
+    check_format(path, content)
+    if training and "lr_schedulers" not in content:
         raise _error(path, "it holds weights alone (`save_weights_only`), from which no run can go on")
 
 
@@ -167,26 +233,37 @@ def _check_shards(path: Path) -> None:
             raise _error(path, f"its {shard.name} is missing or cut")
 
 
-def _contents(path: Path) -> dict[str, Any]:
-    """Read the checkpoint without the data of its tensors, which are only checked against their checksums."""
-    if path.stat().st_size == 0:
+def _contents(file: Path, path: Path) -> dict[str, Any]:
+    """Read a file without the data of its tensors, which are only checked against their checksums.
+
+    Args:
+        file: The file.
+        path: The checkpoint that it is, or belongs to, for the error.
+    """
+    if file.stat().st_size == 0:
         raise _error(path, "it is empty")
     try:
-        with zipfile.ZipFile(path) as archive:
-            is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-            damaged = archive.testzip() if is_first else None  # this reads the whole file, which may be large
-        if damaged is not None:
-            raise _error(path, f"it is damaged at {damaged}")
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            damaged = _damaged(file, file.stat().st_mtime_ns)
+            if damaged is not None:
+                raise _error(path, f"it is damaged at {damaged}")
+        content = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except zipfile.BadZipFile as error:
         raise _error(path, f"it is cut or damaged, or another kind of file ({error})") from error
     except UnpicklingError as error:
         raise _error(path, f"it holds more than plain data, and could run code ({str(error)[:300]})") from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, CaopdError):
+            raise
         raise _error(path, f"it is damaged ({str(error)[:300]})") from error
     if not isinstance(content, dict):
         raise _error(path, f"it holds a {type(content).__name__}")
     return content
+
+
+@lru_cache
+def _damaged(file: Path, written_at: int) -> str | None:
+    return damaged_entry(file)
 
 
 def _error(path: Path, reason: str) -> UnsoundCheckpointError:

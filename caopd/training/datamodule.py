@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import torch
 
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.evaluation import EvaluationConfig
+from caopd.files import remove_unfinished
 from caopd.methods.estimators import Estimator, MonteCarlo
 from caopd.rollouts import AutoEngine, RolloutEngine, Sampling
 from caopd.rounds.batches import BatchPlan, RoundBatches
@@ -28,6 +28,7 @@ from caopd.seeds import derive_seed
 from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
 from caopd.training.held_out_data import HeldOutDataModule
+from caopd.training.round_settings import round_settings
 from caopd.training.round_state import RoundProgress, RoundState
 from caopd.types import VerifiedGroup
 
@@ -104,6 +105,8 @@ class RolloutDataModule(HeldOutDataModule):
         directory = run_directory(self._trainer)  # collective: every process must ask
         self._buffer = RoundBuffer(directory / "rollouts", self.keep_rounds)
         if stage == "fit":
+            if self._trainer.is_global_zero:
+                remove_unfinished(directory)
             self._setup_training()
         super().setup(stage)
 
@@ -148,8 +151,8 @@ class RolloutDataModule(HeldOutDataModule):
         if interrupted.is_finished:
             self._progress.state, self.statistics = interrupted, self._finished_statistics(interrupted)
             return RoundBatches([], num_done)
-        interrupted.check_plan(self.plan, self.num_samples)
-        groups = interrupted.groups()
+        interrupted.check_settings(round_settings(self))
+        groups = interrupted.groups(Path(str(self._trainer.ckpt_path)))
         self._keep(number, groups)
         return self._batches(self._maker.of_groups(number, groups), num_done)
 
@@ -168,7 +171,8 @@ class RolloutDataModule(HeldOutDataModule):
 
     def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
         """Write a round's rollouts in the first process: it alone writes checkpoints, which say the digest."""
-        self._digest = self._buffer.save(number, groups) if self._trainer.is_global_zero else ""
+        is_first = self._trainer.is_global_zero
+        self._digest = self._buffer.save(number, groups, round_settings(self)) if is_first else ""
 
     def _batches(self, made: Round, num_done: int = 0) -> RoundBatches:
         """Return what is left to train on of this process's micro-batches."""
@@ -179,14 +183,15 @@ class RolloutDataModule(HeldOutDataModule):
         plan, model = self.plan, self._model
         settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.student.pad_token_id)
         batches = plan.micro_batches(tokenized, *settings)
-        file, size = str(self._buffer.file(made.number).absolute()), self.num_samples
-        self._progress.state = RoundState(made.number, file, self._digest, asdict(plan), size, len(batches))
+        file = str(self._buffer.file(made.number).absolute())
+        self._progress.state = RoundState(made.number, file, self._digest, round_settings(self), len(batches))
         return RoundBatches(batches[num_done:], num_done)
 
     def _finished_statistics(self, state: RoundState) -> dict[str, float]:
         """Return the statistics of a round that was trained on but not ended; nothing if its rollouts are gone."""
         are_there = self._trainer.fit_loop.restarting and Path(state.file).is_file()
-        return self._maker.of_groups(state.number, state.groups()).statistics if are_there else {}
+        groups = state.groups(Path(str(self._trainer.ckpt_path))) if are_there else []
+        return self._maker.of_groups(state.number, groups).statistics if are_there else {}
 
     @property
     def _maker(self) -> RoundMaker:

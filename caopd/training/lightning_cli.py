@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -31,9 +32,11 @@ import caopd.rollouts
 import caopd.tasks  # noqa: F401
 from caopd.commands.command_line import show_user_error
 from caopd.errors import CaopdError, ConfigError, UserCodeError
+from caopd.files import disk_full, full_disks_told_once
 from caopd.run_directory import own_run_directory
 from caopd.texts import check_utf8
 from caopd.training.callbacks import PhaseProgressBar, ResumeCommand, RunConfig, Unlogged, check_alone, requeued
+from caopd.training.checkpoint_io import AtomicCheckpointIO
 from caopd.training.checkpoints import LAST, OF_LIGHTNING, check_given, check_sharding
 from caopd.training.class_names import explained
 from caopd.training.continued_logs import keep_rows, with_versions
@@ -152,10 +155,14 @@ class CaopdCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
         """Make the trainer, with the bar that names phases in place of Lightning's unless bars are off.
 
+        Checkpoints are written whole or not at all, unless the config names a way of its own to write them.
+
         Where nothing is logged (``fast_dev_run`` takes the logger out, too), the run has a directory nonetheless.
         """
         given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this list
         trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
@@ -175,7 +182,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     resume = ResumeCommand(sys.argv[1:] if arguments is None else arguments)
     try:
         _ignore_idle_warnings()
-        with ignored_interrupts_raised():
+        with ignored_interrupts_raised(), full_disks_told_once():
             CaopdCLI(
                 DistillationModule,
                 RolloutDataModule,
@@ -200,6 +207,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 2
     except SIGTERMException:
         return 128 + signal.SIGTERM
+    except Exception as error:
+        full = disk_full(error, None)  # of a file that a library writes
+        if full is None:
+            raise
+        sys.stderr.write(f"error: {full}\n")
+        return full.exit_status
     finally:
         resume.say()
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -24,6 +25,7 @@ from caopd.metrics import CalibrationMetrics
 from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
+from caopd.training.checkpoints import FORMAT, PACKAGE, check_format
 from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import check_loaded, check_step, check_weights
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
@@ -153,16 +155,20 @@ class DistillationModule(LightningModule):
         check_weights(self, self)
         due = validation_is_due(self.trainer)
         settle_loops(checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches, due)
-        checkpoint[TRAINING_MEANS] = self._training_totals()
+        checkpoint[PACKAGE] = {"format": FORMAT, TRAINING_MEANS: self._training_totals()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the sums behind the logged means of an interrupted round.
 
         Args:
             checkpoint: The whole checkpoint.
+
+        Raises:
+            ConfigError: If another version of the package wrote it.
         """
+        check_format(Path(str(self.trainer.ckpt_path)), checkpoint)
         if self.trainer.is_global_zero:
-            for name, (total, weight) in checkpoint.get(TRAINING_MEANS, {}).items():
+            for name, (total, weight) in checkpoint[PACKAGE][TRAINING_MEANS].items():
                 if name in self._training_means:
                     mean = self._mean(name)
                     mean.update(0.0, weight=0.0)
@@ -346,8 +352,8 @@ class DistillationModule(LightningModule):
 
 
 COPY_ACCURACY = "teacher_copy_accuracy"
-TRAINING_MEANS = "caopd_training_means"
-"""Key in a checkpoint of the sums that the means of its round are made of."""
+TRAINING_MEANS = "training_means"
+"""Key, in the package's part of a checkpoint, of the sums that the means of its round are made of."""
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:

@@ -10,7 +10,7 @@ import pytest
 from .conftest import QUICKSTART, SIZES, fit_arguments
 
 FSDP2 = {
-    "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
+    "trainer.strategy": "caopd.training.sharded.AtomicModelParallelStrategy",
     "trainer.strategy.data_parallel_size": 2,
     "trainer.strategy.tensor_parallel_size": 1,
 }

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from caopd.cli import main
-from caopd.texts import escaped, in_markdown, in_terminal, write_text
+from caopd.texts import escaped, in_markdown, in_terminal
 
 TEXTS = [
     "plain, with spaces",
@@ -75,12 +75,6 @@ def test_a_terminal_shows_the_text(text):
     output = io.StringIO()
     Console(file=output).print(in_terminal(text), soft_wrap=True)
     assert output.getvalue() == escaped(text) + "\n"
-
-
-@pytest.mark.parametrize("text", [*TEXTS, *NOT_SHOWN])
-def test_a_json_file_gives_every_character_back(tmp_path, text):
-    write_text(tmp_path / "file.json", json.dumps({text: text}, ensure_ascii=False))
-    assert json.loads((tmp_path / "file.json").read_text(encoding="utf-8")) == {text: text}
 
 
 def test_the_command_writes_to_a_terminal_that_knows_ascii_alone(tmp_path, monkeypatch):

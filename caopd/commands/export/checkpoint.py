@@ -14,12 +14,14 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from caopd.commands.export.card import CardFacts, model_card
+from caopd.commands.outputs import together
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.errors import ConfigError, ModelError
+from caopd.files import write_text
 from caopd.models import LanguageModel, ModelSource
 from caopd.models.weights import inference_weights
 from caopd.run_directory import CONFIG, read_config, read_metrics, run_of_checkpoint, setting
-from caopd.texts import check_utf8, write_text
+from caopd.texts import check_utf8
 
 Weights = Literal["student", "teacher"]
 
@@ -67,9 +69,10 @@ def export(
         metrics=read_metrics(run),
     )
     card = model_card(facts)  # before anything is written
-    model.hf.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    write_text(directory / "README.md", card)
+    with together(directory) as folder:
+        model.hf.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_text(folder / "README.md", card)
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def _score(options: argparse.Namespace) -> None:
     from caopd.commands.score.judge import Judge
     from caopd.commands.score.output import as_json, tables
     from caopd.commands.score.predictions import read_predictions
-    from caopd.texts import in_terminal, write_text
+    from caopd.files import write_text
+    from caopd.texts import in_terminal
 
     if options.task is None and options.confidence_format is not None:
         raise ConfigError("Expected `--confidence_format` beside `--task`, which reads responses, but got no `--task`.")

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import METRICS, run_directory
 from caopd.texts import in_terminal
@@ -93,10 +94,9 @@ class BeforeAfterMetrics(Callback):
     def write(self) -> Path:
         """Write ``metrics.json`` into the run directory and return its path."""
         path = self._directory / METRICS
-        path.parent.mkdir(parents=True, exist_ok=True)
         moments = {"initial": self.initial, "final": self.final}
         content = {name: values and without_nan(values) for name, values in moments.items()}
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=2) + "\n")
         return path
 
     def table(self) -> Table:

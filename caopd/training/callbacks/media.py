@@ -10,8 +10,9 @@ from lightning import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from caopd.files import write_text
 from caopd.plots import save_figure
-from caopd.texts import escaped, in_markdown, write_text
+from caopd.texts import escaped, in_markdown
 from caopd.training.callbacks.unlogged import Unlogged
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ def _loggers(trainer: Trainer) -> list[Logger]:
 
 
 def _stem(directory: Path, name: str, step: int) -> Path:
-    (directory / name).mkdir(parents=True, exist_ok=True)
     return directory / name / f"step_{step:06d}"
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from caopd.evaluation import Parts
+from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import TEST, run_directory
 from caopd.texts import in_terminal
@@ -48,8 +49,7 @@ class ResultTables(Callback):
         found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
         record = {"model": pl_module.source.name_or_path, "checkpoint": trainer.ckpt_path and str(trainer.ckpt_path)}
         path = self._directory / TEST
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n")
         console = Console()
         console.print(results_table(tasks))
         console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)

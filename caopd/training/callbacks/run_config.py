@@ -12,8 +12,8 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from caopd.distributed import on_first_process
 from caopd.errors import ConfigError
+from caopd.files import write_text
 from caopd.run_directory import CONFIG, run_directory, run_of_checkpoint
-from caopd.texts import write_text
 from caopd.training.continuing import RUN, ContinuedRun, run_record
 from caopd.training.run_lock import RunLock
 
@@ -94,7 +94,6 @@ class RunConfig(SaveConfigCallback):
             self.lock.acquire(self._directory)
         path = self._directory / CONFIG
         if stage == "fit" or not path.exists():
-            self._directory.mkdir(parents=True, exist_ok=True)
             write_text(path, self._text or self.parser.dump(self.config, skip_none=False))
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from caopd.evaluation.forgetting import BEFORE, FORGETTING, Measurement, as_json, forgetting
+from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.rounds.prompts import stage_ends
 from caopd.run_directory import STAGES, run_directory
@@ -67,8 +68,7 @@ class StageMetrics(Callback):
         if not self.measurements or not trainer.is_global_zero:
             return
         path = self._directory / STAGES
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n")
         console = Console()
         for table in stage_tables(self.measurements):
             console.print(table)
