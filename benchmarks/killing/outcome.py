@@ -14,7 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SECONDS = "time/"
-"""Prefix of the tags whose values are seconds, the only ones that differ: their steps are compared."""
+"""Prefix of the tags that are left out: seconds differ, and those of a phase in a process that was killed are lost."""
 _OF_DIRECTORIES = re.compile(r"[^\s'\"]*/lightning_logs/[^/\s'\"]+/")
 Outcome = dict[str, Any]
 """Where a value stands -> the value, or a hash of it."""
@@ -66,9 +66,8 @@ def logged(runs: list[Path]) -> Outcome:
         events.Reload()
         tags = events.Tags()
         for tag in tags["scalars"]:
-            for event in events.Scalars(tag):
-                value = "seconds" if tag.startswith(SECONDS) else float(event.value).hex()
-                values.setdefault(f"log {tag} at {event.step}", set()).add(value)
+            for event in events.Scalars(tag) if not tag.startswith(SECONDS) else []:
+                values.setdefault(f"log {tag} at {event.step}", set()).add(float(event.value).hex())
         for tag in tags["images"]:
             for event in events.Images(tag):
                 values.setdefault(f"log {tag} at {event.step}", set()).add(_sha256(event.encoded_image_string))
@@ -95,7 +94,7 @@ def _content(name: str, path: Path) -> Outcome:
     return {name: _sha256(path.read_bytes())}
 
 
-def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 (whatever a checkpoint holds)
+def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):

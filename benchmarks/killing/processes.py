@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import caopd.training.lightning_cli  # noqa: F401  # imported once, before any fork
+import caopd.training.lightning_cli  # imported once, before any fork
 from caopd.cli import main as caopd
-
 from killing.victim import VARIABLE
 
 KILLED = -signal.SIGKILL
@@ -78,7 +77,9 @@ def run(
     with log.open("a") as output:
         output.write(f"\n===== {place or kill_after or 'not killed'}\n")
         output.flush()
-        pids = [begin(arguments, settings | _ranks(rank, num_processes), output.fileno()) for rank in range(num_processes)]
+        pids = [
+            begin(arguments, settings | _ranks(rank, num_processes), output.fileno()) for rank in range(num_processes)
+        ]
         return _wait(pids, start, kill_after, patience)
 
 

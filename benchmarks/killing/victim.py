@@ -86,7 +86,7 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _reaches(place: str):  # noqa: ANN202 (a hook of any signature)
+def _reaches(place: str):
     def hook(self: Victim, *arguments: object, **keywords: object) -> None:
         self._reach(place)
 

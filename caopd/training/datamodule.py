@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.evaluation import EvaluationConfig
@@ -136,9 +133,11 @@ class RolloutDataModule(HeldOutDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, after those it has trained on.
         """
-        number, rank = self._trainer.current_epoch, self._trainer.global_rank
-        # Dropout, where a model has it, then depends on the round alone, as all other random numbers do.
-        torch.manual_seed(derive_seed(self.seed, "training", number, rank))
+        batches = self._round_batches(self._trainer.current_epoch)
+        self._model.saving.end_hook(self._trainer)
+        return batches
+
+    def _round_batches(self, number: int) -> RoundBatches:
         interrupted = self._progress.interrupted(number, self._trainer.ckpt_path)
         if interrupted is None:
             policies = self._model.policies(self._trainer.global_step)
@@ -146,12 +145,13 @@ class RolloutDataModule(HeldOutDataModule):
             return self._batches(self._maker.make(number, prompts, policies, keep))
         num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
         if interrupted.is_finished:
-            self._progress.state, self.statistics = interrupted, self._finished_statistics(interrupted)
+            self._progress.state, self.statistics = interrupted, interrupted.statistics
             return RoundBatches([], num_done)
         interrupted.check_plan(self.plan, self.num_samples)
         groups = interrupted.groups()
         self._keep(number, groups)
-        return self._batches(self._maker.of_groups(number, groups), num_done)
+        made = replace(self._maker.of_groups(number, groups), statistics=interrupted.statistics)
+        return self._batches(made, num_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the estimator's state, the number of the round, where its rollouts are, and how far training has got.
@@ -180,13 +180,10 @@ class RolloutDataModule(HeldOutDataModule):
         settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.student.pad_token_id)
         batches = plan.micro_batches(tokenized, *settings)
         file, size = str(self._buffer.file(made.number).absolute()), self.num_samples
-        self._progress.state = RoundState(made.number, file, self._digest, asdict(plan), size, len(batches))
-        return RoundBatches(batches[num_done:], num_done)
-
-    def _finished_statistics(self, state: RoundState) -> dict[str, float]:
-        """Return the statistics of a round that was trained on but not ended; nothing if its rollouts are gone."""
-        are_there = self._trainer.fit_loop.restarting and Path(state.file).is_file()
-        return self._maker.of_groups(state.number, state.groups()).statistics if are_there else {}
+        state = RoundState(made.number, file, self._digest, asdict(plan), size, len(batches), made.statistics)
+        self._progress.state = state
+        seed = derive_seed(self.seed, "training", made.number, self._trainer.global_rank)
+        return RoundBatches(batches[num_done:], num_done, seed)
 
     @property
     def _maker(self) -> RoundMaker:

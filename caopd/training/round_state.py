@@ -28,6 +28,7 @@ class RoundState:
         plan: How its samples are shared out to optimizer steps and processes.
         num_samples: Number of its training samples.
         num_batches: Number of micro-batches of this process.
+        statistics: The numbers that are logged of it; some are measured while its rollouts are sampled.
         num_batches_done: How many of them the weights have been trained on.
     """
 
@@ -37,6 +38,7 @@ class RoundState:
     plan: dict[str, int]
     num_samples: int
     num_batches: int
+    statistics: dict[str, float]
     num_batches_done: int = 0
 
     @classmethod
