@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -164,6 +165,8 @@ class DistillationModule(LightningModule):
         Args:
             checkpoint: The whole checkpoint.
         """
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.trainer.num_sanity_val_steps = 0  # the validation before training has been, and is not logged again
         self.saving.restore(checkpoint.get(SAVING))
         # Each process goes on with its own sums: added up in another order, they would round differently.
         for totals in checkpoint.get(TRAINING_MEANS, [])[self.global_rank :: self.trainer.world_size]:
