@@ -25,6 +25,7 @@ from caopd.seeds import derive_seed
 from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
 from caopd.training.held_out_data import HeldOutDataModule
+from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_state import RoundProgress, RoundState
 from caopd.types import VerifiedGroup
 
@@ -143,10 +144,11 @@ class RolloutDataModule(HeldOutDataModule):
             policies = self._model.policies(self._trainer.global_step)
             prompts, keep = self._curriculum.round(number), partial(self._keep, number)
             return self._batches(self._maker.make(number, prompts, policies, keep))
-        num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
-        if interrupted.is_finished:
+        self._model.limit_of_steps = raise_limit_of_steps(self._trainer)
+        if interrupted.is_finished or self._model.limit_of_steps is not None:
             self._progress.state, self.statistics = interrupted, interrupted.statistics
-            return RoundBatches([], num_done)
+            return RoundBatches([], interrupted.num_batches)
+        num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
         interrupted.check_plan(self.plan, self.num_samples)
         groups = interrupted.groups()
         self._keep(number, groups)

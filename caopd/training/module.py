@@ -78,6 +78,7 @@ class DistillationModule(LightningModule):
         self.warmup = warmup
         self.num_steps_per_round: int | None = None
         self._optimizer = optimizer or _default_optimizer
+        self.limit_of_steps: int | None = None
         self.saving = SavingCallbacks()
         self._step_loss = torch.zeros(())
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
@@ -239,6 +240,8 @@ class DistillationModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the round; a mean that no token or sequence contributed to is left out."""
+        if self.limit_of_steps is not None:
+            self.trainer.fit_loop.epoch_loop.max_steps, self.limit_of_steps = self.limit_of_steps, None
         for name in self._training_means:
             mean = self._mean(name)
             value = mean.compute()

@@ -99,6 +99,24 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
         logged["_batches_that_stepped"] += 1
 
 
+def raise_limit_of_steps(trainer: Trainer) -> int | None:
+    """Let a resumed run that has had its last step end its round, and return its ``max_steps``, to be set again then.
+
+    Lightning stops at this limit before it looks at what is left of an epoch: its validation, and its end.
+
+    Args:
+        trainer: The trainer with its state restored, before it goes on.
+
+    Returns:
+        None where the limit is not reached, or the round has ended.
+    """
+    loop, epoch = trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress.state_dict()["current"]
+    if epoch["started"] == epoch["processed"] or not 0 < loop.max_steps <= trainer.global_step:
+        return None
+    limit, loop.max_steps = loop.max_steps, trainer.global_step + 1
+    return limit
+
+
 def _shift(batches: Mapping[str, Any], by: int) -> None:
     for counts in (batches["current"], batches["total"]):
         counts.update({name: counts[name] + by for name in _COUNTS})

@@ -75,6 +75,11 @@ class SavingCallbacks:
                 trainer.strategy.remove_checkpoint(file)
         self._kept = {file for callback in callbacks.values() for file in _deleted_later(callback)}
         self._call(trainer, saved["hook"])
+        epoch = trainer.fit_loop.epoch_progress.state_dict()["current"]
+        if (
+            epoch["started"] == epoch["processed"]
+        ):  # Lightning takes a run that is counted in steps for one within this epoch
+            trainer.fit_loop._restarting = trainer.fit_loop.epoch_loop.restarting = False
 
     def _call(self, trainer: Trainer, hook: str | None) -> None:
         self._hook = hook
