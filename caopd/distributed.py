@@ -92,7 +92,7 @@ def on_first_process(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]  # process 0 returned it
 
 
-def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> None:
+def log_alike(module: LightningModule, values: Mapping[str, Tensor | float], *, logger: bool = True) -> None:
     """Log values that are the same in every process; every process must call it.
 
     Lightning takes these values as reduced already. A value that is logged with ``sync_dist=True`` alone is reduced
@@ -102,8 +102,9 @@ def log_alike(module: LightningModule, values: Mapping[str, Tensor | float]) -> 
     Args:
         module: The module; it must be in a hook in which Lightning lets it log.
         values: Name in the log -> value.
+        logger: Whether loggers get the values, and not only callbacks.
     """
-    module.log_dict(dict(values), sync_dist=True, rank_zero_only=True)
+    module.log_dict(dict(values), logger=logger, sync_dist=True, rank_zero_only=True)
 
 
 def close_group() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.evaluation import EvaluationConfig
@@ -28,6 +27,7 @@ from caopd.seeds import derive_seed
 from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
 from caopd.training.held_out_data import HeldOutDataModule
+from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_settings import round_settings
 from caopd.training.round_state import RoundProgress, RoundState
 from caopd.types import VerifiedGroup
@@ -139,22 +139,26 @@ class RolloutDataModule(HeldOutDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, after those it has trained on.
         """
-        number, rank = self._trainer.current_epoch, self._trainer.global_rank
-        # Dropout, where a model has it, then depends on the round alone, as all other random numbers do.
-        torch.manual_seed(derive_seed(self.seed, "training", number, rank))
+        batches = self._round_batches(self._trainer.current_epoch)
+        self._model.saving.end_hook(self._trainer)
+        return batches
+
+    def _round_batches(self, number: int) -> RoundBatches:
         interrupted = self._progress.interrupted(number, self._trainer.ckpt_path)
         if interrupted is None:
             policies = self._model.policies(self._trainer.global_step)
             prompts, keep = self._curriculum.round(number), partial(self._keep, number)
             return self._batches(self._maker.make(number, prompts, policies, keep))
+        self._model.limit_of_steps = raise_limit_of_steps(self._trainer)
+        if interrupted.is_finished or self._model.limit_of_steps is not None:
+            self._progress.state, self.statistics = interrupted, interrupted.statistics
+            return RoundBatches([], interrupted.num_batches)
         num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
-        if interrupted.is_finished:
-            self._progress.state, self.statistics = interrupted, self._finished_statistics(interrupted)
-            return RoundBatches([], num_done)
         interrupted.check_settings(round_settings(self))
         groups = interrupted.groups(Path(str(self._trainer.ckpt_path)))
         self._keep(number, groups)
-        return self._batches(self._maker.of_groups(number, groups), num_done)
+        made = replace(self._maker.of_groups(number, groups), statistics=interrupted.statistics)
+        return self._batches(made, num_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the estimator's state, the number of the round, where its rollouts are, and how far training has got.
@@ -183,15 +187,10 @@ class RolloutDataModule(HeldOutDataModule):
         plan, model = self.plan, self._model
         settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.student.pad_token_id)
         batches = plan.micro_batches(tokenized, *settings)
-        file = str(self._buffer.file(made.number).absolute())
-        self._progress.state = RoundState(made.number, file, self._digest, round_settings(self), len(batches))
-        return RoundBatches(batches[num_done:], num_done)
-
-    def _finished_statistics(self, state: RoundState) -> dict[str, float]:
-        """Return the statistics of a round that was trained on but not ended; nothing if its rollouts are gone."""
-        are_there = self._trainer.fit_loop.restarting and Path(state.file).is_file()
-        groups = state.groups(Path(str(self._trainer.ckpt_path))) if are_there else []
-        return self._maker.of_groups(state.number, groups).statistics if are_there else {}
+        file, shape = str(self._buffer.file(made.number).absolute()), round_settings(self)
+        self._progress.state = RoundState(made.number, file, self._digest, shape, len(batches), made.statistics)
+        seed = derive_seed(self.seed, "training", made.number, self._trainer.global_rank)
+        return RoundBatches(batches[num_done:], num_done, seed)
 
     @property
     def _maker(self) -> RoundMaker:

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
-from caopd.distributed import log_alike
+from caopd.distributed import gather_in_order, log_alike
 from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
@@ -28,7 +29,9 @@ from caopd.rounds.groups import Policies
 from caopd.training.checkpoints import FORMAT, PACKAGE, check_format
 from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import check_loaded, check_step, check_weights
+from caopd.training.logging import log_round, log_step
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
+from caopd.training.saving import SavingCallbacks
 from caopd.types import Signal
 
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
@@ -77,8 +80,9 @@ class DistillationModule(LightningModule):
         self.warmup = warmup
         self.num_steps_per_round: int | None = None
         self._optimizer = optimizer or _default_optimizer
+        self.limit_of_steps: int | None = None
+        self.saving = SavingCallbacks()
         self._step_loss = torch.zeros(())
-        self._stepped = False
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
         means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
@@ -153,12 +157,14 @@ class DistillationModule(LightningModule):
             checkpoint: Changed in place.
         """
         check_weights(self, self)
-        due = validation_is_due(self.trainer)
-        settle_loops(checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches, due)
-        checkpoint[PACKAGE] = {"format": FORMAT, TRAINING_MEANS: self._training_totals()}
+        fit_loop, due = checkpoint["loops"]["fit_loop"], validation_is_due(self.trainer)
+        saving = self.saving.saved(self.trainer, fit_loop)
+        settle_loops(fit_loop, self.trainer.accumulate_grad_batches, due)
+        means = gather_in_order([self._training_totals()])
+        checkpoint[PACKAGE] = {"format": FORMAT, TRAINING_MEANS: means, SAVING: saving}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums behind the logged means of an interrupted round.
+        """Restore the sums behind the logged means of an interrupted round, and what callbacks did in it.
 
         Args:
             checkpoint: The whole checkpoint.
@@ -167,8 +173,13 @@ class DistillationModule(LightningModule):
             ConfigError: If another version of the package wrote it.
         """
         check_format(Path(str(self.trainer.ckpt_path)), checkpoint)
-        if self.trainer.is_global_zero:
-            for name, (total, weight) in checkpoint[PACKAGE][TRAINING_MEANS].items():
+        own = checkpoint[PACKAGE]
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.trainer.num_sanity_val_steps = 0  # the validation before training has been, and is not logged again
+        self.saving.restore(own[SAVING])
+        # Each process goes on with its own sums: added up in another order, they would round differently.
+        for totals in own[TRAINING_MEANS][self.global_rank :: self.trainer.world_size]:
+            for name, (total, weight) in totals.items():
                 if name in self._training_means:
                     mean = self._mean(name)
                     mean.update(0.0, weight=0.0)
@@ -207,20 +218,6 @@ class DistillationModule(LightningModule):
         loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
         return loss
 
-    def on_train_batch_end(self, outputs: object, batch: TokenBatch, batch_idx: int) -> None:
-        """Log the loss of an optimizer step when it is complete.
-
-        Args:
-            outputs: Not used.
-            batch: Not used.
-            batch_idx: Not used.
-        """
-        if self._stepped:
-            loss = self._step_loss * self.trainer.world_size  # `sync_dist` averages over processes
-            self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True)
-            self._step_loss = torch.zeros_like(self._step_loss)
-            self._stepped = False
-
     def _teacher_output(self, batch: TokenBatch) -> ModelOutput | None:
         if not self.loss.needs_teacher:
             return None
@@ -251,20 +248,24 @@ class DistillationModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the round; a mean that no token or sequence contributed to is left out."""
+        if self.limit_of_steps is not None:
+            self.trainer.fit_loop.epoch_loop.max_steps, self.limit_of_steps = self.limit_of_steps, None
         for name in self._training_means:
             mean = self._mean(name)
             value = mean.compute()
             if not value.isnan():
-                log_alike(self, {f"train/{name}": value})
+                log_round(self, {f"train/{name}": value})
             mean.reset()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop before a loss or a gradient that is not finite reaches the weights.
+        """Stop before a loss or a gradient that is not finite reaches the weights; log the step's loss.
 
         Args:
             optimizer: The student's optimizer.
         """
         check_step(self, self._step_loss)
+        loss = self.trainer.strategy.reduce(self._step_loss.clone(), reduce_op="sum")
+        log_step(self, {"train/loss": torch.as_tensor(loss)})
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
@@ -275,7 +276,7 @@ class DistillationModule(LightningModule):
         for name, value, weight in self._counted:
             self._mean(name).update(value, weight=weight)
         self._counted = []
-        self._stepped = True
+        self._step_loss = torch.zeros_like(self._step_loss)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Count completed held-out prompts.
@@ -319,12 +320,9 @@ class DistillationModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _training_totals(self) -> dict[str, tuple[float, float]]:
-        """Return the sum and the weight that make each mean of the round so far, over all processes; collective."""
-        means = [self._mean(name) for name in self._training_means]
-        mine = torch.stack([torch.stack([mean.mean_value, mean.weight]) for mean in means])
-        totals = torch.as_tensor(self.trainer.strategy.reduce(mine, reduce_op="sum")).tolist()
-        pairs = zip(self._training_means, totals, strict=True)
-        return {name: (total, weight) for name, (total, weight) in pairs if weight}
+        """Return the sum and the weight that make each mean of the round so far, in this process."""
+        means = {name: self._mean(name) for name in self._training_means}
+        return {name: (float(mean.mean_value), float(mean.weight)) for name, mean in means.items() if mean.weight}
 
     def _mean(self, name: str) -> MeanMetric:
         return cast("MeanMetric", self._training_means[name])
@@ -352,8 +350,9 @@ class DistillationModule(LightningModule):
 
 
 COPY_ACCURACY = "teacher_copy_accuracy"
-TRAINING_MEANS = "training_means"
-"""Key, in the package's part of a checkpoint, of the sums that the means of its round are made of."""
+TRAINING_MEANS, SAVING = "training_means", "saving"
+"""Keys, in the package's part of a checkpoint, of the sums that the means of its round are made of, for every process,
+and of what :class:`SavingCallbacks` keeps."""
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:

@@ -44,12 +44,12 @@ class BeforeAfterMetrics(Callback):
             self._directory = run_directory(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know: the metrics before training."""
-        return {"initial": self.initial}
+        """Return what a resumed run must know: the metrics before training, and the last ones."""
+        return {"initial": self.initial, "final": self.final}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the metrics of the first validation."""
-        self.initial = state_dict["initial"]
+        """Restore the metrics of the first and of the last validation."""
+        self.initial, self.final = state_dict["initial"], state_dict["final"]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the validation's metrics; the one before training also goes to the loggers, at step 0."""

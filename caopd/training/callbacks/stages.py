@@ -63,8 +63,11 @@ class StageMetrics(Callback):
         tasks = {name: without_nan(parts["greedy"]) for name, parts in named.items()}
         self.measurements.append(Measurement(stage, rounds, trainer.global_step, tasks))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file, print the tables, and log what is forgotten."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file, print the tables, and log what is forgotten.
+
+        A run that is resumed after its last step is not trained at all, and this is the only hook that it reaches.
+        """
         if not self.measurements or not trainer.is_global_zero:
             return
         path = self._directory / STAGES
