@@ -13,12 +13,9 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.errors import ConfigError
-
-SHARDED = (".metadata", "meta.pt")
-"""Files, beside the shards, by which a sharded checkpoint is recognised."""
+from caopd.training.shards import SHARDED, check_shards
 
 
 def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
@@ -85,15 +82,11 @@ def check_sharding(path: Path, trainer: Trainer) -> None:
 
 
 def _check_shards(path: Path) -> None:
-    """Raise unless every file of a sharded checkpoint is as long as its metadata says."""
+    """Raise unless the files of a sharded checkpoint are whole, and plain data."""
     try:
-        stored = FileSystemReader(path).read_metadata().storage_data.values()
-    except (EOFError, OSError, UnpicklingError, ValueError) as error:
-        raise _error(path, f"its {SHARDED[0]} is cut or damaged ({str(error)[:300]})") from error
-    for part in stored:
-        shard = path / part.relative_path
-        if not shard.is_file() or shard.stat().st_size < part.offset + part.length:
-            raise _error(path, f"its {shard.name} is missing or cut")
+        check_shards(path)
+    except ValueError as error:
+        raise _error(path, str(error)) from error
 
 
 def _contents(path: Path) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_weights_alone_can_be_evaluated_but_not_gone_on_with(tmp_path):
 @pytest.fixture
 def sharded(tmp_path):
     torch.distributed.checkpoint.save(WHOLE["state_dict"], checkpoint_id=tmp_path / "sharded", no_dist=True)
-    (tmp_path / "sharded" / "meta.pt").touch()
+    torch.save({"pytorch-lightning_version": "2.6"}, tmp_path / "sharded" / "meta.pt")
     return tmp_path / "sharded"
 
 
