@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning import Trainer
@@ -61,6 +61,19 @@ def check_checkpoint(path: Path, training: bool) -> None:
         raise _error(path, f"it was not written by Lightning: it lacks {' and '.join(missing)}")
     if training and "optimizer_states" not in content:
         raise _error(path, "it holds weights alone (`save_weights_only`), from which no run can go on")
+
+
+def refuse_settings(*_: object, **__: object) -> NoReturn:
+    """Stand in for Lightning's ``load_from_checkpoint``, which lets a file choose classes and their arguments.
+
+    Raises:
+        ConfigError: Always; the message says how to load a checkpoint.
+    """
+    raise ConfigError(
+        "Expected modules to be made by their constructors, but got `load_from_checkpoint`, which would take their "
+        "arguments, and code, from a file. Make them as the run's config does, and give `ckpt_path` to the Trainer's "
+        "`fit`, `validate`, `test` or `predict`; or write a model with `caopd export`."
+    )
 
 
 def check_sharding(path: Path, trainer: Trainer) -> None:

@@ -30,7 +30,7 @@ import caopd.tasks  # noqa: F401
 from caopd.commands.command_line import show_user_error
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.run_directory import own_run_directory
-from caopd.texts import check_utf8
+from caopd.texts import check_utf8, escaped_lines
 from caopd.training.callbacks import PhaseProgressBar, RunConfig, Unlogged, check_alone
 from caopd.training.checkpoints import check_checkpoint, check_sharding, newest_checkpoint, run_folders
 from caopd.training.class_names import explained
@@ -97,7 +97,7 @@ class CaopdCLI(LightningCLI):
             rank_zero_info(f"No checkpoint below {below} yet: the run starts from the beginning.")
         else:
             check_checkpoint(path, self.subcommand == "fit")
-            rank_zero_info(f"The last checkpoint below {below} is {path}.")
+            rank_zero_info(escaped_lines(f"The last checkpoint below {below} is {path}."))
         config.ckpt_path = path and str(path)
 
     def _before_run(self) -> None:
@@ -162,15 +162,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except UserCodeError as error:
         return show_user_error(error)
     except (CaopdError, ArgumentError, MisconfigurationException) as error:
-        sys.stderr.write(f"error: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
         return error.exit_status if isinstance(error, CaopdError) else 2
     except (FileNotFoundError, PermissionError, UnpicklingError) as error:
-        sys.stderr.write(f"error: a file cannot be read or written: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: a file cannot be read or written: {message_of(error)}\n"))
         return 2
     except ValueError as error:
         if not _is_of_lightning(error):
             raise
-        sys.stderr.write(f"error: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
         return 2
     except SIGTERMException:
         return 128 + signal.SIGTERM

@@ -24,6 +24,7 @@ from caopd.metrics import CalibrationMetrics
 from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
+from caopd.training.checkpoints import refuse_settings
 from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import check_loaded, check_step, check_weights
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
@@ -53,6 +54,8 @@ class DistillationModule(LightningModule):
         ConfigError: If a share is not in [0, 1], a method without privileged context has no other model as its teacher,
             or completions are not the student's samples where the loss needs them.
     """
+
+    load_from_checkpoint: Any = staticmethod(refuse_settings)
 
     def __init__(
         self,

@@ -84,8 +84,9 @@ class _Plain(pickle.Unpickler):
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if (module, name) not in _PLAIN and not is_dtype:
             raise UnpicklingError(f"it names {module}.{name}")
-        found: Any = super().find_class(module, name)
-        return _Unchangeable(name, (found,), {"__module__": module}) if is_dataclass(found) else found
+        found = super().find_class(module, name)
+        bases: tuple[Any, ...] = (found,)
+        return _Unchangeable(name, bases, {"__module__": module}) if is_dataclass(found) else found
 
 
 def _places(metadata: object) -> _Places:
