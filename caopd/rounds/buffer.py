@@ -100,8 +100,8 @@ def _groups(path: Path, lines: Sequence[bytes]) -> list[VerifiedGroup]:
             _check(groups[-1])
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
-                f"Expected line {number} of {path} to hold a prompt's rollouts, as `caopd fit` writes them, but it does "
-                f"not ({type(error).__name__}: {str(error)[:200]}). Restore the file, or remove it."
+                f"Expected line {number} of {path} to hold a prompt's rollouts, as `caopd fit` writes them, but "
+                f"it does not ({type(error).__name__}: {str(error)[:200]}). Restore the file, or remove it."
             ) from error
     return groups
 
