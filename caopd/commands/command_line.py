@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from caopd.errors import CaopdError, UserCodeError
+from caopd.texts import escaped_lines
 
 
 def run_command(
@@ -27,10 +28,10 @@ def run_command(
     except UserCodeError as error:
         return show_user_error(error)
     except CaopdError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(escaped_lines(f"error: {error}\n"))
         return error.exit_status
     except OSError as error:
-        sys.stderr.write(f"error: a file cannot be read or written: {error}\n")
+        sys.stderr.write(escaped_lines(f"error: a file cannot be read or written: {error}\n"))
         return 2
     return 0
 
@@ -42,5 +43,5 @@ def show_user_error(error: UserCodeError) -> int:
         error: The error, raised from the exception of the user's code.
     """
     cause = traceback.format_exception(error.__cause__)
-    sys.stderr.write("".join([*cause, f"\nerror: {error}\n"]))
+    sys.stderr.write(escaped_lines("".join([*cause, f"\nerror: {error}\n"])))
     return 1

@@ -18,7 +18,7 @@ _NOISE = ("drop", "jitter")
 
 
 def settle_config(config: PreTrainedConfig, name: str) -> None:
-    """Switch off, in place, what makes training compute something else than sampling, and outputs that nobody reads.
+    """Switch off, in place, what makes training compute something else than sampling, or runs code from elsewhere.
 
     Args:
         config: The model's config, as its file has it.
@@ -33,6 +33,8 @@ def settle_config(config: PreTrainedConfig, name: str) -> None:
             "`quantization_config`: training changes them by less than a quantised weight can hold. Choose the model "
             "that it was made from."
         )
+    # How attention and experts are computed is the user's choice; a name may stand for a kernel whose code is fetched.
+    config._attn_implementation = config._experts_implementation = None
     config.return_dict = True
     config.output_attentions = config.output_hidden_states = False
     for part in (config, config.get_text_config()):

@@ -13,8 +13,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from caopd.errors import ConfigError
 from caopd.run_directory import CONFIG, read_config, run_of_checkpoint
-from caopd.training.checkpoints import SHARDED, check_checkpoint, newest_first
+from caopd.training.checkpoints import check_checkpoint, newest_first
 from caopd.training.run_identity import differences, run_settings
+from caopd.training.shards import META
 
 RUN = "caopd_run"
 """Key of a checkpoint under which it says whose it is."""
@@ -86,7 +87,7 @@ def find_run(folders: Sequence[Path], settings: Mapping[str, Any]) -> ContinuedR
             if record is None or differ:
                 others.append((path, differ))
                 continue
-            check_checkpoint(path, training=True)
+            check_checkpoint(path, training=True, everywhere=True)
         except ConfigError as error:
             damaged.append(error)
             continue
@@ -133,7 +134,7 @@ def newest_sound(folders: Iterable[Path]) -> Path:
     every = list(folders)
     for path in newest_first(every):
         try:
-            check_checkpoint(path, training=False)
+            check_checkpoint(path, training=False, everywhere=True)
         except ConfigError as error:
             rank_zero_warn(f"A newer checkpoint is left out. {error}")
             continue
@@ -150,7 +151,7 @@ def _content(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: It cannot be read; the message says why.
     """
-    file = path / SHARDED[1] if path.is_dir() else path
+    file = path / META if path.is_dir() else path
     try:
         content = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except Exception:  # whatever a damaged file makes of its reader: the check says what it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning import LightningDataModule, Trainer
 
@@ -16,6 +17,7 @@ from caopd.rounds.completer import Completer
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.phases import PhaseClock
 from caopd.tasks import Stage
+from caopd.training.checkpoints import refuse_settings
 from caopd.training.module import DistillationModule
 
 
@@ -30,6 +32,8 @@ class HeldOutDataModule(LightningDataModule):
         template_arguments: Arguments of the chat template.
         seed: Seed of all completions.
     """
+
+    load_from_checkpoint: Any = staticmethod(refuse_settings)
 
     def __init__(
         self,

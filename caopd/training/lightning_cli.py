@@ -34,7 +34,7 @@ from caopd.commands.command_line import show_user_error
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.files import disk_full, full_disks_told_once
 from caopd.run_directory import own_run_directory
-from caopd.texts import check_utf8
+from caopd.texts import check_utf8, escaped_lines
 from caopd.training.callbacks import PhaseProgressBar, ResumeCommand, RunConfig, Unlogged, check_alone, requeued
 from caopd.training.checkpoint_io import AtomicCheckpointIO
 from caopd.training.checkpoints import LAST, OF_LIGHTNING, check_given, check_sharding
@@ -107,9 +107,8 @@ class CaopdCLI(LightningCLI):
             rank_zero_info(f"The run in {found.directory} has no checkpoint yet: it starts from the beginning.")
         else:
             config.ckpt_path = str(found.checkpoint)
-            rank_zero_info(
-                f"The run in {found.directory} goes on after optimizer step {found.step}, from {found.checkpoint}."
-            )
+            said = f"The run in {found.directory} goes on after optimizer step {found.step}, from {found.checkpoint}."
+            rank_zero_info(escaped_lines(said))
 
     def _before_run(self) -> None:
         """Check the run directory before the logger begins: some begin by deleting files.
@@ -195,15 +194,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except UserCodeError as error:
         return show_user_error(error)
     except (CaopdError, ArgumentError, MisconfigurationException) as error:
-        sys.stderr.write(f"error: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
         return error.exit_status if isinstance(error, CaopdError) else 2
     except (FileNotFoundError, PermissionError, UnpicklingError) as error:
-        sys.stderr.write(f"error: a file cannot be read or written: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: a file cannot be read or written: {message_of(error)}\n"))
         return 2
     except ValueError as error:
         if not _is_of_lightning(error):
             raise
-        sys.stderr.write(f"error: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
         return 2
     except SIGTERMException:
         return 128 + signal.SIGTERM

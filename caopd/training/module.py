@@ -26,7 +26,7 @@ from caopd.metrics import CalibrationMetrics
 from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
-from caopd.training.checkpoints import FORMAT, PACKAGE, check_format
+from caopd.training.checkpoints import FORMAT, PACKAGE, check_format, refuse_settings
 from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import check_loaded, check_step, check_weights
 from caopd.training.logging import log_round, log_step
@@ -58,6 +58,8 @@ class DistillationModule(LightningModule):
         ConfigError: If a share is not in [0, 1], a method without privileged context has no other model as its teacher,
             or completions are not the student's samples where the loss needs them.
     """
+
+    load_from_checkpoint: Any = staticmethod(refuse_settings)
 
     def __init__(
         self,

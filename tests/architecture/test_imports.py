@@ -153,7 +153,7 @@ MAY_USE = {
     "losses": "errors",
     "methods": "errors reading types",
     "verifiers": "confidence errors reading types",
-    "tasks": "confidence errors types verifiers",
+    "tasks": "confidence errors texts types verifiers",
     "models": "confidence errors prompts tasks",
     "vllm_host": "errors",
     "rollouts": "distributed errors models reading types vllm_host",

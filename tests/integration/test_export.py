@@ -302,4 +302,4 @@ def test_files_that_are_no_checkpoints_are_errors(failure, run, tmp_path, conten
 def test_a_directory_of_shards_is_an_error_that_says_how_to_join_them(failure, run, tmp_path):
     (tmp_path / "sharded").mkdir()
     message = failure(tmp_path / "sharded", f"--config={run.directory / 'config.yaml'}")
-    assert "lightning.pytorch.utilities.consolidate_checkpoint" in message
+    assert "`save_distributed_checkpoint: false`" in message

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from caopd.commands.score.judge import Judge
 from caopd.errors import DataError
+from caopd.texts import unique
 from caopd.types import StopReason
 
 MAX_SHOWN = 10
@@ -63,7 +64,7 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
             if not text:
                 continue
             try:
-                columns.add(json.loads(text))
+                columns.add(json.loads(text, object_pairs_hook=unique))
             except (ValueError, RecursionError) as error:
                 bad += 1
                 if bad <= MAX_SHOWN:

@@ -64,7 +64,7 @@ def results_table(tasks: Mapping[str, Parts]) -> Table:
     table = Table(title="held-out prompts")
     table.add_column("metric")
     for task in tasks:
-        table.add_column(task, justify="right")
+        table.add_column(in_terminal(task), justify="right")
     for part, metrics in next(iter(tasks.values())).items():
         if part != "greedy":
             table.add_section()

@@ -90,19 +90,19 @@ def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
     """
     matrix = Table(title="every task before training and after each stage")
     for column in ("metric", "after stage", *measurements[0].tasks):
-        matrix.add_column(column, justify="left" if column in ("metric", "after stage") else "right")
+        matrix.add_column(in_terminal(column), justify="left" if column in ("metric", "after stage") else "right")
     for spec in shown_of_runs():
         matrix.add_section()
         for index, each in enumerate(measurements):
             cells = [number(values[spec.name]) for values in each.tasks.values()]
-            matrix.add_row(spec.name if index == 0 else "", each.stage, *cells)
+            matrix.add_row(spec.name if index == 0 else "", in_terminal(each.stage), *cells)
     lost = Table(title="forgetting: from the end of the task's own stage to the end (positive: worse)")
     lost.add_column("task")
     for name in FORGETTING:
         lost.add_column(name, justify="right")
     values_of = forgetting(measurements)
     for task, values in values_of.items():
-        lost.add_row(task, *(number(value, sign=True) for value in values.values()))
+        lost.add_row(in_terminal(task), *(number(value, sign=True) for value in values.values()))
     return [matrix, lost] if values_of else [matrix]
 
 
