@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,12 +21,14 @@ from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
+from caopd.models import LanguageModel, ModelSource, Teacher, check_finite, check_precision, shard
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
 from caopd.training.companions import loss_for, teacher_for
-from caopd.training.finite import check_loaded, check_step, check_weights
+from caopd.training.finite import DIVERGED, FiniteWeights, check_weights
+from caopd.training.left_out import NonFinite
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
+from caopd.training.step_guard import StepGuard
 from caopd.types import Signal
 
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
@@ -48,6 +50,7 @@ class DistillationModule(LightningModule):
         optimizer: A function that takes the parameters and returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
+        nonfinite: What becomes of an optimizer step whose loss or gradient is not finite.
 
     Raises:
         ConfigError: If a share is not in [0, 1], a method without privileged context has no other model as its teacher,
@@ -63,6 +66,7 @@ class DistillationModule(LightningModule):
         optimizer: OptimizerFactory | None = None,
         schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
         warmup: float = 0.1,
+        nonfinite: NonFinite = NonFinite(),
     ) -> None:
         super().__init__()
         if not 0 <= warmup <= 1:
@@ -73,9 +77,10 @@ class DistillationModule(LightningModule):
         self.teacher_rule = teacher_for(method, self.loss, teacher)
         self.schedule = schedule
         self.warmup = warmup
+        self.nonfinite = nonfinite
         self.num_steps_per_round: int | None = None
         self._optimizer = optimizer or _default_optimizer
-        self._step_loss = torch.zeros(())
+        self._step = StepGuard(nonfinite)
         self._stepped = False
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
         means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
@@ -98,8 +103,14 @@ class DistillationModule(LightningModule):
         return int(min(self.source.max_length(), self.teacher_rule.max_length()))
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision that converts batches; ``stage`` is not used."""
+        """Refuse a precision that converts batches; a fit begins with no step."""
         check_precision(self.trainer)
+        if stage == "fit":
+            self._step, self._counted, self._stepped = StepGuard(self.nonfinite), [], False
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Return the callback that refuses weights that are not finite."""
+        return [FiniteWeights()]
 
     def configure_model(self) -> None:
         """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
@@ -134,7 +145,7 @@ class DistillationModule(LightningModule):
         Raises:
             ModelError: If they belong to another model, or are not finite.
         """
-        check_loaded(state_dict)
+        check_finite(state_dict, "the checkpoint", DIVERGED)
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
@@ -150,17 +161,19 @@ class DistillationModule(LightningModule):
         Args:
             checkpoint: Changed in place.
         """
-        check_weights(self, self)
+        check_weights(self)
         due = validation_is_due(self.trainer)
         settle_loops(checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches, due)
         checkpoint[TRAINING_MEANS] = self._training_totals()
+        checkpoint[LEFT_OUT] = self._step.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums behind the logged means of an interrupted round.
+        """Restore the sums behind the logged means of an interrupted round, and how many steps were left out.
 
         Args:
             checkpoint: The whole checkpoint.
         """
+        self._step.load_state_dict(checkpoint.get(LEFT_OUT, {}))
         if self.trainer.is_global_zero:
             for name, (total, weight) in checkpoint.get(TRAINING_MEANS, {}).items():
                 if name in self._training_means:
@@ -169,12 +182,7 @@ class DistillationModule(LightningModule):
                     mean.mean_value, mean.weight = mean.mean_value + total, mean.weight + weight
 
     def on_train_start(self) -> None:
-        """Give a restored optimizer the settings of this run's config, and warn of what that changes.
-
-        Raises:
-            NonFiniteError: If a sharded checkpoint's weights, which Lightning loads by itself, are not finite.
-        """
-        check_weights(self, self)
+        """Give a restored optimizer the settings of this run's config, and warn of what that changes."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         changed = apply_settings(self._settings, optimizer, cast("LambdaLR", scheduler))
         if changed:
@@ -186,7 +194,7 @@ class DistillationModule(LightningModule):
 
         Args:
             batch: Sequences as the student and as the teacher sees them.
-            batch_idx: Not used.
+            batch_idx: Number of the micro-batch within the round.
         """
         teacher = self._teacher_output(batch)
         inputs = self._loss_inputs(batch)
@@ -196,24 +204,28 @@ class DistillationModule(LightningModule):
 
         output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, loss_of)
         self._count(batch, output, inputs.target_T)
-        self._step_loss = self._step_loss.to(self.device) + output.loss.detach()
+        self._step.add(batch_idx, batch, output.loss)
         # Lightning averages over processes and micro-batches, but the shares of a step add up.
         loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: TokenBatch, batch_idx: int) -> None:
-        """Log the loss of an optimizer step when it is complete.
+        """Log the loss of an optimizer step when it is complete, or that it was left out.
 
         Args:
             outputs: Not used.
             batch: Not used.
             batch_idx: Not used.
         """
-        if self._stepped:
-            loss = self._step_loss * self.trainer.world_size  # `sync_dist` averages over processes
+        if not self._stepped:
+            return
+        if self._step.is_left_out:
+            log_alike(self, {"train/skipped_steps": float(self._step.left_out.num_steps)})
+        else:
+            loss = self._step.loss * self.trainer.world_size  # `sync_dist` averages over processes
             self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True)
-            self._step_loss = torch.zeros_like(self._step_loss)
-            self._stepped = False
+        self._step.clear()
+        self._stepped = False
 
     def _teacher_output(self, batch: TokenBatch) -> ModelOutput | None:
         if not self.loss.needs_teacher:
@@ -253,21 +265,23 @@ class DistillationModule(LightningModule):
             mean.reset()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop before a loss or a gradient that is not finite reaches the weights.
+        """Stop, or leave the step out, before a loss or a gradient that is not finite reaches the weights.
 
         Args:
             optimizer: The student's optimizer.
         """
-        check_step(self, self._step_loss)
+        self._step.check(self)
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
         super().optimizer_step(*arguments, **keywords)
-        if self.loss.needs_teacher:
-            self.teacher_rule.update(self.teacher, self.student)
-        check_weights(self, self.student)
-        for name, value, weight in self._counted:
-            self._mean(name).update(value, weight=weight)
+        self._step.check_weights(self, self.student)
+        self._step.count()
+        if not self._step.is_left_out:
+            if self.loss.needs_teacher:
+                self.teacher_rule.update(self.teacher, self.student)
+            for name, value, weight in self._counted:
+                self._mean(name).update(value, weight=weight)
         self._counted = []
         self._stepped = True
 
@@ -345,6 +359,8 @@ class DistillationModule(LightningModule):
         log_alike(self, values)
 
 
+LEFT_OUT = "caopd_left_out_steps"
+"""Key in a checkpoint of the numbers of optimizer steps that were left out."""
 COPY_ACCURACY = "teacher_copy_accuracy"
 TRAINING_MEANS = "caopd_training_means"
 """Key in a checkpoint of the sums that the means of its round are made of."""
