@@ -23,7 +23,7 @@ class FiniteWeights(Callback):
     """Refuses weights that Lightning has loaded and are not finite, and keeps the end of a run from writing such."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check all weights: those of a sharded checkpoint are loaded by Lightning itself, past ``load_state_dict``.
+        """Check all weights: a sharding strategy loads a whole checkpoint layer by layer, past the module's own check.
 
         Raises:
             ModelError: Some are not finite.

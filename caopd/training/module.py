@@ -110,7 +110,8 @@ class DistillationModule(LightningModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callback that refuses weights that are not finite."""
-        return [FiniteWeights()]
+        has_it = any(isinstance(callback, FiniteWeights) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if has_it else [FiniteWeights()]
 
     def configure_model(self) -> None:
         """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
@@ -210,7 +211,7 @@ class DistillationModule(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: TokenBatch, batch_idx: int) -> None:
-        """Log the loss of an optimizer step when it is complete, or that it was left out.
+        """Log the loss of an optimizer step when it is complete, and how many steps have been left out.
 
         Args:
             outputs: Not used.
@@ -219,11 +220,10 @@ class DistillationModule(LightningModule):
         """
         if not self._stepped:
             return
-        if self._step.is_left_out:
+        loss = self._step.logged_loss * self.trainer.world_size  # `sync_dist` averages over processes
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True)
+        if self._step.left_out.num_steps:
             log_alike(self, {"train/skipped_steps": float(self._step.left_out.num_steps)})
-        else:
-            loss = self._step.loss * self.trainer.world_size  # `sync_dist` averages over processes
-            self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=True)
         self._step.clear()
         self._stepped = False
 

@@ -58,6 +58,11 @@ class StepGuard:
         return torch.as_tensor(sum(one.loss for one in self._micro_batches))
 
     @property
+    def logged_loss(self) -> Tensor:
+        """The same; NaN in a step that ``skip`` leaves out, as otherwise Lightning would log the one before again."""
+        return self.loss * torch.nan if self._left_out_by == "setting" else self.loss
+
+    @property
     def is_left_out(self) -> bool:
         """Whether the step in hand changes nothing."""
         return self._left_out_by is not None
