@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from caopd.tasks import DataSource, DrawTask, ScienceQA, Stage, TaskSequence, ToolUse
     from caopd.training.datamodule import RolloutDataModule
     from caopd.training.defaults import TRAINER_DEFAULTS, default_callbacks
+    from caopd.training.left_out import NonFinite
     from caopd.training.module import DistillationModule
     from caopd.verifiers import ExactMatch, MultipleChoice, ToolCalls
 
@@ -74,6 +75,7 @@ __all__ = [
     "ModelSource",
     "MonteCarlo",
     "MultipleChoice",
+    "NonFinite",
     "ParityConfig",
     "PlainDistillation",
     "PolicyGradientLoss",
@@ -119,6 +121,7 @@ _NAMES = {
     "caopd.tasks": "DataSource DrawTask ScienceQA Stage TaskSequence ToolUse",
     "caopd.training.datamodule": "RolloutDataModule",
     "caopd.training.defaults": "TRAINER_DEFAULTS default_callbacks",
+    "caopd.training.left_out": "NonFinite",
     "caopd.training.module": "DistillationModule",
     "caopd.verifiers": "ExactMatch MultipleChoice ToolCalls",
 }

@@ -48,10 +48,6 @@ class NonFiniteError(CaopdError, ArithmeticError):
     exit_status = 1
 
 
-class NonFiniteWeightsError(NonFiniteError):
-    """Weights in memory that are not finite, so that no checkpoint can be written of them."""
-
-
 class UserCodeError(CaopdError, RuntimeError):
     """A class that the config names raised an exception of its own, which is the cause of this error."""
 

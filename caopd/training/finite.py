@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
-from caopd.errors import NonFiniteWeightsError
+from caopd.errors import NonFiniteError
 from caopd.models import check_finite
 
 DIVERGED = "its run trained to NaN or infinity. Take an earlier checkpoint."
@@ -36,9 +36,9 @@ class FiniteWeights(Callback):
         """Switch ``save_on_exception`` off where the error is that weights are not finite.
 
         Lightning calls this before the checkpoints' own hook, which would raise in the middle of the shutdown and end
-        it there. Every process raises such an error, so all of them go without.
+        it there. Every process raises a NonFiniteError, so that all can look at their weights together.
         """
-        if isinstance(exception, NonFiniteWeightsError):
+        if isinstance(exception, NonFiniteError) and not has_finite_weights(pl_module, pl_module):
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint):
                     callback.save_on_exception = False
@@ -93,10 +93,10 @@ def check_weights(module: LightningModule) -> None:
         module: The module, between two steps.
 
     Raises:
-        NonFiniteWeightsError: Some are not; the message names the step and what to try.
+        NonFiniteError: Some are not; the message names the step and what to try.
     """
     if not has_finite_weights(module, module):
-        raise NonFiniteWeightsError(
+        raise NonFiniteError(
             f"Expected a checkpoint's weights to be finite, but those after {module.trainer.global_step} optimizer "
             f"steps are not: it is not written. {advice(module.trainer)}"
         )

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from caopd.distributed import gather_in_order
-from caopd.errors import NonFiniteError, NonFiniteWeightsError
+from caopd.errors import NonFiniteError
 from caopd.rounds.batches import TokenBatch
 from caopd.run_directory import run_directory
 from caopd.training.bad_steps import MicroBatch, save_step
@@ -96,10 +96,10 @@ class StepGuard:
             student: The part that was trained.
 
         Raises:
-            NonFiniteWeightsError: Some are not.
+            NonFiniteError: Some are not.
         """
         if not has_finite_weights(module, student):
-            raise NonFiniteWeightsError(self._error(module, "weights that are not"))
+            raise NonFiniteError(self._error(module, "weights that are not"))
 
     def count(self) -> None:
         """Count the step, which is over."""
