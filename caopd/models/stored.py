@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from caopd.errors import ModelError
+from caopd.models.finite import check_finite
 
 _NOISE = ("drop", "jitter")
 """Parts of the names of settings that act in training mode alone: dropout, dropped layers, noise in a router."""
@@ -62,7 +63,7 @@ def settle_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def check_loaded(hf: PreTrainedModel, loading_info: Mapping[str, Any], name: str) -> None:
-    """Raise if not every weight came from the files, or not every one can be trained.
+    """Raise if not every weight came from the files, is finite, and can be trained.
 
     Args:
         hf: The model, as transformers loaded it.
@@ -70,7 +71,7 @@ def check_loaded(hf: PreTrainedModel, loading_info: Mapping[str, Any], name: str
         name: Name of the model, for messages.
 
     Raises:
-        ModelError: If weights are missing or frozen.
+        ModelError: If weights are missing, not finite or frozen.
     """
     missing = sorted(loading_info["missing_keys"])
     if missing:
@@ -79,6 +80,7 @@ def check_loaded(hf: PreTrainedModel, loading_info: Mapping[str, Any], name: str
             f"are missing and would be random, for example {missing[0]}: correct config.json (`num_hidden_layers`? "
             "`tie_word_embeddings`?), or fetch the files anew."
         )
+    check_finite(hf.state_dict(), repr(name), "fetch its files anew, or take one from before its training diverged.")
     frozen = [key for key, weight in hf.named_parameters() if not weight.requires_grad]
     if frozen:
         raise ModelError(

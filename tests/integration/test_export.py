@@ -261,6 +261,17 @@ def test_a_directory_whose_name_is_not_utf8_is_an_error(run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_are_not_finite_are_an_error(failure, run, apart, tmp_path):
+    checkpoint = run.checkpoint("round1")
+    checkpoint["state_dict"]["teacher.hf.model.norm.weight"][0] = torch.nan
+    torch.save(checkpoint, apart)
+    config = f"--config={run.directory / 'config.yaml'}"
+    message = failure(apart, config, "--weights=teacher")
+    assert f"Expected the weights of the teacher in {apart} to be finite, but 1 of" in message
+    assert "hf.model.norm.weight" in message
+    assert main(["export", str(apart), str(tmp_path / "student"), config]) == 0  # the student's are
+
+
 def test_a_checkpoint_without_a_config_is_an_error(failure, apart):
     assert "name it with `--config`" in failure(apart)
 

@@ -18,7 +18,7 @@ from caopd.commands.outputs import together
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.errors import ConfigError, ModelError
 from caopd.files import write_text
-from caopd.models import LanguageModel, ModelSource
+from caopd.models import LanguageModel, ModelSource, check_finite
 from caopd.models.weights import inference_weights
 from caopd.run_directory import CONFIG, read_config, read_metrics, run_of_checkpoint, setting
 from caopd.texts import check_utf8
@@ -46,7 +46,7 @@ def export(
     Raises:
         ConfigError: The directory is not empty or not in UTF-8, or the config is missing, names no model, or asks for
             code that the user has not named.
-        ModelError: The checkpoint does not hold the weights that are asked for.
+        ModelError: The checkpoint does not hold the weights that are asked for, or they are not finite.
         OSError: A file cannot be read or written.
     """
     check_utf8(directory, "the model's directory")
@@ -176,6 +176,7 @@ def _of(weights: Weights, state: Mapping[str, Tensor], checkpoint: Path) -> dict
             f"Expected {checkpoint} to hold the weights of a {weights}, but it holds only {', '.join(held)}. A teacher "
             "is there where the loss compares with one."
         )
+    check_finite(found, f"the {weights} in {checkpoint}", "take an earlier checkpoint of the run.")
     return found
 
 

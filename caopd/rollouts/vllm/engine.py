@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
@@ -196,6 +197,7 @@ class VLLMEngine:
             )
         groups = []
         for completions in sampled:
+            _check_finite([logprobs for _, logprobs in completions], version)
             texts = [decode_ids(self._tokenizer, completion.token_ids) for completion in completions]
             group = [
                 Rollout(tuple(ids), text, _stop_reason(ids, stops), tuple(logprobs), version)
@@ -217,6 +219,15 @@ class VLLMEngine:
 
 def _stop_reason(ids: Sequence[int], stops: Sequence[int]) -> StopReason:
     return StopReason.EOS if ids and ids[-1] in stops else StopReason.LENGTH
+
+
+def _check_finite(logprobs: Sequence[Sequence[float]], version: int) -> None:
+    if not all(math.isfinite(value) for completion in logprobs for value in completion):
+        raise RolloutError(
+            f"Expected vLLM's log-probabilities of what it sampled with policy version {version} to be finite, but "
+            "they are not: its weights, or what it computes in its dtype, are NaN or infinite. Take an earlier "
+            "checkpoint, or another `dtype` in the engine's options."
+        )
 
 
 def _raise(failure: Exception | None) -> None:
