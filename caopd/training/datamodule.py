@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from caopd.confidence import ConfidenceFormat, InlineConfidence
+from caopd.distributed import on_first_process, together
 from caopd.evaluation import EvaluationConfig
 from caopd.methods.estimators import Estimator, MonteCarlo
 from caopd.rollouts import AutoEngine, RolloutEngine, Sampling
@@ -103,6 +104,9 @@ class RolloutDataModule(HeldOutDataModule):
         """
         directory = run_directory(self._trainer)  # collective: every process must ask
         self._buffer = RoundBuffer(directory / "rollouts", self.keep_rounds)
+        together(lambda: self._load(stage))
+
+    def _load(self, stage: str) -> None:
         if stage == "fit":
             self._setup_training()
         super().setup(stage)
@@ -136,6 +140,9 @@ class RolloutDataModule(HeldOutDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, after those it has trained on.
         """
+        return together(self._train_batches)
+
+    def _train_batches(self) -> RoundBatches:
         number, rank = self._trainer.current_epoch, self._trainer.global_rank
         # Dropout, where a model has it, then depends on the round alone, as all other random numbers do.
         torch.manual_seed(derive_seed(self.seed, "training", number, rank))
@@ -167,8 +174,8 @@ class RolloutDataModule(HeldOutDataModule):
         self._progress = RoundProgress(state_dict.get("round"))
 
     def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
-        """Write a round's rollouts in the first process: it alone writes checkpoints, which say the digest."""
-        self._digest = self._buffer.save(number, groups) if self._trainer.is_global_zero else ""
+        """Write a round's rollouts in the first process, which writes the checkpoints that say the digest."""
+        self._digest = on_first_process(lambda: self._buffer.save(number, groups))
 
     def _batches(self, made: Round, num_done: int = 0) -> RoundBatches:
         """Return what is left to train on of this process's micro-batches."""

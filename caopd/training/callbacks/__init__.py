@@ -2,6 +2,7 @@
 
 from caopd.training.callbacks.before_after import BeforeAfterMetrics
 from caopd.training.callbacks.completions import SampleCompletions
+from caopd.training.callbacks.peer_watch import PeerWatch
 from caopd.training.callbacks.predictions import PredictionWriter
 from caopd.training.callbacks.progress import PhaseProgressBar
 from caopd.training.callbacks.reliability import ReliabilityDiagrams
@@ -13,6 +14,7 @@ from caopd.training.callbacks.unlogged import Unlogged
 
 __all__ = [
     "BeforeAfterMetrics",
+    "PeerWatch",
     "PhaseProgressBar",
     "PredictionWriter",
     "ReliabilityDiagrams",

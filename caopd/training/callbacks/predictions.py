@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from caopd.distributed import gather_in_order
+from caopd.distributed import gather_in_order, on_first_process
 from caopd.evaluation import EvaluationBatch, ScoredCompletion
 from caopd.run_directory import run_directory
 from caopd.texts import in_terminal
@@ -28,15 +29,14 @@ class PredictionWriter(Callback):
 
     def __init__(self, output: str | None = None) -> None:
         self.output = output
-        self._path: Path | None = None
+        self._path = Path()
         self._files: dict[Path, IO[str]] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out where the files are, in the first process."""
+        """Find out where the files are, and make their folder."""
         directory = run_directory(trainer)  # a collective operation
-        if trainer.is_global_zero:
-            self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
+        on_first_process(lambda: self._path.parent.mkdir(parents=True, exist_ok=True))
 
     def on_predict_batch_end(
         self,
@@ -49,8 +49,9 @@ class PredictionWriter(Callback):
     ) -> None:
         """Gather the batch's completions in the order of the data and write them."""
         completions = gather_in_order(batch.completions)
-        if self._path is None:
-            return
+        on_first_process(lambda: self._write(batch, completions))
+
+    def _write(self, batch: EvaluationBatch, completions: Sequence[ScoredCompletion]) -> None:
         path = _file_of(batch, self._path)
         if path not in self._files:
             self._files[path] = path.open("w", encoding="utf-8", errors="backslashreplace")
@@ -59,6 +60,9 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the files and say where they are."""
+        on_first_process(self._close)
+
+    def _close(self) -> None:
         for path, file in self._files.items():
             file.close()
             Console().print(in_terminal(f"predictions: {path}"), soft_wrap=True)

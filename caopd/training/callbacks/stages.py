@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.distributed import on_first_process
 from caopd.evaluation.forgetting import BEFORE, FORGETTING, Measurement, as_json, forgetting
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.rounds.prompts import stage_ends
@@ -64,8 +65,10 @@ class StageMetrics(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, print the tables, and log what is forgotten."""
-        if not self.measurements or not trainer.is_global_zero:
-            return
+        if self.measurements:
+            on_first_process(lambda: self._report(trainer))
+
+    def _report(self, trainer: Trainer) -> None:
         path = self._directory / STAGES
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n", encoding="utf-8")
