@@ -6,10 +6,8 @@ stopped. Process 0 hears all others and passes on what they say; the others hear
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
-import secrets
 import selectors
 import signal
 import socket
@@ -21,38 +19,30 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lightning import Trainer
-
 from caopd.distributed import is_first_process, num_processes, process_number
 from caopd.errors import ConfigError
 from caopd.texts import in_terminal
+from caopd.training.door import Address, Door
 
 _BEAT_SECONDS = 0.5
 _PATIENCE_SECONDS = 10.0
 """How long a process that has failed waits for the others to fail as well."""
 _SECONDS_FOR_FIRST = 60.0
 """How long a process that has failed leaves process 0 to end before it: process 0 shows the run's exit status."""
-_MAX_WORD = 1 << 16
-"""Longest message of a peer, bytes; what sends more is no peer."""
-
-
-class Address(NamedTuple):
-    """Where process 0 listens, and what a process says to show that it is of this run."""
-
-    host: str
-    port: int
-    secret: str
+_RECEIVED_AT_ONCE = 1 << 16
+_MAX_TEXT = 4000
+"""Longest text of a word, characters."""
 
 
 class Word(NamedTuple):
     """What a process says of itself, or process 0 of another one.
 
     Attributes:
-        kind: ``here`` (the first word), ``alive``, ``failed`` (it may still end together with the others), ``ended``
+        kind: ``alive``, ``failed`` (it may still end together with the others), ``ended``
             (it has ended before its time, or does so now) or ``done``.
         process: Number of the process.
         name: What people call it.
-        text: The secret, or what has happened.
+        text: What has happened.
         where: How far it was in the run when it failed.
     """
 
@@ -95,26 +85,21 @@ class PeerLine(threading.Thread):
         others = range(1, num_processes()) if self._is_first else range(1)
         self._peers = {number: Peer(f"process {number} of {num_processes()}") for number in others}
         self._selector = selectors.DefaultSelector()
-        self._strangers: dict[socket.socket, bytes] = {}
-        self._secret = ""
+        self._door: Door | None = None
         self._changed = threading.Condition(threading.RLock())
         self._failed: dict[int, Word] = {}
         self._ended: dict[int, Word] = {}
         self._closing = False
         self.is_alone = False
 
-    def listen(self, trainer: Trainer) -> Address:
+    def listen(self, host: str | None) -> Address:
         """Listen, in process 0, for the others, and return where.
 
         Args:
-            trainer: Its strategy knows the address of process 0's node.
+            host: This node, as the others know it; None where all processes are on it.
         """
-        server = _server(trainer.num_nodes == 1)
-        self._selector.register(server, selectors.EVENT_READ)
-        self._secret = secrets.token_hex(16)
-        environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # of every parallel strategy
-        host = "127.0.0.1" if trainer.num_nodes == 1 or environment is None else environment.main_address
-        return Address(host, server.getsockname()[1], self._secret)
+        self._door = Door(host, self._peers, self._selector)
+        return self._door.address
 
     def connect(self, address: Address) -> None:
         """Connect another process than number 0 to it.
@@ -125,22 +110,20 @@ class PeerLine(threading.Thread):
         Raises:
             ConfigError: It cannot be reached.
         """
-        host, port, secret = address
         try:
-            connection = socket.create_connection((host, port), timeout=self._timeout_seconds)
+            connection = address.connect(self._number, self._timeout_seconds)
         except OSError as error:
             raise ConfigError(
-                f"Expected process 0 to be reached at {host}, port {port}, but {error}: let the nodes of a run reach "
-                "all ports of each other, or set `peers.timeout_seconds` to null and go without a watch over them."
+                f"Expected process 0 to be reached at {address.host}, port {address.port}, but {error}: let the nodes "
+                "of a run reach all ports of each other, or set `peers.timeout_seconds` to null and go without a watch."
             ) from error
         self._peers[0].connection = connection
-        connection.settimeout(_BEAT_SECONDS)
         self._selector.register(connection, selectors.EVENT_READ)
-        self._send(connection, Word("here", self._number, self._name, secret))
 
     def run(self) -> None:
         """Speak and listen until :meth:`close`."""
-        before = spoken = time.monotonic()
+        before = time.monotonic()
+        spoken = before - _BEAT_SECONDS
         while not self._closing:
             ready = [key.fileobj for key, _ in self._selector.select(_BEAT_SECONDS)]
             with self._changed:
@@ -217,45 +200,29 @@ class PeerLine(threading.Thread):
 
     def _send(self, connection: socket.socket, word: Word) -> None:
         with suppress(OSError):  # what is lost is seen where it is heard
-            connection.sendall(json.dumps(word._replace(text=word.text[:4000])).encode() + b"\n")
+            connection.sendall(json.dumps(word._replace(text=word.text[:_MAX_TEXT])).encode() + b"\n")
 
     def _receive(self, connection: socket.socket) -> None:
-        peer = next((peer for peer in self._peers.values() if peer.connection is connection), None)
-        if peer is None and connection not in self._strangers:
-            accepted, _ = connection.accept()
-            accepted.settimeout(_BEAT_SECONDS)
-            self._strangers[accepted] = b""
-            self._selector.register(accepted, selectors.EVENT_READ)
+        if self._door is not None and self._door.owns(connection):
+            guest = self._door.open(connection)
+            if guest is not None:
+                self._peers[guest.number].connection = guest.connection
+                self._read(self._peers[guest.number], guest.said)
             return
         try:
-            received = connection.recv(_MAX_WORD)
+            received = connection.recv(_RECEIVED_AT_ONCE)
         except OSError:
             received = b""
+        peer = next((peer for peer in self._peers.values() if peer.connection is connection), None)
         if peer is None:
-            self._introduce(connection, self._strangers.pop(connection) + received, bool(received))
-        elif received:
+            return  # a stranger whom the door has just sent away
+        if received:
             self._read(peer, received)
         else:
             self._forget(connection)
             peer.connection = None
             if not peer.is_done:
                 self._lose(peer, "has ended without a word: killed, out of memory, or crashed")
-
-    def _introduce(self, connection: socket.socket, content: bytes, is_open: bool) -> None:
-        """Take a stranger for a peer when it has said the secret; send it away when it says anything else."""
-        line, end, rest = content.partition(b"\n")
-        if is_open and not end and len(content) < _MAX_WORD:
-            self._strangers[connection] = content
-            return
-        with suppress(ValueError, TypeError):
-            word = Word(*json.loads(line))
-            peer = self._peers.get(word.process)
-            if peer is not None and peer.connection is None and hmac.compare_digest(word.text, self._secret):
-                peer.name, peer.connection = word.name, connection
-                self._send(connection, Word("here", self._number, self._name))
-                self._read(peer, rest)
-                return
-        self._forget(connection)
 
     def _forget(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
@@ -264,21 +231,24 @@ class PeerLine(threading.Thread):
     def _read(self, peer: Peer, received: bytes) -> None:
         *lines, peer.unread = (peer.unread + received).split(b"\n")
         for line in lines:
-            word = Word(*json.loads(line))
-            if word.process not in self._failed:  # one that has failed is to end soon
-                peer.silent_seconds = 0.0
-            if word.kind == "here":
-                peer.name = word.name
-            elif word.kind == "done":
-                peer.is_done = True
-            elif word.kind != "alive":
-                heard = self._failed if word.kind == "failed" else self._ended
-                heard.setdefault(word.process, word)
-                if self._is_first:
-                    self._say(word, but=peer)
-                if word.kind == "ended":
-                    self._end(word.text)
-            self._changed.notify_all()
+            with suppress(ValueError):  # a word that a full socket has cut
+                self._hear(peer, Word(*json.loads(line)))
+        self._changed.notify_all()
+
+    def _hear(self, peer: Peer, word: Word) -> None:
+        if word.process not in self._failed:  # one that has failed is to end soon
+            peer.silent_seconds = 0.0
+        if word.kind == "alive":
+            peer.name = word.name
+        elif word.kind == "done":
+            peer.is_done = True
+        else:
+            heard = self._failed if word.kind == "failed" else self._ended
+            heard.setdefault(word.process, word)
+            if self._is_first:
+                self._say(word, but=peer)
+            if word.kind == "ended":
+                self._end(word.text)
 
     def _count(self, seconds: float) -> None:
         """Add to the time that each peer has been silent."""
@@ -295,7 +265,7 @@ class PeerLine(threading.Thread):
         word = Word("ended", number, peer.name, text)
         self._ended[number] = word
         if self._is_first:
-            self._say(word, but=peer)
+            self._say(word)  # to one that stands still too: it may go on some day
         self._changed.notify_all()
         self._end(text)
 
@@ -306,17 +276,11 @@ class PeerLine(threading.Thread):
         message = f"Stopped, since {text}. The last checkpoint is as it was: go on from it with `--ckpt_path`."
         os.write(2, f"error: {in_terminal(message)}\n".encode(errors="backslashreplace"))
         self._end_children()
-        if not self._is_first and f"(pid {os.getppid()} on {socket.gethostname()})" in self._peers[0].name:
-            os.kill(os.getppid(), signal.SIGKILL)  # process 0 has started this one, and may stand still
+        if not self._is_first and self._peers[0].silent_seconds > self._timeout_seconds:
+            parent = f"(pid {os.getppid()} on {socket.gethostname()})"
+            if parent in self._peers[0].name:  # process 0 stands still, and has started this one
+                os.kill(os.getppid(), signal.SIGKILL)
         _end_now()
-
-
-def _server(is_local: bool) -> socket.socket:
-    if is_local:
-        return socket.create_server(("127.0.0.1", 0))
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", 0))
 
 
 def _end_now() -> None:

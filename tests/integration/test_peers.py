@@ -16,6 +16,7 @@ import os, signal, time
 from pathlib import Path
 from lightning import Callback
 from torch import distributed
+from caopd.tasks import DrawTask
 from caopd.verifiers import ExactMatch
 
 NOTE = Path(__file__).with_name("when.txt")
@@ -33,12 +34,25 @@ class Fault(Callback):
             os.kill(os.getpid(), getattr(signal, self.kind))
 
 class LonelyVerifier(ExactMatch):
-    # Raises in process 1 alone, at the first completion that it sees of a training rollout.
+    # Raises in process 1 alone, in the second round.
+    num_calls = 0
+
     def __call__(self, text, target):
-        if distributed.get_rank() == 1 and Path(__file__).with_name("armed").exists():
+        self.num_calls += 1
+        if distributed.get_rank() == 1 and self.num_calls > 60:
             NOTE.write_text(str(time.time()))
             raise ValueError("a verifier's own error")
         return super().__call__(text, target)
+
+class LonelyTask(DrawTask):
+    verifier = LonelyVerifier()
+
+class Occupied(Callback):
+    # Takes the place of the next round's rollouts: process 0 alone cannot write them.
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.is_global_zero and batch_idx == 0:
+            NOTE.write_text(str(time.time()))
+            (next(Path(trainer.default_root_dir).glob("lightning_logs/*/rollouts")) / "round_00001.jsonl").mkdir()
 """
 FSDP2 = {
     "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
@@ -154,3 +168,25 @@ def test_a_process_that_is_stopped_or_killed_ends_both(kind, process, said, run_
     assert f"Stopped, since process {process} of 2 (pid " in ended.output
     assert said in ended.output
     assert "Traceback" not in ended.output
+
+
+@pytest.mark.parametrize("strategy", [DDP, pytest.param(FSDP2, marks=pytest.mark.slow)], ids=["ddp", "fsdp2"])
+def test_a_verifier_that_raises_in_one_process_alone_is_an_error_in_both(strategy, run_until_its_end):
+    """Both end by themselves, in order: engines are closed and loggers written."""
+    ended = run_until_its_end("data: {task: {class_path: faults.LonelyTask}}", **strategy)
+    assert ended.status == 1, ended.output[-3000:]
+    assert ended.seconds < 10
+    assert "ValueError: a verifier's own error" in ended.output
+    assert "error: Expected faults.LonelyVerifier to deal with" in ended.output
+    assert "error: Stopped, since process 1 of 2 (pid " in ended.output
+    assert "The last checkpoint is as it was" not in ended.output, "nobody was ended by the watch"
+
+
+@pytest.mark.slow
+def test_a_file_that_process_0_cannot_write_is_an_error_in_both(run_until_its_end):
+    ended = run_until_its_end("trainer: {callbacks: [{class_path: faults.Occupied}]}", **DDP)
+    assert ended.status != 0
+    assert ended.seconds < 10
+    assert "round_00001.jsonl" in ended.output
+    assert "error: Stopped, since process 0 of 2 (pid " in ended.output
+    assert "The last checkpoint is as it was" not in ended.output, "nobody was ended by the watch"

@@ -46,7 +46,7 @@ class PeerWatch(Callback):
                 trainer.strategy.launcher.kill(signal.SIGKILL)
 
         line = PeerLine(self.timeout_seconds, end_children)
-        address = on_first_process(lambda: line.listen(trainer))
+        address = on_first_process(lambda: line.listen(_first_node(trainer)))
         together(lambda: None if is_first_process() else line.connect(address))
         line.start()
         atexit.register(line.leave)  # where an error ends the run
@@ -76,6 +76,12 @@ class PeerWatch(Callback):
         if line.ended is not None and isinstance(exception, RuntimeError) and not isinstance(exception, CaopdError):
             raise PeerError(f"Stopped, since {line.ended}.") from exception
         raise exception
+
+
+def _first_node(trainer: Trainer) -> str | None:
+    """Return the address of process 0's node, None where there is only one node."""
+    environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]  # of every strategy of several
+    return None if trainer.num_nodes == 1 or environment is None else environment.main_address
 
 
 def _where(trainer: Trainer) -> str:
