@@ -48,6 +48,12 @@ class DiskFullError(CaopdError, OSError):
     exit_status = 1
 
 
+class PeerError(CaopdError, RuntimeError):
+    """Another process of the same run failed or ended, so that this one cannot go on."""
+
+    exit_status = 1
+
+
 class NonFiniteError(CaopdError, ArithmeticError):
     """A loss, a gradient or weights that are not finite."""
 

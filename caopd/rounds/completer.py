@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
+from caopd.distributed import together
 from caopd.errors import RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
@@ -75,17 +76,22 @@ class Completer:
 
         Raises:
             RolloutError: The engine sampled with other weights than those of the last sync.
+            PeerError: The verifier has failed in another process.
         """
         with self._clock("rollout"), self._precision():
             groups = self._engine.generate(requests, num_rollouts, sampling)
-        check_versions(groups, self._version)
         verification = Verification(verifier, self._confidence_format)
-        with self._clock("verify"):
+
+        def verified() -> list[tuple[VerifiedRollout, ...]]:
+            check_versions(groups, self._version)
             begun = [opens_thought(self._tokenizer, request.prompt_ids) for request in requests]
             return [
                 tuple(verification(rollout, example, thinks) for rollout in group)
                 for example, group, thinks in zip(examples, groups, begun, strict=True)
             ]
+
+        with self._clock("verify"):
+            return together(verified)  # what comes next may be a sharded model's forward pass, which is collective
 
     def compare(
         self,

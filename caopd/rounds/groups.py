@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from caopd.distributed import gather_in_order
+from caopd.distributed import gather_in_order, together
 from caopd.errors import DataError, name_of, user_code
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
@@ -102,7 +102,8 @@ class GroupSampler:
         # Generation is collective: without a context the teacher still completes the question, and that is dropped.
         ids = [group.prompt_ids for group in groups]
         known = [(index, context) for index, context in enumerate(contexts) if context is not None]
-        taught = self.encoder.teacher_prompts([(prompts.examples[index], context) for index, context in known])
+        shown = [(prompts.examples[index], context) for index, context in known]
+        taught = together(lambda: self.encoder.teacher_prompts(shown))
         for (index, _), prompt in zip(known, taught, strict=True):
             ids[index] = prompt
         self.completer.sync(policies.teacher, policies.version)
@@ -146,7 +147,7 @@ class GroupSampler:
         num_rollouts = self.estimator.num_teacher_rollouts
         if num_rollouts == 0 or policies.teacher is None:
             return [[] for _ in groups]
-        contexts = [shown_context(self.method, group) for group in groups]
+        contexts = together(lambda: [shown_context(self.method, group) for group in groups])
         taught = self.sample_taught(policies, groups, contexts, prompts.reseeded("teacher"), num_rollouts)
         return [[verified.verdict.answer for verified in group] for group in taught]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from caopd.confidence import ConfidenceFormat, InlineConfidence
+from caopd.distributed import on_first_process, together
 from caopd.evaluation import EvaluationConfig
 from caopd.files import remove_unfinished
 from caopd.methods.estimators import Estimator, MonteCarlo
@@ -105,8 +106,11 @@ class RolloutDataModule(HeldOutDataModule):
         directory = run_directory(self._trainer)  # collective: every process must ask
         self._buffer = RoundBuffer(directory / "rollouts", self.keep_rounds)
         if stage == "fit":
-            if self._trainer.is_global_zero:
-                remove_unfinished(directory)
+            on_first_process(lambda: remove_unfinished(directory))
+        together(lambda: self._load(stage))
+
+    def _load(self, stage: str) -> None:
+        if stage == "fit":
             self._setup_training()
         super().setup(stage)
 
@@ -139,6 +143,9 @@ class RolloutDataModule(HeldOutDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, after those it has trained on.
         """
+        return together(self._train_batches)
+
+    def _train_batches(self) -> RoundBatches:
         batches = self._round_batches(self._trainer.current_epoch)
         self._model.saving.end_hook(self._trainer)
         return batches
@@ -174,9 +181,8 @@ class RolloutDataModule(HeldOutDataModule):
         self._progress = RoundProgress(state_dict.get("round"))
 
     def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
-        """Write a round's rollouts in the first process: it alone writes checkpoints, which say the digest."""
-        is_first = self._trainer.is_global_zero
-        self._digest = self._buffer.save(number, groups, round_settings(self)) if is_first else ""
+        """Write a round's rollouts in the first process, which writes the checkpoints that say the digest."""
+        self._digest = on_first_process(lambda: self._buffer.save(number, groups, round_settings(self)))
 
     def _batches(self, made: Round, num_done: int = 0) -> RoundBatches:
         """Return what is left to train on of this process's micro-batches."""

@@ -8,6 +8,7 @@ from lightning import Callback
 
 from caopd.training.callbacks import (
     BeforeAfterMetrics,
+    PeerWatch,
     PhaseProgressBar,
     PredictionWriter,
     Preemption,
@@ -27,6 +28,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 """One round per epoch, the whole validation split before the first step, and gradients clipped as in SDFT and SDPO."""
 
 DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
+    "peers": PeerWatch,
     "reliability": ReliabilityDiagrams,
     "completions": SampleCompletions,
     "statistics": RoundStatistics,
@@ -51,7 +53,7 @@ def default_callbacks(progress_bar: bool = True) -> list[Callback]:
 
     Example:
         >>> [type(callback).__name__ for callback in default_callbacks(progress_bar=False)][:2]
-        ['ReliabilityDiagrams', 'SampleCompletions']
+        ['PeerWatch', 'ReliabilityDiagrams']
     """
     callbacks = [callback() for callback in DEFAULT_CALLBACKS.values()]
     return [*callbacks, PhaseProgressBar()] if progress_bar else callbacks

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
-from caopd.distributed import gather_in_order, log_alike
+from caopd.distributed import gather_in_order, log_alike, together
 from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
@@ -125,13 +125,16 @@ class DistillationModule(LightningModule):
         """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
         if hasattr(self, "student"):
             return
-        self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
-        if self.loss.needs_teacher:
-            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
+        together(self._load_models)  # before anything is sharded, which is collective
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh["data_parallel"])
             if self.loss.needs_teacher:
                 shard(self.teacher, self.device_mesh["data_parallel"])
+
+    def _load_models(self) -> None:
+        self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
+        if self.loss.needs_teacher:
+            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
 
     def policies(self, version: int) -> Policies:
         """Return the models whose completions a round samples.

@@ -2,6 +2,7 @@
 
 from caopd.training.callbacks.before_after import BeforeAfterMetrics
 from caopd.training.callbacks.completions import SampleCompletions
+from caopd.training.callbacks.peer_watch import PeerWatch
 from caopd.training.callbacks.predictions import PredictionWriter
 from caopd.training.callbacks.preemption import Preemption, requeued
 from caopd.training.callbacks.progress import PhaseProgressBar
@@ -15,6 +16,7 @@ from caopd.training.callbacks.unlogged import Unlogged
 
 __all__ = [
     "BeforeAfterMetrics",
+    "PeerWatch",
     "PhaseProgressBar",
     "PredictionWriter",
     "Preemption",

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.distributed import on_first_process
 from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import METRICS, run_directory
@@ -85,11 +86,13 @@ class BeforeAfterMetrics(Callback):
             fitting = replace(trainer.state)
             trainer.validate(pl_module, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
             trainer.state = fitting
-        if trainer.is_global_zero:
-            path = self.write()
-            console = Console()
-            console.print(self.table())
-            console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
+        on_first_process(self._report)
+
+    def _report(self) -> None:
+        path = self.write()
+        console = Console()
+        console.print(self.table())
+        console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
 
     def write(self) -> Path:
         """Write ``metrics.json`` into the run directory and return its path."""

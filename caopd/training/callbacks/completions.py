@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 
+from caopd.distributed import on_first_process
 from caopd.evaluation import EvaluationBatch, ScoredCompletion
 from caopd.run_directory import run_directory
 from caopd.training.callbacks.media import log_table
@@ -47,7 +48,8 @@ class SampleCompletions(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
         shown, self._shown = self._shown, []
-        log_table(trainer, self._directory, "completions", _COLUMNS, [self._row(completion) for completion in shown])
+        rows = [self._row(completion) for completion in shown]
+        on_first_process(lambda: log_table(trainer, self._directory, "completions", _COLUMNS, rows))
 
     def _row(self, completion: ScoredCompletion) -> list[str]:
         verified = completion.verified

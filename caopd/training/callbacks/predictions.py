@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from caopd.distributed import gather_in_order
+from caopd.distributed import gather_in_order, on_first_process
 from caopd.evaluation import EvaluationBatch, ScoredCompletion
 from caopd.files import write_text
 from caopd.run_directory import run_directory
@@ -28,14 +28,13 @@ class PredictionWriter(Callback):
 
     def __init__(self, output: str | None = None) -> None:
         self.output = output
-        self._path: Path | None = None
+        self._path = Path()
         self._lines: dict[Path, list[str]] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out where the files are, in the first process."""
+        """Find out where the files are, and make their folder."""
         directory = run_directory(trainer)  # a collective operation
-        if trainer.is_global_zero:
-            self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
+        self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
 
     def on_predict_batch_end(
         self,
@@ -48,7 +47,7 @@ class PredictionWriter(Callback):
     ) -> None:
         """Gather the batch's completions in the order of the data and keep their lines."""
         completions = gather_in_order(batch.completions)
-        if self._path is None:
+        if not trainer.is_global_zero:
             return
         lines = self._lines.setdefault(_file_of(batch, self._path), [])
         for index, completion in enumerate(completions):
@@ -56,6 +55,9 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and say where they are."""
+        on_first_process(self._write)
+
+    def _write(self) -> None:
         for path, lines in self._lines.items():
             write_text(path, "".join(lines))
             Console().print(in_terminal(f"predictions: {path}"), soft_wrap=True)

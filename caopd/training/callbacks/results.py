@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from caopd.distributed import on_first_process
 from caopd.evaluation import Parts
 from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
@@ -43,11 +44,11 @@ class ResultTables(Callback):
         if not isinstance(pl_module, DistillationModule):
             return
         in_domain, named = pl_module.test_scores.compute()
-        if not trainer.is_global_zero:
-            return
-        tasks = {IN_DOMAIN: in_domain, **named}
-        found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
         record = {"model": pl_module.source.name_or_path, "checkpoint": trainer.ckpt_path and str(trainer.ckpt_path)}
+        on_first_process(lambda: self._report({IN_DOMAIN: in_domain, **named}, record))
+
+    def _report(self, tasks: Mapping[str, Parts], record: Mapping[str, object]) -> None:
+        found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
         path = self._directory / TEST
         write_text(path, json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n")
         console = Console()

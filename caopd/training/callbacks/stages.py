@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.distributed import on_first_process
 from caopd.evaluation.forgetting import BEFORE, FORGETTING, Measurement, as_json, forgetting
 from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
@@ -68,8 +69,10 @@ class StageMetrics(Callback):
 
         A run that is resumed after its last step is not trained at all, and this is the only hook that it reaches.
         """
-        if not self.measurements or not trainer.is_global_zero:
-            return
+        if self.measurements:
+            on_first_process(lambda: self._report(trainer))
+
+    def _report(self, trainer: Trainer) -> None:
         path = self._directory / STAGES
         write_text(path, json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n")
         console = Console()
