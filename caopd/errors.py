@@ -54,6 +54,12 @@ class UserCodeError(CaopdError, RuntimeError):
     exit_status = 1
 
 
+class UnansweredError(CaopdError, RuntimeError):
+    """A call of the user's code that did not return within its time, or during which its process ended."""
+
+    exit_status = 1
+
+
 @contextmanager
 def user_code(part: object, where: str) -> Iterator[None]:
     """Run, in a ``with`` block, code of a class that the config names: what it raises becomes an error that names both.
@@ -70,10 +76,15 @@ def user_code(part: object, where: str) -> Iterator[None]:
     except CaopdError:
         raise
     except Exception as error:
-        raise UserCodeError(
-            f"Expected {name_of(part)} to deal with {where}, but it raised {type(error).__name__}: {error}. Correct "
-            "the class, or what it needs; its own traceback stands above."
-        ) from error
+        raise user_error(part, where, error) from error
+
+
+def user_error(part: object, where: str, error: Exception) -> UserCodeError:
+    """Return the error that names a class of the config and what it was asked about; ``error`` is to be its cause."""
+    return UserCodeError(
+        f"Expected {name_of(part)} to deal with {where}, but it raised {type(error).__name__}: {error}. Correct "
+        "the class, or what it needs; its own traceback stands above."
+    )
 
 
 def name_of(part: object) -> str:

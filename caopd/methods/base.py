@@ -28,7 +28,8 @@ class Method(ABC):
         """Return one training sample per rollout, in the order of the rollouts; one for a prompt without rollouts.
 
         Args:
-            group: The rollouts of one prompt, with their verdicts, the confidences read from them, and mu_hat.
+            group: The rollouts of one prompt, with their verdicts, the confidences read from them, and mu_hat. All of
+                them have a verdict, and there are at least ``min_rollouts``: the others are left out before.
         """
 
     def statistics(self, samples: Sequence[TrainSample]) -> dict[str, float]:

@@ -107,7 +107,8 @@ def _verified(row: dict[str, Any]) -> VerifiedRollout:
             logprobs=tuple(rollout["logprobs"]),
             policy_version=rollout["policy_version"],
         ),
-        Verdict(verdict["correct"], verdict["answer"], AnswerOutcome(verdict["outcome"]), verdict["feedback"]),
+        verdict
+        and Verdict(verdict["correct"], verdict["answer"], AnswerOutcome(verdict["outcome"]), verdict["feedback"]),
         ConfidenceReading(
             reading["value"],
             None if reading["span"] is None else (reading["span"][0], reading["span"][1]),

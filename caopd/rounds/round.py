@@ -97,8 +97,10 @@ class RoundMaker:
         whole = self.of_groups(number, groups, measured)
         if self.probe.is_due(number):
             whole = self._probed(whole, policies, sampled, mine)
+        judged = [group.verdicts for group in whole.groups if group.verdicts]
         with user_code(sampler.estimator, f"round {number}"):
-            sampler.estimator.end_round([group.verdicts for group in whole.groups])
+            if judged:
+                sampler.estimator.end_round(judged)
         return whole
 
     def of_groups(
@@ -116,7 +118,7 @@ class RoundMaker:
         made = Round(number, tuple(groups), samples, self.sampler.round.num_trained_rollouts, {})
         statistics = (
             round_statistics(groups, made.trained)
-            | method_statistics(method, samples)
+            | method_statistics(method, groups, samples)
             | stated_optimism(groups, samples)
             | (measured or {})
         )

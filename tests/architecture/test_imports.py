@@ -161,7 +161,7 @@ MAY_USE = {
     "evaluation": "errors methods metrics models rollouts rounds seeds tasks types verifiers",
     "commands": "confidence errors metrics models plots rounds run_directory texts types verifiers",
     "training": "commands confidence distributed errors evaluation losses methods metrics models plots prompts rollouts"
-    " rounds run_directory seeds tasks texts types",
+    " rounds run_directory seeds tasks texts types verifiers",
     "cli": "commands texts training",
 }
 """Room by room, from the bottom to the top, what it imports; a room imports only rooms above it in this list."""
