@@ -145,14 +145,16 @@ class VerifiedRollout:
 
     Attributes:
         rollout: The rollout.
-        verdict: What the verifier says of it; None where the verifier did not return in time, and was ended. Such a
+        verdict: What the verifier says of it; None where it, or a reward, did not return in time, and was ended. Such a
             rollout is neither right nor wrong: it is left out of what is estimated, measured and trained on.
         reading: Its stated confidence.
+        rewards: What it earned, by the name of the reward, before weights; None where nothing is rewarded.
     """
 
     rollout: Rollout
     verdict: Verdict | None
     reading: ConfidenceReading
+    rewards: Mapping[str, float] | None = None
 
     @property
     def body(self) -> str:

@@ -39,8 +39,8 @@ def show_user_error(error: UserCodeError) -> int:
     """Write the traceback of the user's code, then what the code was asked to do; return the exit status, 1.
 
     Args:
-        error: The error, raised from the exception of the user's code.
+        error: The error, mostly raised from the exception of the user's code.
     """
-    cause = traceback.format_exception(error.__cause__)
+    cause = [] if error.__cause__ is None else traceback.format_exception(error.__cause__)
     sys.stderr.write("".join([*cause, f"\nerror: {error}\n"]))
     return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
@@ -22,6 +22,11 @@ class Method(ABC):
     """Whose completions are trained on, ``student`` or ``teacher``."""
     min_rollouts: int = 1
     """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are sampled."""
+
+    @property
+    def named_rewards(self) -> Mapping[str, Callable[[Example, VerifiedRollout], float]]:
+        """What every rollout earns as soon as it is verified (``VerifiedRollout.rewards``), by name; by default none."""
+        return {}
 
     @abstractmethod
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:

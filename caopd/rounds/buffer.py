@@ -114,4 +114,5 @@ def _verified(row: dict[str, Any]) -> VerifiedRollout:
             None if reading["span"] is None else (reading["span"][0], reading["span"][1]),
             ConfidenceOutcome(reading["outcome"]),
         ),
+        row["rewards"],
     )

@@ -73,7 +73,8 @@ class GroupSampler:
         ]
         first = self._complete(prompts, requests, self.round.smallest_group)
         parity = self.completer.compare(policy, requests, first, self.parity)
-        rollouts = first if self.round.adaptive is None else self._sample_more(prompts, requests, first)
+        verified = first if self.round.adaptive is None else self._sample_more(prompts, requests, first)
+        rollouts = self.completer.rewarded(self.method.named_rewards, prompts.examples, verified)
         groups = [
             VerifiedGroup(example, request.prompt_ids, group, (None,) * len(group))
             for example, request, group in zip(prompts.examples, requests, rollouts, strict=True)

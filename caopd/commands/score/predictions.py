@@ -143,7 +143,7 @@ class _Columns:
 
 
 def _as_stated(row: dict[str, object]) -> tuple[float, bool, int] | None:
-    """Return confidence (NaN for null), correctness, and whether there was an answer, as stated; None for no verdict."""
+    """Return confidence (NaN for null), correctness, and whether there was an answer, as stated; None: no verdict."""
     if "confidence" not in row or "correct" not in row:
         advice = "; give `--task` to read and verify `response`" if "response" in row else ""
         raise DataError(f"expected `confidence` and `correct`, but got only {_shortened(', '.join(row))}{advice}")
