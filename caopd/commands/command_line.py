@@ -41,6 +41,8 @@ def show_user_error(error: UserCodeError) -> int:
     Args:
         error: The error, mostly raised from the exception of the user's code.
     """
-    cause = [] if error.__cause__ is None else traceback.format_exception(error.__cause__)
-    sys.stderr.write("".join([*cause, f"\nerror: {error}\n"]))
+    shown = error.own_traceback
+    if error.__cause__ is not None and not shown:
+        shown = "".join(traceback.format_exception(error.__cause__))
+    sys.stderr.write(f"{shown}\nerror: {error}\n")
     return 1

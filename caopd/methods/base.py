@@ -25,7 +25,7 @@ class Method(ABC):
 
     @property
     def named_rewards(self) -> Mapping[str, Callable[[Example, VerifiedRollout], float]]:
-        """What every rollout earns as soon as it is verified (``VerifiedRollout.rewards``), by name; by default none."""
+        """What every rollout earns when it is verified (``VerifiedRollout.rewards``), by name; by default nothing."""
         return {}
 
     @abstractmethod

@@ -81,10 +81,10 @@ class TimeLimit:
             ) from ended
         if is_result:
             return answer
-        answer.add_note(f"In the process that called it:\n{text[0]}")
         if isinstance(answer, CaopdError):
             raise answer
-        raise user_error(part, where, answer) from answer
+        answer.add_note(f"In the process that called it:\n{text[0]}")  # for who calls this from Python
+        raise user_error(part, where, answer, text[0]) from answer
 
     def close(self) -> None:
         """End the process; the next call starts another one."""

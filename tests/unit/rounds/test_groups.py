@@ -40,7 +40,7 @@ def test_every_rollout_has_what_the_estimator_makes_of_the_verdicts(group):
     "estimates", [(1.5,), (-0.1,), (math.nan,), (0.5, 0.5), (0.5, 0.5, 0.5, 75), (2, 0, 0, 0), (0.5,) * 5]
 )
 def test_what_is_no_success_rate_is_refused(group, estimates):
-    with pytest.raises(DataError, match=r"test_groups\.Says .*\[0, 1\] of example 'sum-7'.* 4 rollouts, but got"):
+    with pytest.raises(DataError, match=r"test_groups\.Says .*\[0, 1\] of example 'sum-7'.* 4 verdicts, but got"):
         estimated(Says(*estimates), group, ())
 
 

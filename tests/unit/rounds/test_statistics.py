@@ -61,6 +61,7 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "num_tokens": 72.0,
             "num_tokens_mean": 6.0,
             "without_weight": 0.25,
+            "no_verdict": 0.0,
             "mean_confidence": 0.7,
             "mu_hat": 0.5,
         }
@@ -106,7 +107,8 @@ def test_what_the_method_says_of_its_groups_is_averaged(group_of):
     groups = [group_of(EXAMPLE, [("B", True), ("C", False)]), group_of(EXAMPLE, [("B", True), ("D", True)])]
     expected = {"reward": 0.75, "reward_Correctness": 0.75, "zero_advantage": 0.5}
     for method, found in ((GRPO(), expected), (SDPO(), {})):
-        assert method_statistics(method, [method.train_samples(group) for group in groups]) == pytest.approx(found)
+        samples = [method.train_samples(group) for group in groups]
+        assert method_statistics(method, groups, samples) == pytest.approx(found)
 
 
 def test_a_round_without_rollouts_says_what_it_can():
