@@ -132,3 +132,13 @@ def test_a_judge_takes_no_answer_from_a_thought(read):
 def test_a_line_that_cannot_be_judged_is_refused(read, line, reason):
     with pytest.raises(DataError, match=rf"  line 1: [^\n]*{reason}"):
         read(line, judge=Judge.named("science_qa", "inline"))
+
+
+def test_lines_without_a_verdict_are_counted_and_in_no_column(read):
+    good = {"confidence": 0.5, "correct": 1, "prompt_id": "a"}
+    found = read(good, {"confidence": 0.9, "correct": None, "prompt_id": "b"}, {"confidence": 0.9, "correct": None})
+    assert found.correct.tolist() == [True]
+    assert found.unjudged == ("b", None)
+    assert list(found.prompt_ids) == ["a"]
+    with pytest.raises(DataError, match=r"at least one prediction with a verdict in .*none of its 1 lines"):
+        read({"confidence": 0.9, "correct": None})
