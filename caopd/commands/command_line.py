@@ -40,8 +40,10 @@ def show_user_error(error: UserCodeError) -> int:
     """Write the traceback of the user's code, then what the code was asked to do; return the exit status, 1.
 
     Args:
-        error: The error, raised from the exception of the user's code.
+        error: The error, mostly raised from the exception of the user's code.
     """
-    cause = traceback.format_exception(error.__cause__)
-    sys.stderr.write(escaped_lines("".join([*cause, f"\nerror: {error}\n"])))
+    shown = error.own_traceback
+    if error.__cause__ is not None and not shown:
+        shown = "".join(traceback.format_exception(error.__cause__))
+    sys.stderr.write(escaped_lines(f"{shown}\nerror: {error}\n"))
     return 1

@@ -194,10 +194,12 @@ def _verified(row: dict[str, Any]) -> VerifiedRollout:
             logprobs=tuple(rollout["logprobs"]),
             policy_version=rollout["policy_version"],
         ),
-        Verdict(verdict["correct"], verdict["answer"], AnswerOutcome(verdict["outcome"]), verdict["feedback"]),
+        verdict
+        and Verdict(verdict["correct"], verdict["answer"], AnswerOutcome(verdict["outcome"]), verdict["feedback"]),
         ConfidenceReading(
             reading["value"],
             None if reading["span"] is None else (reading["span"][0], reading["span"][1]),
             ConfidenceOutcome(reading["outcome"]),
         ),
+        row["rewards"],
     )

@@ -32,6 +32,7 @@ from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_settings import round_settings
 from caopd.training.round_state import RoundProgress, RoundState
 from caopd.types import VerifiedGroup
+from caopd.verifiers.time_limit import DEFAULT_SECONDS
 
 
 class RolloutDataModule(HeldOutDataModule):
@@ -53,6 +54,8 @@ class RolloutDataModule(HeldOutDataModule):
         teacher_probe: When the teacher's success under its context is measured; by default never.
         evaluation: How held-out prompts are completed, and which further tasks are evaluated.
         template_arguments: Arguments of the chat template, for example ``{enable_thinking: false}``.
+        verifier_timeout_seconds: How long a verifier, or a reward, may take for one completion. One that takes longer
+            is ended, and the completion is left out. None does not limit it, and calls it in the training process.
         keep_rounds: Number of rounds whose rollouts stay in the run directory; None keeps all.
         seed: Seed of the order of prompts and of all rollouts.
     """
@@ -71,12 +74,14 @@ class RolloutDataModule(HeldOutDataModule):
         teacher_probe: TeacherProbe = TeacherProbe(),
         evaluation: EvaluationConfig = EvaluationConfig(),
         template_arguments: dict[str, Any] | None = None,
+        verifier_timeout_seconds: float | None = DEFAULT_SECONDS,
         keep_rounds: int | None = 2,
         seed: int = 0,
     ) -> None:
         started = AutoEngine() if engine == "auto" else engine
         form = confidence or InlineConfidence()
-        super().__init__(stages_of(task), form, started, evaluation, template_arguments or {}, seed)
+        arguments = template_arguments or {}
+        super().__init__(stages_of(task), form, started, evaluation, arguments, seed, verifier_timeout_seconds)
         self.task = task
         self.round = round
         self.sampling = sampling

@@ -162,7 +162,7 @@ MAY_USE = {
     "evaluation": "errors methods metrics models rollouts rounds seeds tasks types verifiers",
     "commands": "confidence errors files metrics models plots rounds run_directory texts types verifiers",
     "training": "commands confidence distributed errors evaluation files losses methods metrics models plots prompts"
-    " rollouts rounds run_directory seeds tasks texts types",
+    " rollouts rounds run_directory seeds tasks texts types verifiers",
     "cli": "commands texts training",
 }
 """Room by room, from the bottom to the top, what it imports; a room imports only rooms above it in this list."""

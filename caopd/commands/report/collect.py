@@ -27,6 +27,7 @@ from caopd.run_directory import (
     run_of_checkpoint,
     setting,
 )
+from caopd.types import verdicts_of
 
 PREDICTIONS = "predictions.jsonl"
 CURVES = {
@@ -185,6 +186,6 @@ def _last_rollouts(directory: Path) -> tuple[np.ndarray, np.ndarray] | None:
     files = sorted((directory / "rollouts").glob("round_*.jsonl"))
     if not files:
         return None
-    every = [verified for group in load_groups(files[-1]) for verified in group.rollouts]
+    every = [verified for group in load_groups(files[-1]) for verified in group.judged.rollouts]
     confidence = [np.nan if each.reading.value is None else each.reading.value for each in every]
-    return np.array(confidence, dtype=np.float64), np.array([each.verdict.correct for each in every], dtype=bool)
+    return np.array(confidence, dtype=np.float64), np.array([each.correct for each in verdicts_of(every)], dtype=bool)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from caopd.distributed import on_first_process
+from caopd.evaluation import NO_VERDICT
 from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import METRICS, run_directory
@@ -58,8 +59,8 @@ class BeforeAfterMetrics(Callback):
             return
         every, (in_domain, _) = pl_module.validation_scores.flat(), pl_module.validation_scores.compute()
         metrics = in_domain["greedy"]
-        counts = {"n": int(metrics["n"]), "n_parsed": int(metrics["n_parsed"]), "step": trainer.global_step}
-        values = {**metrics, **counts}
+        counts = {name: int(metrics[name]) for name in ("n", "n_parsed", NO_VERDICT)}
+        values = {**metrics, **counts, "step": trainer.global_step}
         if not trainer.sanity_checking:
             self.final = values
             return
@@ -111,7 +112,8 @@ class BeforeAfterMetrics(Callback):
         for spec in shown_of_runs():
             before, after = initial.get(spec.name, math.nan), final.get(spec.name, math.nan)
             table.add_row(spec.name, number(before), number(after), number(after - before, sign=True))
-        table.add_row("n", count(initial.get("n")), count(final.get("n")), "")
+        for name in ("n", *([NO_VERDICT] if initial.get(NO_VERDICT) or final.get(NO_VERDICT) else [])):
+            table.add_row(name, count(initial.get(name)), count(final.get(name)), "")
         return table
 
 

@@ -53,12 +53,12 @@ class SampleCompletions(Callback):
 
     def _row(self, completion: ScoredCompletion) -> list[str]:
         verified = completion.verified
-        confidence = verified.reading.value
+        confidence, verdict = verified.reading.value, verified.verdict
         return [
             self._shortened(completion.example.question),
             self._shortened(verified.rollout.text),
             self._shortened(completion.example.target),
-            "yes" if verified.verdict.correct else "no",
+            "no verdict" if verdict is None else "yes" if verdict.correct else "no",
             verified.reading.outcome.value if confidence is None else f"{confidence:.2f}",
         ]
 

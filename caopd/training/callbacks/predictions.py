@@ -18,6 +18,8 @@ from caopd.texts import in_terminal
 class PredictionWriter(Callback):
     """Writes one line per completion of ``caopd predict``: prompt_id, category, response, target, confidence, correct.
 
+    A completion without a verdict has null for ``correct``.
+
     Every task has a file of its own, and a second one for its several completions: ``predictions.jsonl``,
     ``predictions.chemistry.jsonl``, ``predictions.chemistry.sampled.jsonl``.
 
@@ -72,6 +74,7 @@ def _file_of(batch: EvaluationBatch, path: Path) -> Path:
 def _row(completion: ScoredCompletion, batch: EvaluationBatch, index: int) -> dict[str, object]:
     """Return one line; ``index`` counts the completions of the batch, in which every prompt has equally many."""
     verified = completion.verified
+    verdict = verified.verdict
     task = {"task": batch.task} if batch.task else {}
     sample = {} if batch.num_samples is None else {"sample": index % batch.num_samples}
     return {
@@ -82,7 +85,7 @@ def _row(completion: ScoredCompletion, batch: EvaluationBatch, index: int) -> di
         "response": verified.rollout.text,
         "target": completion.example.target,
         "confidence": verified.reading.value,
-        "correct": int(verified.verdict.correct),
-        "answer": verified.verdict.answer,
+        "correct": None if verdict is None else int(verdict.correct),
+        "answer": None if verdict is None else verdict.answer,
         "stop_reason": verified.rollout.stop_reason.value,
     }

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from caopd.distributed import on_first_process
-from caopd.evaluation import Parts
+from caopd.evaluation import NO_VERDICT, Parts
 from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import TEST, run_directory
@@ -70,8 +70,9 @@ def results_table(tasks: Mapping[str, Parts]) -> Table:
         if part != "greedy":
             table.add_section()
         shown = [spec.name for spec in shown_of_runs()] + [name for name in metrics if name.startswith("pass_at_")]
-        for name in (*shown, "n"):
+        missing = [NO_VERDICT] if any(parts.get(part, {}).get(NO_VERDICT) for parts in tasks.values()) else []
+        for name in (*shown, "n", *missing):
             cells = [parts.get(part, {}).get(name) for parts in tasks.values()]
-            texts = map(count if name == "n" else number, cells)
+            texts = map(count if name in ("n", NO_VERDICT) else number, cells)
             table.add_row(name if part == "greedy" else f"{part}/{name}", *texts)
     return table
