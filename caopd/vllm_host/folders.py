@@ -62,17 +62,26 @@ class OwnedFolder:
         self._lock = None
 
 
-def clear_dead(*parents: str) -> None:
+def clear_dead(*parents: str) -> int:
     """Remove the folders of this user whose owners have ended on this machine without removing them.
 
     Args:
         parents: Where to look; the folders of other machines, which may share the file system, are left alone.
+
+    Returns:
+        The number of folders that stay, because somebody holds their lock.
     """
+    num_held = 0
     for folder in {folder for parent in parents for folder in Path(parent).glob(f"{_prefix()}*")}:
-        with suppress(OSError):  # its owner holds the lock, or somebody else removes it
+        try:
             found = folder.lstat()
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
                 _remove(folder, _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except FileNotFoundError:  # somebody else has removed it
+            continue
+        except OSError:
+            num_held += 1
+    return num_held
 
 
 def _prefix() -> str:

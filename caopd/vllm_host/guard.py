@@ -16,6 +16,7 @@ from caopd.vllm_host.folders import clear_dead
 
 _WATCH_SECONDS = 0.5
 _SECONDS_TO_END = 5.0
+_SECONDS_TO_LET_GO = 60.0
 
 
 def guard(owner: int, child: int | None, parents: list[str]) -> None:
@@ -32,7 +33,9 @@ def guard(owner: int, child: int | None, parents: list[str]) -> None:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         end_group(child)
-    clear_dead(*parents)
+    end = time.monotonic() + _SECONDS_TO_LET_GO
+    while clear_dead(*parents) and time.monotonic() < end:  # a large process takes seconds to let go of its files
+        time.sleep(_WATCH_SECONDS)
 
 
 def end_group(number: int) -> None:

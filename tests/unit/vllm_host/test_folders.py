@@ -67,7 +67,7 @@ def test_a_folder_goes_with_its_owner_and_not_before(start_owner, tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait(10)
     assert (left / "00000.safetensors").exists()
-    clear_dead(str(tmp_path))
+    assert clear_dead(str(tmp_path)) == 2
     assert not left.exists()
     assert (kept / "00000.safetensors").exists()
     assert mine.path.exists()

@@ -198,7 +198,7 @@ def test_a_killed_trainer_leaves_nothing_however_stuck_its_child_is(start_traine
     assert bool(list(memory.glob("caopd-*_weights-*/*.safetensors"))) == (doing == "take_policy")
     trainer.kill()
     trainer.wait(10)
-    wait_for(lambda: not processes(stand_in), 20)
+    wait_for(lambda: not processes(stand_in), 30)
     assert not list(stand_in.iterdir())
     assert not list(memory.iterdir())
 
@@ -207,10 +207,10 @@ def test_what_processes_leave_that_are_killed_together_the_next_run_removes(
     start_trainer, stand_in, memory, policy, tokenizer
 ):
     """As where a cluster kills a job: nobody is left to clean up. Another run of this user goes on meanwhile."""
-    start_trainer("take_policy")
+    trainer = start_trainer("take_policy")
     for process in processes(stand_in):
         process.kill()
-    wait_for(lambda: not processes(stand_in), 20)
+    trainer.wait(20)
     running = OwnedFolder(str(memory), "weights")
     left = {*stand_in.iterdir(), *memory.iterdir()}
     assert len(left) == 3, "the check below would find nothing"
