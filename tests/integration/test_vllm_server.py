@@ -25,13 +25,14 @@ def fit(root, port, key=KEY, servers="", **settings):
     """Run the command, its weights handed over in a folder of its own, and return what it printed."""
     weights = root / "weights"
     weights.mkdir(exist_ok=True)
+    servers = f"urls: [http://127.0.0.1:{port}], weights_directory: {weights}, {servers}retries: 1"
     merged = {
         **SMALL,
         "trainer.default_root_dir": root,
         "trainer.max_epochs": 1,
         "data.engine": "caopd.rollouts.VLLMEngine",
         "data.engine.mode": "server",
-        "data.engine.servers": f"{{urls: [http://127.0.0.1:{port}], weights_directory: {weights}, {servers}retries: 1}}",
+        "data.engine.servers": f"{{{servers}}}",
         **settings,
     }
     return subprocess.run(
