@@ -226,7 +226,7 @@ def message_of(error: BaseException) -> str:
     causes = list(_causes(error))
     own = [cause for cause in causes if isinstance(cause, CaopdError)]
     if own:
-        return str(own[-1])
+        return str(own[0])
     where, reason = str(error).strip().partition("\n")[0].rstrip(": "), explained(str(causes[-1]).strip())
     lines = (reason if where in reason else f"{where}: {reason}").splitlines()
     return "\n".join([*lines[:MAX_LINES], "`caopd COMMAND --help` shows what every setting takes."])

@@ -17,7 +17,7 @@ LIGHT_ROOMS = ["types", "reading", "confidence", "prompts", "verifiers", "tasks"
 LIGHT_UNTIL_CALLED = [
     *(*LIGHT_ROOMS, "errors", "seeds", "cli", "files", "texts", "run_directory"),
     *("rounds.config", "rounds.statistics", "rounds.samples", "rounds.diagnostics", "rounds.buffer", "rounds.phases"),
-    *("commands.command_line", "commands.outputs", "metrics.catalogue"),
+    *("commands.command_line", "commands.outputs", "metrics.catalogue", "vllm_host.guard", "vllm_host.folders"),
 ]
 MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION = 400, 60
 
