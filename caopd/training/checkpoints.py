@@ -142,15 +142,15 @@ def newest_of_a_rounds_end(checkpoint: Path) -> Path | None:
         checkpoint: One of the run's checkpoints.
     """
     for path, reason in _of_same_run(checkpoint, training=True):
-        if reason is None and not any("round" in state for state in _data_states(path)):
+        if reason is None and not _is_within_a_round(path):
             return path
     return None
 
 
-def _data_states(path: Path) -> list[dict[str, Any]]:
-    """Return what data modules have written into a sound checkpoint."""
-    content = torch.load(path / META if path.is_dir() else path, map_location="cpu", mmap=True)
-    return [value for key, value in content.items() if key.endswith("DataModule")]
+def _is_within_a_round(path: Path) -> bool:
+    content = torch.load(path / META if path.is_dir() else path, map_location="cpu", mmap=True, weights_only=True)
+    rounds = [value.get("round") for key, value in content.items() if key.endswith("DataModule")]
+    return any(each is not None and each["num_batches_done"] < each["num_batches"] for each in rounds)
 
 
 def _of_same_run(checkpoint: Path, training: bool) -> Iterable[tuple[Path, str | None]]:
