@@ -1,8 +1,8 @@
 """Runs on small file systems that fill up: ``python benchmarks/full_disk.py``; Linux, as root or with user namespaces.
 
-A small run of the quickstart is started on a tmpfs of each size. Configuration, rollouts and
-logs, the first and the second checkpoint meet the end of the room. Then the file system is made larger, and the run goes on from its newest checkpoint, or is started anew
-where there is none.
+A small run of the quickstart is started on a tmpfs of each size. Configuration, rollouts and logs, the first and the
+second checkpoint meet the end of the room. Then the file system is made larger, and the run goes on from its newest
+checkpoint, or is started anew where there is none.
 """
 
 from __future__ import annotations
