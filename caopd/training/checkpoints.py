@@ -132,7 +132,7 @@ def check_checkpoint(path: Path, training: bool) -> None:
     except UnsoundCheckpointError as error:
         others = _of_same_run(path, training)
         sound = next((other for other, reason in others if reason is None), None)
-        raise UnsoundCheckpointError(path, error.reason, sound) from error
+        raise UnsoundCheckpointError(path, error.reason, sound) from None  # the inner one says less
 
 
 def newest_of_a_rounds_end(checkpoint: Path) -> Path | None:

@@ -333,5 +333,6 @@ def test_lost_rollouts_of_an_interrupted_round_are_an_error(uninterrupted, tmp_p
     finally:
         (tmp_path / "aside").rename(hidden)
     message = capsys.readouterr().err
-    assert "rollouts of the interrupted round" in message
+    assert "rollouts of a round" in message
+    assert f"`--ckpt_path={uninterrupted.checkpoint_file('step6')}`" in message
     assert "end of a round" in message
