@@ -21,7 +21,7 @@ from fits import QUICKSTART, ROOT, environment
 SIZES_KB = (8, 50, 1000, 4000)
 """Of the file systems: a checkpoint has 3.2 MB, the rollouts of a round 30 kB, logs 60 kB, and other files 5 kB."""
 SMALL = (
-    *("--trainer.max_epochs=3", "--data.task.num_train=64", "--data.task.num_validation=24", "--data.task.num_test=24"),
+    *("--trainer.max_epochs=2", "--data.task.num_train=64", "--data.task.num_validation=24", "--data.task.num_test=24"),
     *("--data.round.num_prompts_per_round=16", "--data.round.num_rollouts=4", "--data.batch_size=4"),
     *("--data.evaluation.batch_size=16", "--trainer.enable_progress_bar=false"),
 )
@@ -97,7 +97,7 @@ def main() -> None:
         small.mkdir()
         assert fit(whole).returncode == 0
         records = [fill(size, small, final(whole)) for size in arguments.sizes]
-    record = {"environment": environment(), "runs": records}
+    record = {"environment": environment(processes=1), "runs": records}
     arguments.output.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     note = "Runs on file systems that fill up (`python benchmarks/full_disk.py`), " + record["environment"]["timestamp"]
     arguments.output.with_suffix(".md").write_text(f"{note}.\n\n{table(records)}\n")

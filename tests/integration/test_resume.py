@@ -336,3 +336,17 @@ def test_lost_rollouts_of_an_interrupted_round_are_an_error(uninterrupted, tmp_p
     assert "rollouts of a round" in message
     assert f"`--ckpt_path={uninterrupted.checkpoint_file('step6')}`" in message
     assert "end of a round" in message
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_newest_sound_one_offered(uninterrupted, tmp_path, capsys):
+    copied = Run.__new__(Run)
+    copied.directory = shutil.copytree(uninterrupted.directory, tmp_path / "copied")
+    damaged = copied.checkpoint_file("step6")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    assert main(resume_arguments(copied, 6, tmp_path / "resumed")) == 2
+    message = capsys.readouterr().err
+    assert f"{damaged} is none that can be used: it is damaged at " in message
+    assert f"`--ckpt_path={copied.checkpoint_file('step5')}`" in message
+    assert "Traceback" not in message
