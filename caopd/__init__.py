@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from caopd.training.checkpoint_io import AtomicCheckpointIO
     from caopd.training.datamodule import RolloutDataModule
     from caopd.training.defaults import TRAINER_DEFAULTS, default_callbacks
+    from caopd.training.left_out import NonFinite
     from caopd.training.module import DistillationModule
     from caopd.verifiers import ExactMatch, MultipleChoice, ToolCalls
 
@@ -76,6 +77,7 @@ __all__ = [
     "ModelSource",
     "MonteCarlo",
     "MultipleChoice",
+    "NonFinite",
     "ParityConfig",
     "PlainDistillation",
     "PolicyGradientLoss",
@@ -122,6 +124,7 @@ _NAMES = {
     "caopd.training.checkpoint_io": "AtomicCheckpointIO",
     "caopd.training.datamodule": "RolloutDataModule",
     "caopd.training.defaults": "TRAINER_DEFAULTS default_callbacks",
+    "caopd.training.left_out": "NonFinite",
     "caopd.training.module": "DistillationModule",
     "caopd.verifiers": "ExactMatch MultipleChoice ToolCalls",
 }

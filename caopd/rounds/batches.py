@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from caopd.errors import ConfigError
 from caopd.losses import Denominators, TrainingLoss
 from caopd.rounds.splice import Completion
+from caopd.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +165,18 @@ def step_denominators(step: Sequence[TokenizedSample], loss: TrainingLoss) -> De
 class RoundBatches:
     """The micro-batches of a round, without those that a resumed run has already trained on.
 
+    Each begins with random numbers of its own, so that dropout, where a model has it, is the same after a resume.
+
     Args:
         batches: The micro-batches of this process that are left to train on.
         num_done: Number of micro-batches that came before.
+        seed: Seed of the round's random numbers in this process.
     """
 
-    def __init__(self, batches: Sequence[TokenBatch], num_done: int = 0) -> None:
+    def __init__(self, batches: Sequence[TokenBatch], num_done: int = 0, seed: int = 0) -> None:
         self._batches = batches
         self._num_done = num_done
+        self._seed = seed
 
     def __len__(self) -> int:
         """Number of micro-batches of the whole round."""
@@ -179,7 +184,9 @@ class RoundBatches:
 
     def __iter__(self) -> Iterator[TokenBatch]:
         """Yield the micro-batches that are left."""
-        yield from self._batches
+        for index, batch in enumerate(self._batches, start=self._num_done):
+            torch.manual_seed(derive_seed(self._seed, "batch", index))
+            yield batch
 
 
 def collate(

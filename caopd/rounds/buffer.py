@@ -121,7 +121,7 @@ def load_groups(path: Path, digest: str | None = None) -> list[VerifiedGroup]:
             f"{digest[:12]}, but got {own[:12]}, a file of round {header.round}: it is another round's or another "
             "run's. Restore the file."
         )
-    return [_group(json.loads(line)) for line in rows]
+    return _groups(path, rows)
 
 
 def _header(path: Path, line: bytes) -> RoundHeader:
@@ -153,6 +153,31 @@ def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the datacla
     return {field.name: getattr(carrier, field.name) for field in fields(carrier)}
 
 
+def _groups(path: Path, lines: Sequence[bytes]) -> list[VerifiedGroup]:
+    """Read the lines below the header, which may say anything."""
+    groups = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            groups.append(_group(json.loads(line)))
+            _check(groups[-1])
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(
+                f"Expected line {number} of {path} to hold a prompt's rollouts, as `caopd fit` writes them, but "
+                f"it does not ({type(error).__name__}: {str(error)[:200]}). Restore the file, or remove it."
+            ) from error
+    return groups
+
+
+def _check(group: VerifiedGroup) -> None:
+    """Raise ``ValueError`` where a value is of another kind than the carriers say, which would fail far from here."""
+    for each in group.rollouts:
+        value = each.reading.value
+        if not isinstance(each.rollout.text, str):
+            raise ValueError(f"expected `text` to be a text, but got {each.rollout.text!r}")
+        if not (value is None or (isinstance(value, float) and 0 <= value <= 1)):
+            raise ValueError(f"expected `value` to be a number from 0 to 1 or null, but got {value!r}")
+
+
 def _group(row: dict[str, Any]) -> VerifiedGroup:
     rollouts = tuple(_verified(verified) for verified in row["rollouts"])
     example, prompt_ids = Example(**row["example"]), tuple(row["prompt_ids"])
@@ -169,10 +194,12 @@ def _verified(row: dict[str, Any]) -> VerifiedRollout:
             logprobs=tuple(rollout["logprobs"]),
             policy_version=rollout["policy_version"],
         ),
-        Verdict(verdict["correct"], verdict["answer"], AnswerOutcome(verdict["outcome"]), verdict["feedback"]),
+        verdict
+        and Verdict(verdict["correct"], verdict["answer"], AnswerOutcome(verdict["outcome"]), verdict["feedback"]),
         ConfidenceReading(
             reading["value"],
             None if reading["span"] is None else (reading["span"][0], reading["span"][1]),
             ConfidenceOutcome(reading["outcome"]),
         ),
+        row["rewards"],
     )

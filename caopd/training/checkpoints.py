@@ -7,26 +7,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.errors import CaopdError, ConfigError
 from caopd.run_directory import CONFIG, run_of_checkpoint
-from caopd.training.sharded import META, METADATA, check_chunks, check_sums, damaged_entry
+from caopd.training.sharded import check_chunks, check_sums, damaged_entry
+from caopd.training.shards import META, SHARDED, check_shards
 
 PACKAGE, FORMAT = "caopd", 1
 """Key in a checkpoint of what belongs to this package as a whole, and the version of its content, ``format``.
 
 The version rises when a reader of the version before could not go on from such a checkpoint as before.
 """
-SHARDED = METADATA, META
-"""Files, beside the shards, by which a sharded checkpoint is recognised."""
+
+
+LAST = "last"
+"""Value of ``ckpt_path`` that stands for the newest sound checkpoint of a run with the same settings."""
+OF_LIGHTNING = ("hpc", "registry")
+"""Values of ``ckpt_path`` that Lightning itself understands: SLURM's checkpoint, and Lightning's registry."""
 
 
 class UnsoundCheckpointError(ConfigError, CaopdError):
@@ -77,25 +80,14 @@ def check_format(path: Path, content: Mapping[str, Any]) -> None:
         )
 
 
-def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
-    """Return the checkpoint that was written last, in any run below the folders; None if there is none.
+def newest_first(folders: Iterable[Path]) -> list[Path]:
+    """Return all checkpoints in any run below the folders, that which was written last first.
 
     Args:
         folders: Folders that runs are kept in.
     """
     found = {path.resolve() for folder in folders if folder.is_dir() for path in folder.rglob("*.ckpt")}
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
-
-
-def run_folders(trainer: Trainer) -> list[Path]:
-    """Return the folders below which the trainer's loggers and checkpoints keep its runs.
-
-    Args:
-        trainer: A trainer that is not running yet.
-    """
-    given = [callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    roots = [trainer.default_root_dir, *(logger.save_dir for logger in trainer.loggers), *given]
-    return [Path(root) for root in roots if root]
+    return sorted(found, key=_written, reverse=True)
 
 
 def sound_checkpoints(folder: Path, training: bool = True) -> Iterator[tuple[Path, str | None]]:
@@ -107,7 +99,7 @@ def sound_checkpoints(folder: Path, training: bool = True) -> Iterator[tuple[Pat
         folder: The run directory, or any folder above it.
         training: Whether a run is to go on from them; if not, only their weights are used.
     """
-    for path in sorted(folder.rglob("*.ckpt"), key=_written, reverse=True):
+    for path in newest_first([folder]):
         try:
             _check(path, training)
         except UnsoundCheckpointError as error:
@@ -116,19 +108,36 @@ def sound_checkpoints(folder: Path, training: bool = True) -> Iterator[tuple[Pat
             yield path, None
 
 
-def check_checkpoint(path: Path, training: bool) -> None:
+def check_given(path: str, training: bool) -> None:
+    """Raise unless a setting of ``ckpt_path`` is a checkpoint that can be used; arguments as for check_checkpoint.
+
+    Raises:
+        ConfigError: There is no such file.
+        UnsoundCheckpointError: It cannot be used.
+    """
+    if not (path and Path(path).exists()):
+        raise ConfigError(
+            f"Expected `ckpt_path` to be a checkpoint file, `{LAST}`, or one of {', '.join(OF_LIGHTNING)}, but there "
+            f"is no file {path!r} in {Path.cwd()}. Checkpoints are under `checkpoints/` of a run directory."
+        )
+    check_checkpoint(Path(path), training)
+
+
+def check_checkpoint(path: Path, training: bool, everywhere: bool = False) -> None:
     """Raise unless the checkpoint is complete and holds what is needed.
 
     Args:
         path: A file, or the folder of a sharded checkpoint.
         training: Whether a run is to go on from it; if not, only its weights are used.
+        everywhere: Whether every process reads all of it, and not process 0 alone: where another one is taken in its
+            place, all must find the same.
 
     Raises:
         UnsoundCheckpointError: The checkpoint cannot be used; the message says why, and names the newest checkpoint of
             the same run that can.
     """
     try:
-        _check(path, training)
+        _check(path, training, everywhere)
     except UnsoundCheckpointError as error:
         others = _of_same_run(path, training)
         sound = next((other for other, reason in others if reason is None), None)
@@ -165,24 +174,24 @@ def _written(path: Path) -> tuple[int, str]:
     return (last if last.is_file() else path).stat().st_mtime_ns, path.name
 
 
-def _check(path: Path, training: bool) -> None:
+def _check(path: Path, training: bool, everywhere: bool = False) -> None:
+    whole = everywhere or rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if path.is_dir():
         missing = [name for name in SHARDED if not (path / name).is_file()]
         if missing:
             raise _error(path, f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
-        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
         try:
             check_sums(path)  # before anything is unpickled
             _check_shards(path)
-            if is_first:  # all of it is read
+            if whole:
                 check_chunks(path)
         except UnsoundCheckpointError:
             raise
         except ValueError as error:
             raise _error(path, str(error)) from error
-        _check_content(path, _contents(path / META, path), training, ())
+        _check_content(path, _contents(path / META, path, whole), training, ())
         return
-    _check_content(path, _contents(path, path), training, ("state_dict",))
+    _check_content(path, _contents(path, path, whole), training, ("state_dict",))
 
 
 def _check_content(path: Path, content: Mapping[str, Any], training: bool, keys: Iterable[str]) -> None:
@@ -192,6 +201,19 @@ def _check_content(path: Path, content: Mapping[str, Any], training: bool, keys:
     check_format(path, content)
     if training and "lr_schedulers" not in content:
         raise _error(path, "it holds weights alone (`save_weights_only`), from which no run can go on")
+
+
+def refuse_settings(*_: object, **__: object) -> NoReturn:
+    """Stand in for Lightning's ``load_from_checkpoint``, which lets a file choose classes and their arguments.
+
+    Raises:
+        ConfigError: Always; the message says how to load a checkpoint.
+    """
+    raise ConfigError(
+        "Expected modules to be made by their constructors, but got `load_from_checkpoint`, which would take their "
+        "arguments, and code, from a file. Make them as the run's config does, and give `ckpt_path` to the Trainer's "
+        "`fit`, `validate`, `test` or `predict`; or write a model with `caopd export`."
+    )
 
 
 def check_sharding(path: Path, trainer: Trainer) -> None:
@@ -213,28 +235,25 @@ def check_sharding(path: Path, trainer: Trainer) -> None:
 
 
 def _check_shards(path: Path) -> None:
-    """Raise unless every file of a sharded checkpoint is as long as its metadata says."""
+    """Raise unless the files of a sharded checkpoint are whole, and plain data."""
     try:
-        stored = FileSystemReader(path).read_metadata().storage_data.values()
-    except (EOFError, OSError, UnpicklingError, ValueError) as error:
-        raise _error(path, f"its {SHARDED[0]} is cut or damaged ({str(error)[:300]})") from error
-    for part in stored:
-        shard = path / part.relative_path
-        if not shard.is_file() or shard.stat().st_size < part.offset + part.length:
-            raise _error(path, f"its {shard.name} is missing or cut")
+        check_shards(path)
+    except ValueError as error:
+        raise _error(path, str(error)) from error
 
 
-def _contents(file: Path, path: Path) -> dict[str, Any]:
+def _contents(file: Path, path: Path, whole: bool) -> dict[str, Any]:
     """Read a file without the data of its tensors, which are only checked against their checksums.
 
     Args:
         file: The file.
         path: The checkpoint that it is, or belongs to, for the error.
+        whole: Whether to check the data of the tensors, for which all of the file is read.
     """
     if file.stat().st_size == 0:
         raise _error(path, "it is empty")
     try:
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if whole:
             damaged = _damaged(file, file.stat().st_mtime_ns)
             if damaged is not None:
                 raise _error(path, f"it is damaged at {damaged}")

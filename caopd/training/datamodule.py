@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from caopd.confidence import ConfidenceFormat, InlineConfidence
+from caopd.distributed import on_first_process, together
 from caopd.evaluation import EvaluationConfig
 from caopd.files import remove_unfinished
 from caopd.methods.estimators import Estimator, MonteCarlo
@@ -28,9 +28,11 @@ from caopd.seeds import derive_seed
 from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
 from caopd.training.held_out_data import HeldOutDataModule
+from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_settings import round_settings
 from caopd.training.round_state import RoundProgress, RoundState
 from caopd.types import VerifiedGroup
+from caopd.verifiers.time_limit import DEFAULT_SECONDS
 
 
 class RolloutDataModule(HeldOutDataModule):
@@ -52,6 +54,8 @@ class RolloutDataModule(HeldOutDataModule):
         teacher_probe: When the teacher's success under its context is measured; by default never.
         evaluation: How held-out prompts are completed, and which further tasks are evaluated.
         template_arguments: Arguments of the chat template, for example ``{enable_thinking: false}``.
+        verifier_timeout_seconds: How long a verifier, or a reward, may take for one completion. One that takes longer
+            is ended, and the completion is left out. None does not limit it, and calls it in the training process.
         keep_rounds: Number of rounds whose rollouts stay in the run directory; None keeps all.
         seed: Seed of the order of prompts and of all rollouts.
     """
@@ -70,12 +74,14 @@ class RolloutDataModule(HeldOutDataModule):
         teacher_probe: TeacherProbe = TeacherProbe(),
         evaluation: EvaluationConfig = EvaluationConfig(),
         template_arguments: dict[str, Any] | None = None,
+        verifier_timeout_seconds: float | None = DEFAULT_SECONDS,
         keep_rounds: int | None = 2,
         seed: int = 0,
     ) -> None:
         started = AutoEngine() if engine == "auto" else engine
         form = confidence or InlineConfidence()
-        super().__init__(stages_of(task), form, started, evaluation, template_arguments or {}, seed)
+        arguments = template_arguments or {}
+        super().__init__(stages_of(task), form, started, evaluation, arguments, seed, verifier_timeout_seconds)
         self.task = task
         self.round = round
         self.sampling = sampling
@@ -105,8 +111,11 @@ class RolloutDataModule(HeldOutDataModule):
         directory = run_directory(self._trainer)  # collective: every process must ask
         self._buffer = RoundBuffer(directory / "rollouts", self.keep_rounds)
         if stage == "fit":
-            if self._trainer.is_global_zero:
-                remove_unfinished(directory)
+            on_first_process(lambda: remove_unfinished(directory))
+        together(lambda: self._load(stage))
+
+    def _load(self, stage: str) -> None:
+        if stage == "fit":
             self._setup_training()
         super().setup(stage)
 
@@ -139,22 +148,29 @@ class RolloutDataModule(HeldOutDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, after those it has trained on.
         """
-        number, rank = self._trainer.current_epoch, self._trainer.global_rank
-        # Dropout, where a model has it, then depends on the round alone, as all other random numbers do.
-        torch.manual_seed(derive_seed(self.seed, "training", number, rank))
+        return together(self._train_batches)
+
+    def _train_batches(self) -> RoundBatches:
+        batches = self._round_batches(self._trainer.current_epoch)
+        self._model.saving.end_hook(self._trainer)
+        return batches
+
+    def _round_batches(self, number: int) -> RoundBatches:
         interrupted = self._progress.interrupted(number, self._trainer.ckpt_path)
         if interrupted is None:
             policies = self._model.policies(self._trainer.global_step)
             prompts, keep = self._curriculum.round(number), partial(self._keep, number)
             return self._batches(self._maker.make(number, prompts, policies, keep))
+        self._model.limit_of_steps = raise_limit_of_steps(self._trainer)
+        if interrupted.is_finished or self._model.limit_of_steps is not None:
+            self._progress.state, self.statistics = interrupted, interrupted.statistics
+            return RoundBatches([], interrupted.num_batches)
         num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
-        if interrupted.is_finished:
-            self._progress.state, self.statistics = interrupted, self._finished_statistics(interrupted)
-            return RoundBatches([], num_done)
         interrupted.check_settings(round_settings(self))
         groups = interrupted.groups(Path(str(self._trainer.ckpt_path)))
         self._keep(number, groups)
-        return self._batches(self._maker.of_groups(number, groups), num_done)
+        made = replace(self._maker.of_groups(number, groups), statistics=interrupted.statistics)
+        return self._batches(made, num_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the estimator's state, the number of the round, where its rollouts are, and how far training has got.
@@ -170,9 +186,8 @@ class RolloutDataModule(HeldOutDataModule):
         self._progress = RoundProgress(state_dict.get("round"))
 
     def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
-        """Write a round's rollouts in the first process: it alone writes checkpoints, which say the digest."""
-        is_first = self._trainer.is_global_zero
-        self._digest = self._buffer.save(number, groups, round_settings(self)) if is_first else ""
+        """Write a round's rollouts in the first process, which writes the checkpoints that say the digest."""
+        self._digest = on_first_process(lambda: self._buffer.save(number, groups, round_settings(self)))
 
     def _batches(self, made: Round, num_done: int = 0) -> RoundBatches:
         """Return what is left to train on of this process's micro-batches."""
@@ -183,15 +198,10 @@ class RolloutDataModule(HeldOutDataModule):
         plan, model = self.plan, self._model
         settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.student.pad_token_id)
         batches = plan.micro_batches(tokenized, *settings)
-        file = str(self._buffer.file(made.number).absolute())
-        self._progress.state = RoundState(made.number, file, self._digest, round_settings(self), len(batches))
-        return RoundBatches(batches[num_done:], num_done)
-
-    def _finished_statistics(self, state: RoundState) -> dict[str, float]:
-        """Return the statistics of a round that was trained on but not ended; nothing if its rollouts are gone."""
-        are_there = self._trainer.fit_loop.restarting and Path(state.file).is_file()
-        groups = state.groups(Path(str(self._trainer.ckpt_path))) if are_there else []
-        return self._maker.of_groups(state.number, groups).statistics if are_there else {}
+        file, shape = str(self._buffer.file(made.number).absolute()), round_settings(self)
+        self._progress.state = RoundState(made.number, file, self._digest, shape, len(batches), made.statistics)
+        seed = derive_seed(self.seed, "training", made.number, self._trainer.global_rank)
+        return RoundBatches(batches[num_done:], num_done, seed)
 
     @property
     def _maker(self) -> RoundMaker:

@@ -50,6 +50,23 @@ def validation_is_due(trainer: Trainer) -> bool:
     return bool((index + 1) % interval == 0)
 
 
+def interrupted_hook(fit_loop: Mapping[str, Any]) -> str | None:
+    """Return the hook in which callbacks write checkpoints and that is running now; None in any other moment.
+
+    Args:
+        fit_loop: ``checkpoint["loops"]["fit_loop"]``, as Lightning has made it.
+    """
+    epoch, batches = fit_loop["epoch_progress"]["current"], fit_loop["epoch_loop.batch_progress"]
+    current = batches["current"]
+    if epoch["started"] == epoch["processed"]:
+        return "on_train_epoch_end" if epoch["completed"] < epoch["processed"] else None
+    if current["ready"] > current["processed"]:
+        return None
+    if current["completed"] < current["processed"]:
+        return "on_train_batch_end"
+    return "on_validation_end" if _is_finished(fit_loop["epoch_loop.val_loop.batch_progress"], current) else None
+
+
 def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool) -> None:
     """Rewrite, in place, the saved state of Lightning's loops, so that a resumed run leaves nothing out.
 
@@ -60,13 +77,13 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
     """
     epoch, batches = fit_loop["epoch_progress"]["current"], fit_loop["epoch_loop.batch_progress"]
     current = batches["current"]
+    validation = fit_loop["epoch_loop.val_loop.batch_progress"]
+    # Where they differ, as after a validation that a resume began anew, Lightning takes it for an interrupted one.
+    validation["total"].update(dict.fromkeys(_COUNTS, validation["total"]["completed"]))
     if epoch["started"] == epoch["processed"] or current["ready"] == 0:
         return
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["current"]["completed"]
     done, logged = num_batches_done(batches, steps, accumulate), fit_loop["epoch_loop.state_dict"]
-    validation = fit_loop["epoch_loop.val_loop.batch_progress"]
-    # Where they differ, as after a validation that a resume began anew, Lightning takes it for an interrupted one.
-    validation["total"].update(dict.fromkeys(_COUNTS, validation["total"]["completed"]))
     if current["ready"] > current["processed"]:  # interrupted within a batch
         ends_a_step = (done + 1) % accumulate == 0 or (batches["is_last_batch"] and done + 1 == current["ready"])
         logged["_batches_that_stepped"] -= ends_a_step  # Lightning adds one on a resume, as if the batch were done
@@ -80,6 +97,24 @@ def settle_loops(fit_loop: dict[str, Any], accumulate: int, validation_due: bool
     elif batches["is_last_batch"] and current["completed"] < done:
         _set(batches, done)
         logged["_batches_that_stepped"] += 1
+
+
+def raise_limit_of_steps(trainer: Trainer) -> int | None:
+    """Let a resumed run that has had its last step end its round, and return its ``max_steps``, to be set again then.
+
+    Lightning stops at this limit before it looks at what is left of an epoch: its validation, and its end.
+
+    Args:
+        trainer: The trainer with its state restored, before it goes on.
+
+    Returns:
+        None where the limit is not reached, or the round has ended.
+    """
+    loop, epoch = trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress.state_dict()["current"]
+    if epoch["started"] == epoch["processed"] or not 0 < loop.max_steps <= trainer.global_step:
+        return None
+    limit, loop.max_steps = loop.max_steps, trainer.global_step + 1
+    return limit
 
 
 def _shift(batches: Mapping[str, Any], by: int) -> None:

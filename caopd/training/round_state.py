@@ -27,6 +27,7 @@ class RoundState:
         digest: SHA-256 of that file; empty in processes that write no checkpoint.
         settings: The settings that shape a round: name -> value as text.
         num_batches: Number of micro-batches of this process.
+        statistics: The numbers that are logged of it; some are measured while its rollouts are sampled.
         num_batches_done: How many of them the weights have been trained on.
     """
 
@@ -35,6 +36,7 @@ class RoundState:
     digest: str
     settings: dict[str, str]
     num_batches: int
+    statistics: dict[str, float]
     num_batches_done: int = 0
 
     @classmethod

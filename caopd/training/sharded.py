@@ -19,9 +19,8 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from caopd.distributed import on_first_process
 from caopd.files import PART, disk_full, write_text
+from caopd.training.shards import META, METADATA
 
-METADATA, META = ".metadata", "meta.pt"
-"""Files, beside the shards, by which a sharded checkpoint is recognised; the second is written last."""
 CHECKSUMS = "checksums.json"
 """The SHA-256 of these two: file -> hexadecimal digits. What is in the shards has checksums of its own."""
 

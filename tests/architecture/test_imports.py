@@ -17,7 +17,7 @@ LIGHT_ROOMS = ["types", "reading", "confidence", "prompts", "verifiers", "tasks"
 LIGHT_UNTIL_CALLED = [
     *(*LIGHT_ROOMS, "errors", "seeds", "cli", "files", "texts", "run_directory"),
     *("rounds.config", "rounds.statistics", "rounds.samples", "rounds.diagnostics", "rounds.buffer", "rounds.phases"),
-    *("commands.command_line", "commands.outputs", "metrics.catalogue"),
+    *("commands.command_line", "commands.outputs", "metrics.catalogue", "vllm_host.guard", "vllm_host.folders"),
 ]
 MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION = 400, 60
 
@@ -153,7 +153,7 @@ MAY_USE = {
     "losses": "errors",
     "methods": "errors reading types",
     "verifiers": "confidence errors reading types",
-    "tasks": "confidence errors types verifiers",
+    "tasks": "confidence errors texts types verifiers",
     "models": "confidence errors prompts tasks",
     "vllm_host": "errors",
     "rollouts": "distributed errors models reading types vllm_host",
@@ -162,7 +162,7 @@ MAY_USE = {
     "evaluation": "errors methods metrics models rollouts rounds seeds tasks types verifiers",
     "commands": "confidence errors files metrics models plots rounds run_directory texts types verifiers",
     "training": "commands confidence distributed errors evaluation files losses methods metrics models plots prompts"
-    " rollouts rounds run_directory seeds tasks texts types",
+    " rollouts rounds run_directory seeds tasks texts types verifiers",
     "cli": "commands texts training",
 }
 """Room by room, from the bottom to the top, what it imports; a room imports only rooms above it in this list."""

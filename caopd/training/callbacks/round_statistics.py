@@ -7,8 +7,9 @@ from statistics import fmean
 
 from lightning import Callback, LightningModule, Trainer
 
-from caopd.distributed import gather_in_order, log_alike
+from caopd.distributed import gather_in_order
 from caopd.training.datamodule import RolloutDataModule
+from caopd.training.logging import log_round
 
 
 class RoundStatistics(Callback):
@@ -51,4 +52,4 @@ class RoundStatistics(Callback):
         values |= {f"time/{phase}_seconds": value for phase, value in seconds.items()}
         if seconds.get("rollout"):
             values["time/rollout_tokens_per_second"] = data.statistics["num_tokens"] / seconds["rollout"]
-        log_alike(pl_module, values)
+        log_round(pl_module, values)

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -34,9 +35,11 @@ GROUPS = [
         (
             rollout("B", StopReason.EOS, RIGHT, ConfidenceReading(0.85, (2, 18), ConfidenceOutcome.PERCENT)),
             rollout("C", StopReason.EOS, WRONG, MISSING),
+            replace(rollout("B", StopReason.EOS, RIGHT, MISSING), rewards={"Brevity": -1 / 3}),
+            rollout("D", StopReason.EOS, None, MISSING),
             rollout("\x00😀\ud83d\x85\u2029", StopReason.LENGTH, RIGHT, MISSING, (-0.0, -123.456e-30)),
         ),
-        mu_hats=(1 / 3, 0.0, None),
+        mu_hats=(1 / 3, 0.0, 0.5, None, None),
     ),
     VerifiedGroup(
         Example("2", "", ""),

@@ -6,16 +6,13 @@ import pytest
 import torch
 import torch.distributed.checkpoint
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from caopd.errors import ConfigError
 from caopd.training.checkpoints import (
     check_checkpoint,
     check_sharding,
-    newest_checkpoint,
-    run_folders,
+    newest_first,
     sound_checkpoints,
 )
 from caopd.training.sharded import put_in_place
@@ -134,22 +131,15 @@ def test_a_sharded_checkpoint_needs_a_strategy_that_loads_one(tmp_path, whole):
     check_sharding(tmp_path, sharding)
 
 
-def test_the_checkpoint_written_last_is_found_below_every_folder(tmp_path):
-    assert newest_checkpoint([tmp_path / "nowhere", tmp_path]) is None
+def test_checkpoints_below_every_folder_come_in_the_order_of_their_writing(tmp_path):
+    assert newest_first([tmp_path / "nowhere", tmp_path]) == []
     files = [tmp_path / name for name in ("a/version_0/x.ckpt", "b/version_3/checkpoints/y.ckpt", "a/version_1/z.ckpt")]
     for file, seconds in zip(files, (30, 20, 10), strict=True):
         file.parent.mkdir(parents=True)
         file.touch()
         os.utime(file, (seconds, seconds))
-    assert newest_checkpoint([tmp_path]) == files[0]
-    assert newest_checkpoint([tmp_path / "b", tmp_path / "nowhere"]) == files[1]
-
-
-def test_runs_are_looked_for_where_loggers_and_checkpoints_keep_them(tmp_path):
-    checkpoints = ModelCheckpoint(dirpath=tmp_path / "mine")
-    logger = CSVLogger(str(tmp_path / "logs"))
-    trainer = Trainer(default_root_dir=tmp_path / "root", logger=logger, callbacks=[checkpoints], accelerator="cpu")
-    assert set(run_folders(trainer)) == {tmp_path / "root", tmp_path / "logs", tmp_path / "mine"}
+    assert newest_first([tmp_path, tmp_path / "a"]) == files
+    assert newest_first([tmp_path / "b", tmp_path / "nowhere"]) == files[1:2]
 
 
 def aged(path, seconds):

@@ -1,0 +1,118 @@
+"""What a run has left behind, as plain data that can be compared bit by bit with another run's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SECONDS = "time/"
+"""Prefix of the tags that are left out: seconds differ, and those of a phase in a process that was killed are lost."""
+_OF_DIRECTORIES = re.compile(r"[^\s'\"]*/lightning_logs/[^/\s'\"]+/")
+Outcome = dict[str, Any]
+"""Where a value stands -> the value, or a hash of it."""
+
+
+def outcome(root: Path) -> Outcome:
+    """Return all that the runs below a folder have left: checkpoints, files and logs, seconds left out.
+
+    Args:
+        root: ``default_root_dir`` of a run and of those that resumed it. Where these have directories of their own,
+            a later one's file replaces an earlier one's of the same name.
+    """
+    found: Outcome = {}
+    files = sorted(path for path in root.rglob("*") if path.is_file() or path.is_symlink())
+    runs = sorted({path for path in root.glob("lightning_logs/*") if path.is_dir()}, key=_number)
+    for run in runs:
+        for path in files:
+            if run in path.parents:
+                found[f"file {path.relative_to(run)}"] = path
+    found = {name: path for name, path in found.items() if "/events." not in name and " events." not in name}
+    content = {name: values for name, path in found.items() for name, values in _content(name, path).items()}
+    return content | logged(runs)
+
+
+def differences(expected: Outcome, found: Outcome) -> list[str]:
+    """Return where two outcomes differ, in words.
+
+    Args:
+        expected: What the run that was not killed has left.
+        found: What the other one has left.
+    """
+    lines = [f"{name}: is missing" for name in expected.keys() - found.keys()]
+    lines += [f"{name}: is there, but not expected" for name in found.keys() - expected.keys()]
+    both = expected.keys() & found.keys()
+    lines += [f"{name}: {found[name]} instead of {expected[name]}" for name in both if expected[name] != found[name]]
+    return sorted(lines)
+
+
+def logged(runs: list[Path]) -> Outcome:
+    """Return every value in the event files of some runs: tag and step -> value.
+
+    Args:
+        runs: Run directories. A value that is written twice, as a batch that is trained on again writes it, must be
+            the same.
+    """
+    values: dict[str, set[str]] = {}
+    for file in sorted(file for run in runs for file in run.rglob("events.out.*")):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+        events.Reload()
+        tags = events.Tags()
+        for tag in tags["scalars"]:
+            for event in events.Scalars(tag) if not tag.startswith(SECONDS) else []:
+                values.setdefault(f"log {tag} at {event.step}", set()).add(float(event.value).hex())
+        for tag in tags["images"]:
+            for event in events.Images(tag):
+                values.setdefault(f"log {tag} at {event.step}", set()).add(_sha256(event.encoded_image_string))
+        for tag in tags["tensors"]:
+            for event in events.Tensors(tag):
+                text = event.tensor_proto.SerializeToString()
+                values.setdefault(f"log {tag} at {event.step}", set()).add(_sha256(text))
+    return {name: " and ".join(sorted(each)) for name, each in values.items()}
+
+
+def _number(run: Path) -> tuple[int, str]:
+    digits = run.name.rpartition("_")[2]
+    return (int(digits) if digits.isdecimal() else -1, run.name)
+
+
+def _content(name: str, path: Path) -> Outcome:
+    if path.suffix == ".ckpt":
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return {f"{name} {where}": value for where, value in _leaves(checkpoint)}
+    if path.name == "config.yaml":  # it says from which checkpoint the run went on
+        return {name: "is there"}
+    if path.suffix == ".json":
+        return {f"{name} {where}": value for where, value in _leaves(json.loads(path.read_text()))}
+    return {name: _sha256(path.read_bytes())}
+
+
+def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _leaves(each, f"{where}/{_relative(str(key))}")
+    elif isinstance(value, list | tuple):
+        yield f"{where} length", len(value)
+        for index, each in enumerate(value):
+            yield from _leaves(each, f"{where}/{index}")
+    elif isinstance(value, torch.Tensor):
+        yield where, f"{value.dtype} {tuple(value.shape)} {_sha256(value.contiguous().numpy().tobytes())}"
+    else:
+        yield where, _relative(repr(value))
+
+
+def _relative(text: str) -> str:
+    return _OF_DIRECTORIES.sub("", text)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
