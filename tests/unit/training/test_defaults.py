@@ -47,7 +47,7 @@ def test_the_callbacks_are_the_command_lines(trainer_of_the_command_line):
     here = own(default_callbacks())
     assert here.pop(PhaseProgressBar).keys() <= bar.keys()
     assert here == there
-    assert len(here) == 7
+    assert len(here) == 8
 
 
 def test_without_a_bar_too(trainer_of_the_command_line):
