@@ -87,6 +87,7 @@ def _first_node(trainer: Trainer) -> str | None:
 
 def _where(trainer: Trainer) -> str:
     """Return how far the run is: the loops' own counters."""
-    training, loops = trainer.fit_loop.epoch_loop, [trainer.validate_loop, trainer.test_loop]
-    progress = [loop.batch_progress.state_dict() for loop in (training, training.val_loop, *loops)]
+    training = trainer.fit_loop.epoch_loop
+    evaluation = [loop.batch_progress for loop in (training.val_loop, trainer.validate_loop, trainer.test_loop)]
+    progress = [each.state_dict() for each in (training.batch_progress, *evaluation)]
     return json.dumps([trainer.state.stage, trainer.current_epoch, trainer.global_step, progress])
