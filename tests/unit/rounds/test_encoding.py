@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from caopd.confidence import InlineConfidence
-from caopd.errors import DataError, PromptTooLongError
+from caopd.errors import DataError, PromptTooLongError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
@@ -273,3 +274,37 @@ def test_prompts_are_encoded_as_their_template_renders_them(byte_level_tokenizer
     assert [decode_ids(tokenizer, ids) for ids in together] == ["the answer|calm", "é|calm", "is B.|calm"]
     assert [ids.count(end) for ids in together] == [1, 1, 1], "the template's special tokens are not doubled"
     assert encode_prompts(tokenizer, [], {}) == []
+
+
+class Speechless(InlineConfidence):
+    def render(self, confidence):
+        if confidence != 1.0:
+            raise LookupError("no word for it")
+        return super().render(confidence)
+
+
+class Mute(InlineConfidence):
+    @property
+    def instruction(self):
+        raise LookupError("no words")
+
+
+class Unknown(SDFT):
+    def known_context(self, example):
+        raise LookupError("no demonstration")
+
+
+def test_what_formats_and_methods_raise_names_them_and_the_row(tokenizer, sampled):
+    examples = DrawTask(num_train=2).examples("train")
+    name = re.escape(repr(examples[0].id))
+    with pytest.raises(UserCodeError, match=rf"Mute .*the prompt of example {name}.*LookupError: no words"):
+        SampleEncoder(tokenizer, Mute(), {}, 512, 8).student_prompts(examples)
+    with pytest.raises(UserCodeError, match=rf"Unknown .*example {name}.*LookupError"):
+        SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).check(examples, Unknown())
+    encoder = SampleEncoder(tokenizer, Speechless(), {}, 512, 8)
+    context = TeacherContext("demonstration", "6", 0.5)
+    with pytest.raises(UserCodeError, match=rf"Speechless .*the teacher's prompt of example {name}.*LookupError"):
+        encoder.teacher_prompts([(examples[0], context)])
+    verified = sampled(tokenizer, tokenizer("6")["input_ids"])
+    with pytest.raises(UserCodeError, match=rf"Speechless .*a completion of example {name}.*LookupError"):
+        encoder.encode([TrainSample(examples[0], verified, None, confidence=0.5)], [(1,)])
