@@ -1,3 +1,4 @@
+import copy
 import re
 from dataclasses import replace
 
@@ -6,7 +7,7 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from caopd.confidence import InlineConfidence
-from caopd.errors import DataError, PromptTooLongError, UserCodeError
+from caopd.errors import DataError, ModelError, PromptTooLongError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
@@ -236,8 +237,6 @@ def test_rows_are_checked_by_the_method(encoder):
 
 
 def test_template_arguments_reach_the_template(tokenizer):
-    import copy
-
     changed = copy.deepcopy(tokenizer)
     changed.chat_template = "{% if shout %}!{% endif %}" + tokenizer.chat_template
     plain = SampleEncoder(changed, FORM, {}, 512, 8).student_prompts([SYSTEM])[0]
@@ -247,8 +246,6 @@ def test_template_arguments_reach_the_template(tokenizer):
 
 def test_a_completion_is_trained_on_behind_the_prompt_it_was_sampled_from(tokenizer, sampled, examples):
     """Also where the template would render another one by then, as those that write the date do."""
-    import copy
-
     dated = copy.deepcopy(tokenizer)
     dated.chat_template = "{{ strftime_now('%f') }}" + tokenizer.chat_template
     encoder = SampleEncoder(dated, FORM, {}, 512, 8)
@@ -308,3 +305,21 @@ def test_what_formats_and_methods_raise_names_them_and_the_row(tokenizer, sample
     verified = sampled(tokenizer, tokenizer("6")["input_ids"])
     with pytest.raises(UserCodeError, match=rf"Speechless .*a completion of example {name}.*LookupError"):
         encoder.encode([TrainSample(examples[0], verified, None, confidence=0.5)], [(1,)])
+
+
+@pytest.mark.parametrize("method", [SDPO(), SDFT(), SFT()])
+def test_half_of_a_surrogate_pair_is_an_error_before_the_first_rollout(encoder, method):
+    row = Example("row-9", "Q \ud83d" if isinstance(method, SDPO) else "Q", "B", demonstration="B \ud83d")
+    with pytest.raises(DataError, match=r"half of a surrogate pair: .*\\ud83d"):
+        encoder.check([row], method)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages[0] + 1 }}", "{{ 1 / 0 }}", "{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ x.y }}"],
+)
+def test_a_template_that_fails_or_leaves_its_sandbox_is_an_error(tokenizer, template):
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = template
+    with pytest.raises(ModelError, match="chat template of"):
+        encode_prompts(changed, [[{"role": "user", "content": "Q"}]], {})
