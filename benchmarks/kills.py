@@ -161,9 +161,9 @@ def report(record: dict) -> str:
         "# Killed and started again",
         "",
         f"`{record['command']}`; {machine['cpus']} CPU cores, one thread each; {machine['timestamp'][:10]}; "
-        f"{versions}. {num_kills} kills (SIGKILL) of {num_runs} runs, each started again with the same command until it ended, and "
-        f"compared with a run that was not killed: {setups[0]['values']:,} values and hashes, bit by bit. Seconds "
-        "(`time/*`) are left out. A cell is kills / differences found in the runs that had them.",
+        f"{versions}. {num_kills} kills (SIGKILL) of {num_runs} runs, each started again with the same command until "
+        f"it ended, and compared with a run that was not killed: {setups[0]['values']:,} values and hashes. "
+        "Seconds (`time/*`) are left out. A cell is kills / differences found in the runs that had them.",
         "",
         "| place | " + " | ".join(setup["setup"] for setup in setups) + " |",
         "|---|" + "---|" * len(setups),
