@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 SECONDS = "time/"
 """Prefix of the tags that are left out: seconds differ, and those of a phase in a process that was killed are lost."""
+OF_THE_DIRECTORY = "/caopd_run/"
+"""Keys of a checkpoint that say where the run is, and what its loggers call it; they are left out."""
 _OF_DIRECTORIES = re.compile(r"[^\s'\"]*/lightning_logs/[^/\s'\"]+/")
 Outcome = dict[str, Any]
 """Where a value stands -> the value, or a hash of it."""
@@ -92,7 +94,8 @@ def _number(run: Path) -> tuple[int, str]:
 def _content(name: str, path: Path) -> Outcome:
     if path.suffix == ".ckpt":
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        return {f"{name} {where}": value for where, value in _leaves(checkpoint)}
+        leaves = _leaves(checkpoint)
+        return {f"{name} {where}": value for where, value in leaves if not where.startswith(OF_THE_DIRECTORY)}
     if path.name == "config.yaml":  # it says from which checkpoint the run went on
         return {name: "is there"}
     if path.suffix == ".json":
