@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from caopd.rounds.diagnostics import TeacherProbe
     from caopd.rounds.parity import ParityConfig
     from caopd.tasks import DataSource, DrawTask, ScienceQA, Stage, TaskSequence, ToolUse
+    from caopd.training.checkpoint_io import AtomicCheckpointIO
     from caopd.training.datamodule import RolloutDataModule
     from caopd.training.defaults import TRAINER_DEFAULTS, default_callbacks
+    from caopd.training.left_out import NonFinite
     from caopd.training.module import DistillationModule
     from caopd.verifiers import ExactMatch, MultipleChoice, ToolCalls
 
@@ -49,6 +51,7 @@ __all__ = [
     "SFT",
     "TRAINER_DEFAULTS",
     "AdaptiveBudget",
+    "AtomicCheckpointIO",
     "AutoEngine",
     "Brier",
     "CaOPD",
@@ -74,6 +77,7 @@ __all__ = [
     "ModelSource",
     "MonteCarlo",
     "MultipleChoice",
+    "NonFinite",
     "ParityConfig",
     "PlainDistillation",
     "PolicyGradientLoss",
@@ -117,8 +121,10 @@ _NAMES = {
     "caopd.rounds.diagnostics": "TeacherProbe",
     "caopd.rounds.parity": "ParityConfig",
     "caopd.tasks": "DataSource DrawTask ScienceQA Stage TaskSequence ToolUse",
+    "caopd.training.checkpoint_io": "AtomicCheckpointIO",
     "caopd.training.datamodule": "RolloutDataModule",
     "caopd.training.defaults": "TRAINER_DEFAULTS default_callbacks",
+    "caopd.training.left_out": "NonFinite",
     "caopd.training.module": "DistillationModule",
     "caopd.verifiers": "ExactMatch MultipleChoice ToolCalls",
 }

@@ -42,6 +42,18 @@ class EngineDiedError(CaopdError, RuntimeError):
     exit_status = 1
 
 
+class DiskFullError(CaopdError, OSError):
+    """A file for which there is no room."""
+
+    exit_status = 1
+
+
+class PeerError(CaopdError, RuntimeError):
+    """Another process of the same run failed or ended, so that this one cannot go on."""
+
+    exit_status = 1
+
+
 class NonFiniteError(CaopdError, ArithmeticError):
     """A loss, a gradient or weights that are not finite."""
 
@@ -49,7 +61,22 @@ class NonFiniteError(CaopdError, ArithmeticError):
 
 
 class UserCodeError(CaopdError, RuntimeError):
-    """A class that the config names raised an exception of its own, which is the cause of this error."""
+    """A class that the config names raised an exception of its own, which is the cause of this error.
+
+    Args:
+        message: The message.
+        own_traceback: The exception's traceback as text, where it was raised in another process; else empty.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, own_traceback: str = "") -> None:
+        super().__init__(message)
+        self.own_traceback = own_traceback
+
+
+class UnansweredError(CaopdError, RuntimeError):
+    """A call of the user's code that did not return within its time, or during which its process ended."""
 
     exit_status = 1
 
@@ -70,10 +97,16 @@ def user_code(part: object, where: str) -> Iterator[None]:
     except CaopdError:
         raise
     except Exception as error:
-        raise UserCodeError(
-            f"Expected {name_of(part)} to deal with {where}, but it raised {type(error).__name__}: {error}. Correct "
-            "the class, or what it needs; its own traceback stands above."
-        ) from error
+        raise user_error(part, where, error) from error
+
+
+def user_error(part: object, where: str, error: Exception, own_traceback: str = "") -> UserCodeError:
+    """Return the error that names a class of the config and what it was asked about; ``error`` is to be its cause."""
+    return UserCodeError(
+        f"Expected {name_of(part)} to deal with {where}, but it raised {type(error).__name__}: {error}. Correct "
+        "the class, or what it needs; its own traceback stands above.",
+        own_traceback,
+    )
 
 
 def name_of(part: object) -> str:

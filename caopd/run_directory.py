@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ RUNS = "lightning_logs"
 CONFIG, METRICS, TEST, STAGES = "config.yaml", "metrics.json", "test.json", "stages.json"
 CSV_LOG = "metrics.csv"
 """Name of the file that Lightning's CSVLogger writes."""
+MAX_SETTINGS = 100_000
+"""Most values of a config that is read; aliases (``*name``) of a small file can stand for any number."""
 Metrics = Mapping[str, float | None]
 """Metric -> value; None where it is undefined."""
 
@@ -84,11 +87,26 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        size = _size(config)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"Expected {path} to be a config in YAML, but it cannot be read: {error}") from error
+    if size > MAX_SETTINGS:
+        raise ConfigError(
+            f"Expected {path} to hold at most {MAX_SETTINGS:,} settings, but its aliases stand for more: drop them."
+        )
     if not isinstance(config, dict):
         raise ConfigError(f"Expected {path} to hold settings by name, but got {str(config)[:100]!r}.")
     return config
+
+
+def _size(value: object, known: dict[int, int] | None = None) -> int:
+    """Return how many values a config holds where every alias is written out; of one that holds itself, too many."""
+    sizes = {} if known is None else known
+    if id(value) not in sizes:
+        sizes[id(value)] = MAX_SETTINGS + 1
+        inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        sizes[id(value)] = 1 + sum(_size(each, sizes) for each in inside)
+    return sizes[id(value)]
 
 
 def setting(config: Mapping[str, Any], *keys: str) -> Any:  # noqa: ANN401 (whatever the file says)
@@ -129,7 +147,7 @@ def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return _checked(found["initial"]), _checked(found["final"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise DataError(
             f"Expected {path} to hold `initial` and `final` metrics, as `caopd fit` writes them, but it does not "
             f"({type(error).__name__}: {error}). Restore it or remove it."
@@ -143,6 +161,8 @@ def _checked(metrics: Any) -> Metrics | None:  # noqa: ANN401 (whatever the file
     values: dict[str, float | None] = {name: None if value is None else value + 0 for name, value in metrics.items()}
     if None in (values["step"], values["n"]):
         raise ValueError("`step` and `n` are null")
+    if not all(value is None or math.isfinite(value) for value in values.values()):
+        raise ValueError("a value is not finite")
     return values
 
 

@@ -1,10 +1,11 @@
-"""Shows and writes names and texts of users: they may hold any characters, and are never read as markup."""
+"""Shows names and texts of users: they may hold any characters, and are never read as markup."""
 
 from __future__ import annotations
 
 import io
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,20 @@ def escaped(text: str) -> str:
     return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def escaped_lines(text: str) -> str:
+    r"""Return a text of several lines, each as :func:`escaped` returns it, for a message or a traceback.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> print(escaped_lines("error:\n\x1b[2Jrow"))
+        error:
+        \x1b[2Jrow
+    """
+    return "\n".join(map(escaped, text.split("\n")))
+
+
 def in_markdown(text: str) -> str:
     r"""Return a text escaped for one line of Markdown or a cell of a table, where it is shown as it is.
 
@@ -64,14 +79,20 @@ def in_terminal(text: str) -> Text:
     return Text(escaped(text))
 
 
-def write_text(path: Path, text: str) -> None:
-    r"""Write a file in UTF-8; what UTF-8 does not have becomes ``\udce9``, which JSON reads back as it was.
+def unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Return a JSON object's pairs as a dict, the hook of ``json.loads``, which itself keeps the last of equal keys.
 
     Args:
-        path: The file; its folder must exist.
-        text: Any text.
+        pairs: Keys and values, in the order of the text.
+
+    Raises:
+        ValueError: A key stands twice, so that other programs may read another value.
     """
-    path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
 
 
 def check_utf8(path: str | Path, what: str) -> None:

@@ -6,7 +6,7 @@ Order of travel: ``Example`` -> ``Rollout`` -> ``VerifiedRollout`` -> ``Verified
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypedDict
@@ -141,11 +141,20 @@ class ConfidenceReading:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRollout:
-    """A rollout with its verdict and the reading of its confidence."""
+    """A rollout with its verdict and the reading of its confidence.
+
+    Attributes:
+        rollout: The rollout.
+        verdict: What the verifier says of it; None where it, or a reward, did not return in time, and was ended. Such a
+            rollout is neither right nor wrong: it is left out of what is estimated, measured and trained on.
+        reading: Its stated confidence.
+        rewards: What it earned, by the name of the reward, before weights; None where nothing is rewarded.
+    """
 
     rollout: Rollout
-    verdict: Verdict
+    verdict: Verdict | None
     reading: ConfidenceReading
+    rewards: Mapping[str, float] | None = None
 
     @property
     def body(self) -> str:
@@ -171,7 +180,7 @@ class VerifiedGroup:
             writes the date would render another one later.
         rollouts: All G rollouts, in the order of sampling.
         mu_hats: The empirical confidence of each rollout: the estimate of the student's success rate on this prompt,
-            which the rollout is to state; None where it could not be estimated.
+            which the rollout is to state; None where it could not be estimated, or the rollout has no verdict.
     """
 
     example: Example
@@ -181,8 +190,19 @@ class VerifiedGroup:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """The verdicts of the rollouts, in their order."""
-        return [verified.verdict for verified in self.rollouts]
+        """The verdicts of the rollouts that have one, in their order."""
+        return verdicts_of(self.rollouts)
+
+    @property
+    def judged(self) -> VerifiedGroup:
+        """The group without the rollouts that have no verdict."""
+        pairs = [pair for pair in zip(self.rollouts, self.mu_hats, strict=True) if pair[0].verdict is not None]
+        return replace(self, rollouts=tuple(each for each, _ in pairs), mu_hats=tuple(mu_hat for _, mu_hat in pairs))
+
+
+def verdicts_of(rollouts: Iterable[VerifiedRollout]) -> list[Verdict]:
+    """Return the verdicts of the rollouts that have one, in their order."""
+    return [verified.verdict for verified in rollouts if verified.verdict is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from caopd.errors import CaopdError, UserCodeError
+from caopd.texts import escaped_lines
 
 
 def run_command(
@@ -27,10 +28,10 @@ def run_command(
     except UserCodeError as error:
         return show_user_error(error)
     except CaopdError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(escaped_lines(f"error: {error}\n"))
         return error.exit_status
     except OSError as error:
-        sys.stderr.write(f"error: a file cannot be read or written: {error}\n")
+        sys.stderr.write(escaped_lines(f"error: a file cannot be read or written: {error}\n"))
         return 2
     return 0
 
@@ -39,8 +40,10 @@ def show_user_error(error: UserCodeError) -> int:
     """Write the traceback of the user's code, then what the code was asked to do; return the exit status, 1.
 
     Args:
-        error: The error, raised from the exception of the user's code.
+        error: The error, mostly raised from the exception of the user's code.
     """
-    cause = traceback.format_exception(error.__cause__)
-    sys.stderr.write("".join([*cause, f"\nerror: {error}\n"]))
+    shown = error.own_traceback
+    if error.__cause__ is not None and not shown:
+        shown = "".join(traceback.format_exception(error.__cause__))
+    sys.stderr.write(escaped_lines(f"{shown}\nerror: {error}\n"))
     return 1

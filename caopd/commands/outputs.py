@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from caopd.files import PART, disk_full
 
 
 @contextmanager
@@ -16,19 +18,28 @@ def together(directory: Path) -> Iterator[Path]:
         directory: Where the files go; it is made if it is missing. Files of the same names are replaced, others stay.
 
     Raises:
+        DiskFullError: There is no room for the files.
         OSError: A folder cannot be made, or a file cannot be moved.
     """
     is_new = not directory.exists()
     beside = directory.parent if is_new else directory  # on the same file system, where moving is renaming
-    beside.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".unfinished-", dir=beside) as folder:
-        made = Path(folder, "files")
-        made.mkdir()
+    made = beside / f".{directory.resolve().name}{PART}"
+    try:
+        if made.exists():
+            shutil.rmtree(made)  # of a process that was killed
+        made.mkdir(parents=True)
         yield made
         if is_new:
             made.rename(directory)
         else:
             _move_into(made, directory)
+    except Exception as error:
+        full = disk_full(error, directory)
+        if full is not None:
+            raise full from error
+        raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _move_into(made: Path, directory: Path) -> None:

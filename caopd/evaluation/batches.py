@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caopd.types import AnswerOutcome, Example, VerifiedRollout
+from caopd.types import AnswerOutcome, ConfidenceReading, Example, Verdict, VerifiedRollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +49,38 @@ class EvaluationBatch:
 
     @property
     def groups(self) -> list[list[VerifiedRollout]]:
-        """The completions, grouped by prompt."""
+        """The completions that have a verdict, grouped by prompt."""
         size = self.num_samples or 1
         every = [completion.verified for completion in self.completions]
-        return [every[start : start + size] for start in range(0, len(every), size)]
+        groups = [every[start : start + size] for start in range(0, len(every), size)]
+        return [[verified for verified in group if verified.verdict is not None] for group in groups]
+
+    @property
+    def num_unjudged(self) -> int:
+        """Number of completions without a verdict, which are in no metric."""
+        return len(self.completions) - len(self._judged)
 
     @property
     def confidence_N(self) -> Tensor:
-        """The stated confidences, float32; NaN where none was stated."""
-        values = [completion.verified.reading.value for completion in self.completions]
-        return torch.tensor([torch.nan if value is None else value for value in values])
+        """The stated confidences of the completions that have a verdict, float32; NaN where none was stated."""
+        values = [reading.value for reading, _ in self._judged]
+        return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
 
     @property
     def correct_N(self) -> Tensor:
         """The verdicts, bool."""
-        return torch.tensor([completion.verified.verdict.correct for completion in self.completions], dtype=torch.bool)
+        return torch.tensor([verdict.correct for _, verdict in self._judged], dtype=torch.bool)
 
     @property
     def answered_N(self) -> Tensor:
         """Whether an answer was parsed, bool."""
-        outcomes = [completion.verified.verdict.outcome for completion in self.completions]
+        outcomes = [verdict.outcome for _, verdict in self._judged]
         return torch.tensor([outcome is AnswerOutcome.PARSED for outcome in outcomes], dtype=torch.bool)
+
+    @property
+    def _judged(self) -> list[tuple[ConfidenceReading, Verdict]]:
+        every = (completion.verified for completion in self.completions)
+        return [(verified.reading, verified.verdict) for verified in every if verified.verdict is not None]
 
 
 @dataclass(frozen=True)

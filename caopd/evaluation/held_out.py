@@ -11,7 +11,7 @@ from caopd.rollouts import RolloutRequest, Sampling
 from caopd.rounds.completer import Completer
 from caopd.rounds.encoding import SampleEncoder
 from caopd.seeds import derive_seed
-from caopd.tasks import Stage, examples_of
+from caopd.tasks import Stage, examples_of, verifier_of
 from caopd.types import Example, VerifiedRollout
 from caopd.verifiers import Verifier
 
@@ -45,7 +45,7 @@ def load_held_out(stages: Sequence[Stage], config: EvaluationConfig, split: str)
     if split == "test" or config.validate_tasks:
         tasks += [(name, False, task) for name, task in config.tasks.items()]
     return [
-        HeldOut(name, in_domain, examples_of(task, split)[: config.num_examples], task.verifier)
+        HeldOut(name, in_domain, examples_of(task, split)[: config.num_examples], verifier_of(task))
         for name, in_domain, task in tasks
     ]
 

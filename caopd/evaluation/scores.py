@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torchmetrics import SumMetric
 
 from caopd.evaluation.batches import EvaluationBatch
 from caopd.evaluation.vote import vote
 from caopd.metrics import CalibrationMetrics, PassAtK
+from caopd.types import VerifiedRollout, verdicts_of
 
+NO_VERDICT = "n_no_verdict"
+"""Name of the number of completions without a verdict, which no metric counts."""
 Parts = Mapping[str, Mapping[str, float]]
 """Part of a task's scores (``greedy``, ``sampled``, ``vote``, ``vote_stated``) -> metric -> value."""
 
@@ -25,22 +29,21 @@ class SetScores:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.greedy = CalibrationMetrics().to(device)
+        self._unjudged = SumMetric().to(device)
         self.sampled: SampledScores | None = None
 
     def update(self, batch: EvaluationBatch) -> None:
         """Add a batch; a batch without completions only tells which parts there will be."""
         if batch.num_samples is None:
-            if batch.completions:
-                _add(self.greedy, batch, self._device)
+            _add(self.greedy, self._unjudged, batch, self._device)
             return
         if self.sampled is None:
             self.sampled = SampledScores(batch.num_samples, self._device)
-        if batch.completions:
-            self.sampled.update(batch)
+        self.sampled.update(batch)
 
     def compute(self) -> dict[str, dict[str, float]]:
         """Return every part's metrics, over all processes; a collective operation."""
-        parts = {"greedy": _floats(self.greedy.compute())}
+        parts = {"greedy": _values(self.greedy, self._unjudged)}
         return parts if self.sampled is None else parts | self.sampled.compute()
 
 
@@ -51,6 +54,8 @@ class SampledScores:
     over prompts: the majority's answer, with the share that agrees as its confidence. ``vote_stated`` judges the same
     answers, with the mean confidence that the agreeing completions state: the two confidences can be compared.
 
+    A completion without a verdict has no vote, and its prompt is left out of pass@k, which is of N completions.
+
     Args:
         num_samples: N, the number of completions per prompt.
         device: Device that the metrics' states are kept on.
@@ -60,13 +65,18 @@ class SampledScores:
         self._device = device
         self._sampled, self._vote, self._stated = (CalibrationMetrics().to(device) for _ in range(3))
         self._pass_at_k = PassAtK(num_samples).to(device)
+        self._unjudged = SumMetric().to(device)
+        self._num_samples = num_samples
 
     def update(self, batch: EvaluationBatch) -> None:
         """Add a batch of whole prompts."""
         device = self._device
-        _add(self._sampled, batch, device)
-        groups = batch.groups
-        self._pass_at_k.update(batch.correct_N.view(len(groups), -1).sum(1).to(device))
+        _add(self._sampled, self._unjudged, batch, device)
+        groups = [group for group in batch.groups if group]
+        if not groups:
+            return
+        whole = [_num_correct(group) for group in groups if len(group) == self._num_samples]
+        self._pass_at_k.update(torch.tensor(whole, dtype=torch.long, device=device))
         votes = [vote(group) for group in groups]
         correct_P = torch.tensor([each.correct for each in votes], device=device)
         answered_P = torch.tensor([each.answer is not None for each in votes], device=device)
@@ -77,7 +87,7 @@ class SampledScores:
     def compute(self) -> dict[str, dict[str, float]]:
         """Return every part's metrics, over all processes; a collective operation."""
         return {
-            "sampled": _floats(self._sampled.compute()) | _floats(self._pass_at_k.compute()),
+            "sampled": _values(self._sampled, self._unjudged) | _floats(self._pass_at_k.compute()),
             "vote": _floats(self._vote.compute()),
             "vote_stated": _floats(self._stated.compute()),
         }
@@ -125,8 +135,18 @@ def _flat(prefix: str, parts: Parts) -> dict[str, float]:
     }
 
 
-def _add(metrics: CalibrationMetrics, batch: EvaluationBatch, device: torch.device) -> None:
-    metrics.update(batch.confidence_N.to(device), batch.correct_N.to(device), batch.answered_N.to(device))
+def _add(metrics: CalibrationMetrics, unjudged: SumMetric, batch: EvaluationBatch, device: torch.device) -> None:
+    unjudged.update(batch.num_unjudged)
+    if len(batch.correct_N):
+        metrics.update(batch.confidence_N.to(device), batch.correct_N.to(device), batch.answered_N.to(device))
+
+
+def _values(metrics: CalibrationMetrics, unjudged: SumMetric) -> dict[str, float]:
+    return {**_floats(metrics.compute()), NO_VERDICT: float(unjudged.compute())}
+
+
+def _num_correct(group: Sequence[VerifiedRollout]) -> int:
+    return sum(verdict.correct for verdict in verdicts_of(group))
 
 
 def _confidences(values: Sequence[float | None], device: torch.device) -> Tensor:

@@ -17,8 +17,8 @@ class Vote:
     Attributes:
         answer: The most frequent answer, of equally frequent ones the first given; None where no completion has one.
         correct: Whether it is right; without an answer it is not.
-        agreement: Share of *all* completions that give it, those without a readable answer included; None without an
-            answer.
+        agreement: Share of *all* completions with a verdict that give it, those without a readable answer included;
+            None without an answer.
         stated: Mean of the confidences that the agreeing completions state; None where none states one.
     """
 
@@ -32,7 +32,7 @@ def vote(completions: Sequence[VerifiedRollout]) -> Vote:
     """Let the completions of one prompt vote.
 
     Args:
-        completions: The completions of the prompt, at least one.
+        completions: The completions of the prompt, at least one of which has a verdict.
 
     Example:
         >>> from caopd.types import AnswerOutcome, ConfidenceOutcome, ConfidenceReading, Rollout, StopReason, Verdict
@@ -43,14 +43,15 @@ def vote(completions: Sequence[VerifiedRollout]) -> Vote:
         >>> vote([completion("A", 0.5), completion("B", 0.75), completion("B", 0.25), completion("C", 1.0)])
         Vote(answer='B', correct=True, agreement=0.5, stated=0.5)
     """
-    answer = majority_answer([verified.verdict.answer for verified in completions])
+    judged = [(each.verdict, each.reading.value) for each in completions if each.verdict is not None]
+    answer = majority_answer([verdict.answer for verdict, _ in judged])
     if answer is None:
         return Vote(None, correct=False, agreement=None, stated=None)
-    agreeing = [verified for verified in completions if verified.verdict.answer == answer]
-    stated = [verified.reading.value for verified in agreeing if verified.reading.value is not None]
+    agreeing = [(verdict, confidence) for verdict, confidence in judged if verdict.answer == answer]
+    stated = [confidence for _, confidence in agreeing if confidence is not None]
     return Vote(
         answer,
-        correct=agreeing[0].verdict.correct,  # equal answers are equally right
-        agreement=len(agreeing) / len(completions),
+        correct=agreeing[0][0].correct,  # equal answers are equally right
+        agreement=len(agreeing) / len(judged),
         stated=fmean(stated) if stated else None,
     )

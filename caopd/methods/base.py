@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from caopd.types import Example, Signal, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
@@ -23,12 +23,18 @@ class Method(ABC):
     min_rollouts: int = 1
     """Smallest G that the method can work with; 0 means that it trains without rollouts, and none are sampled."""
 
+    @property
+    def named_rewards(self) -> Mapping[str, Callable[[Example, VerifiedRollout], float]]:
+        """What every rollout earns when it is verified (``VerifiedRollout.rewards``), by name; by default nothing."""
+        return {}
+
     @abstractmethod
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return one training sample per rollout, in the order of the rollouts; one for a prompt without rollouts.
 
         Args:
-            group: The rollouts of one prompt, with their verdicts, the confidences read from them, and mu_hat.
+            group: The rollouts of one prompt, with their verdicts, the confidences read from them, and mu_hat. All of
+                them have a verdict, and there are at least ``min_rollouts``: the others are left out before.
         """
 
     def statistics(self, samples: Sequence[TrainSample]) -> dict[str, float]:

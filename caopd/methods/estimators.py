@@ -29,7 +29,8 @@ class Estimator(ABC):
         """Return the group's mu_hat in [0, 1]; None where nothing can be said, which gives the group no weight.
 
         Args:
-            verdicts: The verdicts of the G rollouts of one prompt.
+            verdicts: The verdicts of the rollouts of one prompt, G but for those that have none, and at least
+                ``min_rollouts``.
             teacher_answers: Parsed answers of the teacher's completions, when the estimator asks for them.
         """
 
@@ -39,7 +40,7 @@ class Estimator(ABC):
         """Return mu_hat for every rollout; by default all of them have that of the group.
 
         Args:
-            verdicts: The verdicts of the G rollouts of one prompt.
+            verdicts: The verdicts, as in :meth:`estimate`; a rollout without one has no mu_hat.
             teacher_answers: Parsed answers of the teacher's completions, as in :meth:`estimate`.
         """
         return (self.estimate(verdicts, teacher_answers),) * len(verdicts)
@@ -66,7 +67,7 @@ class Estimator(ABC):
         """Learn from a finished round; the groups are the same in every process.
 
         Args:
-            groups: The verdicts of all groups of the round.
+            groups: The verdicts of all groups of the round that have any.
         """
         return
 

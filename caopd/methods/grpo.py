@@ -52,15 +52,23 @@ class GRPO(Method):
         """The rewards whose weighted sum is maximised."""
         return self.default_rewards if self.rewards is None else self.rewards
 
+    @property
+    def named_rewards(self) -> dict[str, Reward]:
+        """The rewards by the names of their classes; of several of one class, with their place in the list."""
+        names = [type(reward).__name__ for reward in self.terms]
+        return {
+            name if names.count(name) == 1 else f"{name}_{index}": reward
+            for index, (name, reward) in enumerate(zip(names, self.terms, strict=True))
+        }
+
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return every rollout as sampled, with its advantage over the rest of the group.
 
         Raises:
             DataError: A reward is not finite.
         """
-        names = _names(self.terms)
         earned = [
-            {name: _earned(reward, group.example, rollout) for name, reward in zip(names, self.terms, strict=True)}
+            self._earned(group.example, rollout) if rollout.rewards is None else rollout.rewards
             for rollout in group.rollouts
         ]
         totals = [self._total(rewards) for rewards in earned]
@@ -79,11 +87,18 @@ class GRPO(Method):
     def statistics(self, samples: Sequence[TrainSample]) -> dict[str, float]:
         """Return the group's mean reward, the unweighted mean of each reward, and whether all sums are equal."""
         totals = [self._total(sample.rewards) for sample in samples]
-        each = {f"reward_{name}": fmean(sample.rewards[name] for sample in samples) for name in _names(self.terms)}
+        each = {f"reward_{name}": fmean(sample.rewards[name] for sample in samples) for name in self.named_rewards}
         return {"reward": fmean(totals), **each, "zero_advantage": float(min(totals) == max(totals))}
 
     def _total(self, rewards: Mapping[str, float]) -> float:
-        return sum(reward.weight * rewards[name] for name, reward in zip(_names(self.terms), self.terms, strict=True))
+        return sum(reward.weight * rewards[name] for name, reward in self.named_rewards.items())
+
+    def _earned(self, example: Example, rollout: VerifiedRollout) -> dict[str, float]:
+        earned = {}
+        for name, reward in self.named_rewards.items():
+            with user_code(reward, f"a completion of example {example.id!r}"):
+                earned[name] = float(reward(example, rollout))
+        return earned
 
     def known_context(self, example: Example) -> TeacherContext | None:
         """Return None: there is no context, and a reference model, where there is one, sees the student's prompt."""
@@ -119,17 +134,6 @@ class CAR(GRPO):
     """
 
     default_rewards = (MarginSeparated(),)
-
-
-def _earned(reward: Reward, example: Example, rollout: VerifiedRollout) -> float:
-    with user_code(reward, f"a completion of example {example.id!r}"):
-        return float(reward(example, rollout))
-
-
-def _names(rewards: Sequence[Reward]) -> list[str]:
-    """Return the rewards' class names; of several rewards of one class, with their place in the list."""
-    names = [type(reward).__name__ for reward in rewards]
-    return [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names)]
 
 
 def group_advantages(rewards: Sequence[float], scale_by_std: bool) -> list[float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from caopd.errors import ConfigError
 from caopd.reading.thinking import is_marker, said
-from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, VerifiedRollout
+from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Verdict, VerifiedRollout
 
 
 class Reward(ABC):
@@ -37,8 +37,14 @@ class Reward(ABC):
 
         Args:
             example: The prompt's row.
-            rollout: The completion with its verdict and its confidence reading.
+            rollout: The completion with its verdict, which all that are rewarded have, and its confidence reading.
         """
+
+
+def verdict_of(rollout: VerifiedRollout) -> Verdict:
+    """Return the verdict of a rollout that is rewarded."""
+    assert rollout.verdict is not None
+    return rollout.verdict
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Correctness(Reward):
 
     def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
         """Return 1 or 0; arguments as in :meth:`Reward.__call__`."""
-        return float(rollout.verdict.correct)
+        return float(verdict_of(rollout).correct)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Format(Reward):
 
     def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
         """Return 1 or 0; arguments as in :meth:`Reward.__call__`."""
-        read = rollout.verdict.outcome is AnswerOutcome.PARSED
+        read = verdict_of(rollout).outcome is AnswerOutcome.PARSED
         stated = rollout.reading.outcome is ConfidenceOutcome.DECIMAL
         return float(read and stated and self._has_tags(rollout.rollout.text))
 
@@ -101,9 +107,10 @@ class Brier(Reward):
 
     def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
         """Return a reward in [-1, 1]; arguments as in :meth:`Reward.__call__`."""
-        confidence, correct = rollout.reading.value, float(rollout.verdict.correct)
-        if confidence is None or rollout.verdict.outcome is not AnswerOutcome.PARSED:
+        confidence, verdict = rollout.reading.value, verdict_of(rollout)
+        if confidence is None or verdict.outcome is not AnswerOutcome.PARSED:
             return 0.0
+        correct = float(verdict.correct)
         return correct - (confidence - correct) ** 2
 
 
@@ -138,6 +145,6 @@ class MarginSeparated(Reward):
         confidence = rollout.reading.value
         if confidence is None:
             return -self.wrong_penalty
-        if rollout.verdict.correct:
+        if verdict_of(rollout).correct:
             return 1.0 + self.correct_bonus * (1.0 - (1.0 - confidence) ** 2)
         return -self.wrong_penalty * confidence**2

@@ -34,9 +34,10 @@ class SDPO(Distillation):
         self, example: Example, rollouts: Sequence[VerifiedRollout], index: int
     ) -> TeacherContext | None:
         """Return the first correct rollout other than ``index``, and feedback; None where there is neither."""
-        feedback = rollouts[index].verdict.feedback if self.feedback else None
+        own = rollouts[index].verdict
+        feedback = own.feedback if own is not None and self.feedback else None
         for other, verified in enumerate(rollouts):
-            if other != index and verified.verdict.correct:
+            if other != index and verified.verdict is not None and verified.verdict.correct:
                 return TeacherContext("solution", self._shown(verified), verified.reading.value, feedback=feedback)
         return None if feedback is None else TeacherContext("solution", None, None, feedback=feedback)
 

@@ -1,6 +1,7 @@
 """Models: where they are loaded from, and how they are wrapped, averaged and sharded."""
 
 from caopd.models.ema import make_teacher, update_teacher
+from caopd.models.finite import check_finite
 from caopd.models.language_model import LanguageModel, stop_token_ids
 from caopd.models.lora import LoRA
 from caopd.models.precision import check_precision
@@ -19,6 +20,7 @@ __all__ = [
     "ModelSource",
     "Teacher",
     "TrustRegion",
+    "check_finite",
     "check_precision",
     "make_teacher",
     "shard",

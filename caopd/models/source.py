@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -143,7 +143,12 @@ class ModelSource:
             extra["revision"] = self.revision
         try:
             return from_pretrained(location, trust_remote_code=self.trust_remote_code, **extra)
-        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        except UnpicklingError as error:
+            raise ModelError(
+                f"Expected the weights of {self.name_or_path!r} to be plain data, but a file of them names code, which "
+                "loading it would run: take the model from somebody you trust, as safetensors."
+            ) from error
+        except Exception as error:  # of any kind, as its files may hold anything
             raise ModelError(
                 f"Expected `model.source.name_or_path` = {self.name_or_path!r} to be a hub name, a directory with a "
                 f"model, `{EMBEDDED}` or `{SMOLLM2}`, but transformers could not load it: {str(error).strip()[:600]}"

@@ -12,13 +12,14 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from caopd.errors import ModelError
+from caopd.models.finite import check_finite
 
 _NOISE = ("drop", "jitter")
 """Parts of the names of settings that act in training mode alone: dropout, dropped layers, noise in a router."""
 
 
 def settle_config(config: PreTrainedConfig, name: str) -> None:
-    """Switch off, in place, what makes training compute something else than sampling, and outputs that nobody reads.
+    """Switch off, in place, what makes training compute something else than sampling, or runs code from elsewhere.
 
     Args:
         config: The model's config, as its file has it.
@@ -33,6 +34,8 @@ def settle_config(config: PreTrainedConfig, name: str) -> None:
             "`quantization_config`: training changes them by less than a quantised weight can hold. Choose the model "
             "that it was made from."
         )
+    # How attention and experts are computed is the user's choice; a name may stand for a kernel whose code is fetched.
+    config._attn_implementation = config._experts_implementation = None
     config.return_dict = True
     config.output_attentions = config.output_hidden_states = False
     for part in (config, config.get_text_config()):
@@ -60,7 +63,7 @@ def settle_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def check_loaded(hf: PreTrainedModel, loading_info: Mapping[str, Any], name: str) -> None:
-    """Raise if not every weight came from the files, or not every one can be trained.
+    """Raise if not every weight came from the files, is finite, and can be trained.
 
     Args:
         hf: The model, as transformers loaded it.
@@ -68,7 +71,7 @@ def check_loaded(hf: PreTrainedModel, loading_info: Mapping[str, Any], name: str
         name: Name of the model, for messages.
 
     Raises:
-        ModelError: If weights are missing or frozen.
+        ModelError: If weights are missing, not finite or frozen.
     """
     missing = sorted(loading_info["missing_keys"])
     if missing:
@@ -77,6 +80,7 @@ def check_loaded(hf: PreTrainedModel, loading_info: Mapping[str, Any], name: str
             f"are missing and would be random, for example {missing[0]}: correct config.json (`num_hidden_layers`? "
             "`tie_word_embeddings`?), or fetch the files anew."
         )
+    check_finite(hf.state_dict(), repr(name), "fetch its files anew, or take one from before its training diverged.")
     frozen = [key for key, weight in hf.named_parameters() if not weight.requires_grad]
     if frozen:
         raise ModelError(

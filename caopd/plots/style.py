@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caopd.files import written
 from caopd.texts import escaped
 
 if TYPE_CHECKING:
@@ -81,5 +82,6 @@ def save_figure(figure: Figure, stem: Path, suffixes: Sequence[str] = (".svg", "
     with mpl.rc_context({"svg.hashsalt": "caopd", "pdf.fonttype": 42}):
         for suffix in suffixes:
             paths.append(stem.with_name(stem.name + suffix))
-            figure.savefig(paths[-1], metadata=metadata[suffix], dpi=200)
+            with written(paths[-1]) as file:
+                figure.savefig(file, format=suffix[1:], metadata=metadata[suffix], dpi=200)
     return paths

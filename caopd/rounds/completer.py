@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
-from caopd.errors import RolloutError
+from caopd.distributed import together
+from caopd.errors import CaopdError, RolloutError, UnansweredError, name_of
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
 from caopd.rollouts.decoding import opens_thought
@@ -16,7 +19,11 @@ from caopd.rounds.parity import ParityConfig, check_parity
 from caopd.rounds.phases import PhaseClock
 from caopd.types import Example, Rollout, VerifiedRollout
 from caopd.verifiers import Verifier
+from caopd.verifiers.time_limit import TimeLimit
 from caopd.verifiers.verification import Verification
+
+Rewards = Mapping[str, Callable[[Example, VerifiedRollout], float]]
+"""Rewards of verified rollouts by name, as a method has them."""
 
 
 class Completer:
@@ -28,6 +35,7 @@ class Completer:
         confidence_format: Reads the stated confidence.
         clock: Times the phases of a round.
         precision: Lightning's precision, so that the model computes as it does in training.
+        limit: Calls the verifier; None calls it in this process, without a limit of time.
     """
 
     def __init__(
@@ -37,12 +45,14 @@ class Completer:
         confidence_format: ConfidenceFormat,
         clock: PhaseClock,
         precision: Callable[[], AbstractContextManager[None]],
+        limit: TimeLimit | None = None,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._confidence_format = confidence_format
         self._clock = clock
         self._precision = precision
+        self._limit = limit or TimeLimit()
         self._version = -1
 
     def sync(self, policy: LanguageModel, version: int) -> None:
@@ -74,18 +84,62 @@ class Completer:
             verifier: The verifier of the examples' task.
 
         Raises:
-            RolloutError: The engine sampled with other weights than those of the last sync.
+            RolloutError: The engine sampled with other weights than those of the last sync, or returned something else
+                than ``num_rollouts`` rollouts of each request.
+            PeerError: The verifier has failed in another process.
         """
         with self._clock("rollout"), self._precision():
             groups = self._engine.generate(requests, num_rollouts, sampling)
-        check_versions(groups, self._version)
-        verification = Verification(verifier, self._confidence_format)
-        with self._clock("verify"):
+        verification = Verification(verifier, self._confidence_format, self._limit)
+
+        def verified() -> list[tuple[VerifiedRollout, ...]]:
+            check_groups(groups, len(requests), num_rollouts, name_of(self._engine))
+            check_versions(groups, self._version)
             begun = [opens_thought(self._tokenizer, request.prompt_ids) for request in requests]
             return [
                 tuple(verification(rollout, example, thinks) for rollout in group)
                 for example, group, thinks in zip(examples, groups, begun, strict=True)
             ]
+
+        with self._clock("verify"):
+            return together(verified)  # what comes next may be a sharded model's forward pass, which is collective
+
+    def rewarded(
+        self, rewards: Rewards, examples: Sequence[Example], groups: Sequence[tuple[VerifiedRollout, ...]]
+    ) -> Sequence[tuple[VerifiedRollout, ...]]:
+        """Return the groups with what each rollout earns; one that a reward does not return for loses its verdict.
+
+        Rewards are asked here, in the one process that has the rollout: a limit of time that is met in one process and
+        not in another would give them other rounds.
+
+        Args:
+            rewards: The rewards by name; where there are none, nothing changes.
+            examples: The row of each group.
+            groups: The verified rollouts.
+        """
+        if not rewards:
+            return groups
+        with self._clock("verify"):
+            return [
+                tuple(self._rewarded(rewards, example, verified) for verified in group)
+                for example, group in zip(examples, groups, strict=True)
+            ]
+
+    def _rewarded(self, rewards: Rewards, example: Example, verified: VerifiedRollout) -> VerifiedRollout:
+        if verified.verdict is None:
+            return verified
+        where = f"a completion of example {example.id!r}"
+        try:
+            earned = {
+                name: float(self._limit.call(reward, "__call__", (example, verified), where))
+                for name, reward in rewards.items()
+            }
+        except UnansweredError as error:
+            warnings.warn(str(error), stacklevel=2)
+            return replace(verified, verdict=None)
+        except (CaopdError, TypeError, ValueError):  # raised anew by the method, when the rollouts are on disk
+            return verified
+        return replace(verified, rewards=earned)
 
     def compare(
         self,
@@ -99,6 +153,35 @@ class Completer:
         sampled = [[verified.rollout for verified in group] for group in groups]
         with self._clock("verify"), self._precision():
             return check_parity(policy, prompts, sampled, config, self._engine.rounding)
+
+
+def check_groups(groups: Sequence[Sequence[Rollout]], num_prompts: int, num_rollouts: int, engine: str) -> None:
+    """Raise unless the engine has returned what it was asked for.
+
+    Args:
+        groups: What it returned.
+        num_prompts: How many groups it was asked for.
+        num_rollouts: How many rollouts of each.
+        engine: How errors name the engine.
+
+    Raises:
+        RolloutError: There are other numbers of groups, of rollouts, or of log-probabilities of a rollout's ids.
+    """
+    sizes = [len(group) for group in groups]
+    if len(sizes) != num_prompts or set(sizes) - {num_rollouts}:
+        found = f"{len(sizes)} groups of {', '.join(map(str, sorted(set(sizes)))) or 'no'} rollouts"
+        raise RolloutError(
+            f"Expected {engine} to return {num_prompts} groups of {num_rollouts} rollouts, one group for each prompt, "
+            f"but got {found}. Correct its `generate`."
+        )
+    for number, group in enumerate(groups):
+        for rollout in group:
+            if len(rollout.token_ids) != len(rollout.logprobs):
+                raise RolloutError(
+                    f"Expected {engine} to return one log-probability for every token id, but a rollout of prompt "
+                    f"{number} has {len(rollout.token_ids)} ids and {len(rollout.logprobs)} log-probabilities. Correct "
+                    "its `generate`."
+                )
 
 
 def check_versions(groups: Sequence[Sequence[Rollout]], expected: int) -> None:

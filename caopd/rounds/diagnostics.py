@@ -1,19 +1,18 @@
 """Measures what the paper's propositions are about: how optimistic the teacher's context is. No torch here.
 
 R(y) is the verdict on the completion y, c the confidence that a context z states, T(.|z) the teacher under z. The
-success rate of a group is the share of correct rollouts, whatever an estimator makes of them. Under an adaptive budget
-only the first batch of a group counts, which no stopping rule has selected.
+success rate of a group is the share of correct rollouts among those with a verdict, whatever an estimator makes of
+them. Under an adaptive budget only the first batch of a group counts, which no stopping rule has selected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan
 from statistics import fmean
 
 from caopd.errors import ConfigError
-from caopd.types import TrainSample, VerifiedGroup, VerifiedRollout
+from caopd.types import TrainSample, VerifiedGroup, VerifiedRollout, verdicts_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def stated_optimism(groups: Sequence[VerifiedGroup], samples: Sequence[Sequence[
     for of_group, success_rate in zip(samples, _success_rates(groups), strict=True):
         contexts = [sample.context for sample in of_group if sample.weight > 0]
         stated = [context.confidence for context in contexts if context and context.confidence is not None]
-        if stated:
+        if stated and success_rate is not None:
             differences.append(fmean(stated) - success_rate)
     return {"stated_optimism": fmean(differences)} if differences else {}
 
@@ -73,9 +72,9 @@ def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[Ver
         taught: The teacher's completions for each group, none where it had no context.
     """
     pairs = [
-        (fmean(verified.verdict.correct for verified in completions), success_rate)
+        (fmean(verdict.correct for verdict in verdicts), success_rate)
         for success_rate, completions in zip(_success_rates(groups), taught, strict=True)
-        if completions
+        if (verdicts := verdicts_of(completions)) and success_rate is not None
     ]
     if not pairs:
         return {}
@@ -85,9 +84,8 @@ def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[Ver
     }
 
 
-def _success_rates(groups: Sequence[VerifiedGroup]) -> list[float]:
-    """Return each group's success rate, over as many rollouts as the smallest group has; NaN where there are none."""
+def _success_rates(groups: Sequence[VerifiedGroup]) -> list[float | None]:
+    """Return each group's success rate, over as many rollouts as the smallest group has; None without a verdict."""
     smallest = min((len(group.rollouts) for group in groups), default=0)
-    if smallest == 0:
-        return [nan] * len(groups)
-    return [fmean(verified.verdict.correct for verified in group.rollouts[:smallest]) for group in groups]
+    each = [verdicts_of(group.rollouts[:smallest]) for group in groups]
+    return [fmean(verdict.correct for verdict in verdicts) if verdicts else None for verdicts in each]

@@ -13,6 +13,7 @@ from caopd.methods import Method
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
 from caopd.rounds.batches import TokenizedSample
+from caopd.rounds.samples import train_samples
 from caopd.rounds.splice import Completion, revised_completion, sampled_completion, written_completion
 from caopd.types import Example, Message, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
 
@@ -80,7 +81,10 @@ class SampleEncoder:
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
         """
-        conversations = [teacher_messages(example, context, self.confidence_format) for example, context in pairs]
+        conversations = []
+        for example, context in pairs:
+            with user_code(self.confidence_format, f"the teacher's prompt of example {example.id!r}"):
+                conversations.append(teacher_messages(example, context, self.confidence_format))
         prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
         lengths = completion_lengths or [self._longest_completion] * len(prompts)
         for (example, context), ids, length in zip(pairs, prompts, lengths, strict=True):
@@ -97,7 +101,10 @@ class SampleEncoder:
         Raises:
             PromptTooLongError: If a prompt with its completion does not fit the model.
         """
-        completions = [self._completion(sample) for sample in samples]
+        completions = []
+        for sample in samples:
+            with user_code(self.confidence_format, f"a completion of example {sample.example.id!r}"):
+                completions.append(self._completion(sample))
         completion_lengths = [len(completion.token_ids) for completion in completions]
         students = list(prompts)
         self._check_prompts([sample.example for sample in samples], students, completion_lengths)
@@ -129,20 +136,23 @@ class SampleEncoder:
             with user_code(method, f"example {example.id!r}"):
                 method.check_example(example)
         if method.min_rollouts == 0:  # all that will be trained on is known already
-            pairs = [(s, group.prompt_ids) for group in self.unsampled(examples) for s in method.train_samples(group)]
+            pairs = [(s, group.prompt_ids) for group in self.unsampled(examples) for s in train_samples(method, group)]
             self.encode([sample for sample, _ in pairs], [prompt for _, prompt in pairs])
             return
         self.student_prompts(examples)
         if method.signal is not Signal.CONTEXT or not method.privileged:
             return
-        contexts = [(example, method.known_context(example)) for example in examples]
+        contexts = [(example, _known_context(method, example)) for example in examples]
         self.teacher_prompts([(example, context) for example, context in contexts if context is not None])
         # The rollout that a teacher will be shown is at most as long as the longest completion.
         unknown = [(example, _EMPTY_SOLUTION) for example, context in contexts if context is None]
         self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
 
     def _rendered(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
-        conversations = [student_messages(example, self.confidence_format) for example in examples]
+        conversations = []
+        for example in examples:
+            with user_code(self.confidence_format, f"the prompt of example {example.id!r}"):
+                conversations.append(student_messages(example, self.confidence_format))
         return encode_prompts(self.tokenizer, conversations, self.template_arguments)
 
     def _check_prompts(
@@ -167,6 +177,11 @@ class SampleEncoder:
                 "`max_new_tokens` (`data.sampling` for training, `data.evaluation.sampling` for validation), shorten "
                 "or leave out such rows in the task, or choose a model with a longer context."
             )
+
+
+def _known_context(method: Method, example: Example) -> TeacherContext | None:
+    with user_code(method, f"example {example.id!r}"):
+        return method.known_context(example)
 
 
 def encode_prompts(

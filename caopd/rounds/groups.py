@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from caopd.distributed import gather_in_order
+from caopd.distributed import gather_in_order, together
 from caopd.errors import DataError, name_of, user_code
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
@@ -17,7 +17,7 @@ from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.parity import ParityConfig
 from caopd.rounds.prompts import RoundPrompts
 from caopd.seeds import derive_seed
-from caopd.types import Example, TeacherContext, VerifiedGroup, VerifiedRollout
+from caopd.types import Example, TeacherContext, VerifiedGroup, VerifiedRollout, verdicts_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class GroupSampler:
         ]
         first = self._complete(prompts, requests, self.round.smallest_group)
         parity = self.completer.compare(policy, requests, first, self.parity)
-        rollouts = first if self.round.adaptive is None else self._sample_more(prompts, requests, first)
+        verified = first if self.round.adaptive is None else self._sample_more(prompts, requests, first)
+        rollouts = self.completer.rewarded(self.method.named_rewards, prompts.examples, verified)
         groups = [
             VerifiedGroup(example, request.prompt_ids, group, (None,) * len(group))
             for example, request, group in zip(prompts.examples, requests, rollouts, strict=True)
@@ -102,7 +103,8 @@ class GroupSampler:
         # Generation is collective: without a context the teacher still completes the question, and that is dropped.
         ids = [group.prompt_ids for group in groups]
         known = [(index, context) for index, context in enumerate(contexts) if context is not None]
-        taught = self.encoder.teacher_prompts([(prompts.examples[index], context) for index, context in known])
+        shown = [(prompts.examples[index], context) for index, context in known]
+        taught = together(lambda: self.encoder.teacher_prompts(shown))
         for (index, _), prompt in zip(known, taught, strict=True):
             ids[index] = prompt
         self.completer.sync(policies.teacher, policies.version)
@@ -137,7 +139,9 @@ class GroupSampler:
 
     def _is_unsure(self, group: Sequence[VerifiedRollout]) -> bool:
         assert self.round.adaptive is not None
-        return self.estimator.deviation([verified.verdict for verified in group]) > self.round.adaptive.max_deviation
+        verdicts = verdicts_of(group)
+        with user_code(self.estimator, f"{len(verdicts)} verdicts"):
+            return not verdicts or self.estimator.deviation(verdicts) > self.round.adaptive.max_deviation
 
     def _teacher_answers(
         self, policies: Policies, groups: Sequence[VerifiedGroup], prompts: RoundPrompts
@@ -146,9 +150,9 @@ class GroupSampler:
         num_rollouts = self.estimator.num_teacher_rollouts
         if num_rollouts == 0 or policies.teacher is None:
             return [[] for _ in groups]
-        contexts = [shown_context(self.method, group) for group in groups]
+        contexts = together(lambda: [shown_context(self.method, group) for group in groups])
         taught = self.sample_taught(policies, groups, contexts, prompts.reseeded("teacher"), num_rollouts)
-        return [[verified.verdict.answer for verified in group] for group in taught]
+        return [[verdict.answer for verdict in verdicts_of(group)] for group in taught]
 
 
 def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None:
@@ -163,12 +167,13 @@ def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None
     """
     example: Example = group.example
     with user_code(method, f"example {example.id!r}"):
-        each = (method.teacher_context(example, group.rollouts, index) for index in range(len(group.rollouts)))
+        rollouts = group.judged.rollouts
+        each = (method.teacher_context(example, rollouts, index) for index in range(len(rollouts)))
         return next((context for context in each if context is not None), None)
 
 
 def estimated(estimator: Estimator, group: VerifiedGroup, answers: Sequence[str | None]) -> VerifiedGroup:
-    """Return a group with the mu_hat that the estimator makes of its verdicts.
+    """Return a group with the mu_hat that the estimator makes of its verdicts; with none where these are too few.
 
     Args:
         estimator: Estimates mu_hat.
@@ -179,11 +184,16 @@ def estimated(estimator: Estimator, group: VerifiedGroup, answers: Sequence[str 
         UserCodeError: The estimator raised.
         DataError: It returned something else than success rates.
     """
+    verdicts = group.verdicts
+    if len(verdicts) < min(max(1, estimator.min_rollouts), len(group.rollouts)):
+        return group
     with user_code(estimator, f"example {group.example.id!r}"):
-        mu_hats = tuple(estimator.estimate_each(group.verdicts, answers))
-        if len(mu_hats) == len(group.rollouts) and all(each is None or 0 <= each <= 1 for each in mu_hats):
-            return replace(group, mu_hats=mu_hats)
+        mu_hats = tuple(estimator.estimate_each(verdicts, answers))
+        if len(mu_hats) == len(verdicts) and all(each is None or 0 <= each <= 1 for each in mu_hats):
+            known = iter(mu_hats)
+            spread = (next(known) if verified.verdict is not None else None for verified in group.rollouts)
+            return replace(group, mu_hats=tuple(spread))
     raise DataError(
         f"Expected {name_of(estimator)} to give success rates in [0, 1] of example {group.example.id!r}, one for each "
-        f"of its {len(group.rollouts)} rollouts, but got {mu_hats!r}. Correct it."
+        f"of its {len(verdicts)} verdicts, but got {mu_hats!r}. Correct it."
     )

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from caopd.errors import ConfigError
 from caopd.seeds import derive_seed
-from caopd.tasks import Stage, examples_of
+from caopd.tasks import Stage, examples_of, verifier_of
 from caopd.types import Example
 from caopd.verifiers import Verifier
 
@@ -87,7 +87,7 @@ class Curriculum:
         examples = self._examples[index]
         indices = prompt_indices(prompt_positions(number - starts[index], self._num_prompts), len(examples), self._seed)
         seeds = [derive_seed(self._seed, "rollout", each) for each in prompt_positions(number, self._num_prompts)]
-        return RoundPrompts([examples[each] for each in indices], seeds, self._stages[index].task.verifier)
+        return RoundPrompts([examples[each] for each in indices], seeds, verifier_of(self._stages[index].task))
 
 
 def stage_starts(stages: Sequence[Stage]) -> list[int]:

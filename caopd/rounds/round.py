@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from caopd.distributed import gather_in_order, num_processes, process_number
-from caopd.errors import user_code
+from caopd.errors import RolloutError, UserCodeError, name_of, user_code
 from caopd.rounds.batches import TokenizedSample
 from caopd.rounds.diagnostics import TeacherProbe, optimism_bias, stated_optimism
 from caopd.rounds.encoding import SampleEncoder
@@ -15,6 +16,7 @@ from caopd.rounds.prompts import RoundPrompts
 from caopd.rounds.samples import train_samples
 from caopd.rounds.statistics import method_statistics, round_statistics
 from caopd.types import TrainSample, VerifiedGroup
+from caopd.verifiers import Verifier
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class RoundMaker:
 
         Raises:
             RolloutError: The engine failed, or has not sampled with these weights.
-            UserCodeError: A class that the config names raised.
+            UserCodeError: A class that the config names raised, or the verifier returned for no rollout.
         """
         sampler = self.sampler
         if sampler.method.min_rollouts == 0:
@@ -94,11 +96,21 @@ class RoundMaker:
         sampled, measured = sampler.sample(policies, mine)
         groups = gather_in_order(sampled)
         keep(groups)
+        check_rollouts(number, groups, prompts.verifier)
         whole = self.of_groups(number, groups, measured)
+        if process_number() == 0 and not any(sample.weight for sample in whole.trained):
+            warnings.warn(
+                f"Round {number} teaches nothing: none of its {len(whole.trained)} training samples has any weight, "
+                f"since {name_of(sampler.method)} found nothing to teach with. Its optimizer steps have a gradient "
+                "of 0.",
+                stacklevel=2,
+            )
         if self.probe.is_due(number):
             whole = self._probed(whole, policies, sampled, mine)
+        judged = [group.verdicts for group in whole.groups if group.verdicts]
         with user_code(sampler.estimator, f"round {number}"):
-            sampler.estimator.end_round([group.verdicts for group in whole.groups])
+            if judged:
+                sampler.estimator.end_round(judged)
         return whole
 
     def of_groups(
@@ -116,7 +128,7 @@ class RoundMaker:
         made = Round(number, tuple(groups), samples, self.sampler.round.num_trained_rollouts, {})
         statistics = (
             round_statistics(groups, made.trained)
-            | method_statistics(method, samples)
+            | method_statistics(method, groups, samples)
             | stated_optimism(groups, samples)
             | (measured or {})
         )
@@ -131,3 +143,29 @@ class RoundMaker:
         taught = self.sampler.sample_taught(policies, mine, contexts, prompts.reseeded("probe"), num_rollouts)
         bias = optimism_bias(whole.groups, gather_in_order(taught))
         return replace(whole, statistics=whole.statistics | bias)
+
+
+def check_rollouts(number: int, groups: Sequence[VerifiedGroup], verifier: Verifier) -> None:
+    """Raise if a round has nothing that could be trained on.
+
+    Args:
+        number: Number of the round.
+        groups: All groups of the round, with rollouts.
+        verifier: The verifier of their task.
+
+    Raises:
+        RolloutError: No completion has a token.
+        UserCodeError: No rollout has a verdict.
+    """
+    rollouts = [verified for group in groups for verified in group.rollouts]
+    if not any(verified.rollout.token_ids for verified in rollouts):
+        raise RolloutError(
+            f"Expected completions with tokens, but all {len(rollouts)} rollouts of round {number} are empty: the "
+            "engine, or the chat template, ends them before they begin. Complete a prompt by hand to see why."
+        )
+    if not any(verified.verdict for verified in rollouts):
+        raise UserCodeError(
+            f"Expected {name_of(verifier)} to judge the {len(rollouts)} rollouts of round {number}, but it, or a "
+            "reward, did not return for any of them, so there is nothing to train on. Correct it, or raise "
+            "`data.verifier_timeout_seconds`; the warnings say how each ended."
+        )

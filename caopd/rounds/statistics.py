@@ -7,26 +7,34 @@ from statistics import fmean
 
 from caopd.errors import user_code
 from caopd.methods import Method
-from caopd.types import AnswerOutcome, ConfidenceOutcome, StopReason, TrainSample, VerifiedGroup
+from caopd.rounds.samples import is_trained
+from caopd.types import AnswerOutcome, ConfidenceOutcome, StopReason, TrainSample, VerifiedGroup, verdicts_of
 
 _WITHOUT_SEGMENT = (ConfidenceOutcome.MISSING, ConfidenceOutcome.UNFINISHED)
 
 
-def method_statistics(method: Method, samples: Sequence[Sequence[TrainSample]]) -> dict[str, float]:
-    """Return the method's own statistics, as means over the groups of a round.
+def method_statistics(
+    method: Method, groups: Sequence[VerifiedGroup], samples: Sequence[Sequence[TrainSample]]
+) -> dict[str, float]:
+    """Return the method's own statistics, as means over the groups of a round that it made samples of.
 
     Args:
         method: The method that made the samples.
+        groups: All groups of the round.
         samples: The training samples of every group.
 
     Raises:
         UserCodeError: The method raised.
     """
     each = []
-    for group in samples:
-        with user_code(method, f"example {group[0].example.id!r}"):
-            each.append(method.statistics(group))
-    return {name: fmean(statistics[name] for statistics in each) for name in each[0]}
+    for group, of_group in zip(groups, samples, strict=True):
+        if not is_trained(method, group):
+            continue
+        pairs = zip(of_group, group.rollouts, strict=False)  # without rollouts there is one sample
+        made = [sample for sample, verified in pairs if verified.verdict is not None]
+        with user_code(method, f"example {group.example.id!r}"):
+            each.append(method.statistics(made or of_group))
+    return {name: fmean(statistics[name] for statistics in each) for name in (each[0] if each else ())}
 
 
 def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSample]) -> dict[str, float]:
@@ -43,6 +51,7 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
     """
     smallest = min(len(group.rollouts) for group in groups)
     rollouts = [verified for group in groups for verified in group.rollouts[:smallest]]
+    verdicts = verdicts_of(rollouts)
     estimates = [fmean(known) for group in groups if (known := [each for each in group.mu_hats if each is not None])]
     stated = [verified.reading.value for verified in rollouts if verified.reading.value is not None]
     outcomes = [verified.reading.outcome for verified in rollouts]
@@ -50,18 +59,20 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
     if not rollouts:
         return {"without_weight": without_weight}
     statistics = {
-        "accuracy": fmean(verified.verdict.correct for verified in rollouts),
         "format_adherence": len(stated) / len(rollouts),
         "decimal_format": fmean(outcome is ConfidenceOutcome.DECIMAL for outcome in outcomes),
         "missing_segment": fmean(outcome in _WITHOUT_SEGMENT for outcome in outcomes),
         "unfinished_thinking": fmean(outcome is ConfidenceOutcome.UNFINISHED for outcome in outcomes),
-        "answer_parse_rate": fmean(v.verdict.outcome is AnswerOutcome.PARSED for v in rollouts),
+        "no_verdict": 1 - len(verdicts) / len(rollouts),
         "truncated": fmean(v.rollout.stop_reason is StopReason.LENGTH for v in rollouts),
         "num_rollouts": fmean(len(group.rollouts) for group in groups),
         "num_tokens": float(sum(len(v.rollout.token_ids) for group in groups for v in group.rollouts)),
         "num_tokens_mean": fmean(len(verified.rollout.token_ids) for verified in rollouts),
         "without_weight": without_weight,
     }
+    if verdicts:
+        statistics["accuracy"] = fmean(verdict.correct for verdict in verdicts)
+        statistics["answer_parse_rate"] = fmean(verdict.outcome is AnswerOutcome.PARSED for verdict in verdicts)
     if stated:
         statistics["mean_confidence"] = fmean(stated)
     if estimates:

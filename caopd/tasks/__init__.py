@@ -1,6 +1,6 @@
 """Tasks, which make examples of rows; each has its own prompt, splits and verifier."""
 
-from caopd.tasks.base import SPLITS, Task, check_split, examples_of
+from caopd.tasks.base import SPLITS, Task, check_split, examples_of, verifier_of
 from caopd.tasks.draw import DrawTask
 from caopd.tasks.loading import DataSource
 from caopd.tasks.science_qa import ScienceQA
@@ -21,4 +21,5 @@ __all__ = [
     "check_unique",
     "examples_of",
     "stages_of",
+    "verifier_of",
 ]

@@ -54,6 +54,26 @@ def check_split(split: str) -> None:
         raise ConfigError(f"Expected `split` to be one of {', '.join(SPLITS)}, but got {split!r}.")
 
 
+def verifier_of(task: Task) -> Verifier:
+    """Return a task's verifier.
+
+    Args:
+        task: The task, which may be a class of the user's own.
+
+    Raises:
+        UserCodeError: The task raised.
+        ConfigError: What it returned cannot verify.
+    """
+    with user_code(task, "the question for its verifier"):
+        verifier = task.verifier
+        if hasattr(verifier, "verify"):
+            return verifier
+    raise ConfigError(
+        f"Expected the `verifier` of {name_of(task)} to have a method `verify`, but got {verifier!r:.200}: give it an "
+        "object such as caopd.verifiers.ExactMatch()."
+    )
+
+
 def examples_of(task: Task, split: str) -> Sequence[Example]:
     """Return the examples of a task's split.
 

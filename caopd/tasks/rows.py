@@ -10,6 +10,7 @@ from pathlib import Path
 
 from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.errors import ConfigError, DataError
+from caopd.texts import unique
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 """Suffixes of the files that can be read."""
@@ -143,7 +144,7 @@ def _check_characters(item: Mapping[str, object], where: str) -> None:
 
 def _parse_json(text: str, where: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{where}: expected a JSON object per line, or one list of them in a .json file, but got "

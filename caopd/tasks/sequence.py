@@ -14,7 +14,7 @@ from caopd.verifiers import Verifier
 
 RESERVED_NAMES = ("in_domain", "greedy", "sampled", "vote", "vote_stated", "before", "mean")
 """Names in logs and files that no task may have."""
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def check_task_name(name: str, where: str) -> None:
     """
     if not _NAME.fullmatch(name) or name in RESERVED_NAMES:
         raise ConfigError(
-            f"Expected the name of a task in `{where}` to be of letters, digits, `_` and `-`, and none of "
+            f"Expected the name of a task in `{where}` to be of at most 100 letters, digits, `_`, `-`, and none of "
             f"{', '.join(RESERVED_NAMES)}, but got {name!r}: it names metrics (`test/NAME/ece`) and files."
         )
 

@@ -3,67 +3,217 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from caopd.errors import ConfigError
+from caopd.errors import CaopdError, ConfigError
+from caopd.run_directory import CONFIG, run_of_checkpoint
+from caopd.training.sharded import check_chunks, check_sums, damaged_entry
+from caopd.training.shards import META, SHARDED, check_shards
 
-SHARDED = (".metadata", "meta.pt")
-"""Files, beside the shards, by which a sharded checkpoint is recognised."""
+PACKAGE, FORMAT = "caopd", 1
+"""Key in a checkpoint of what belongs to this package as a whole, and the version of its content, ``format``.
+
+The version rises when a reader of the version before could not go on from such a checkpoint as before.
+"""
 
 
-def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
-    """Return the checkpoint that was written last, in any run below the folders; None if there is none.
+LAST = "last"
+"""Value of ``ckpt_path`` that stands for the newest sound checkpoint of a run with the same settings."""
+OF_LIGHTNING = ("hpc", "registry")
+"""Values of ``ckpt_path`` that Lightning itself understands: SLURM's checkpoint, and Lightning's registry."""
+
+
+class UnsoundCheckpointError(ConfigError, CaopdError):
+    """A checkpoint that cannot be used.
+
+    Args:
+        path: The checkpoint.
+        reason: Why it cannot be used.
+        sound: The newest one of the same run that can; None if there is none.
+
+    Attributes:
+        reason: Why it cannot be used.
+    """
+
+    def __init__(self, path: Path, reason: str, sound: Path | None = None) -> None:
+        remedy = (
+            "Take another one; checkpoints are under `checkpoints/` of a run directory."
+            if sound is None
+            else f"The newest sound checkpoint of the same run is `--ckpt_path={sound}`."
+        )
+        super().__init__(
+            f"Expected `ckpt_path` to be a checkpoint that `caopd fit` wrote, but {path} is none that can be used: "
+            f"{reason}. {remedy}"
+        )
+        self.reason = reason
+
+
+def check_format(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise unless this version of the package reads what it has written into a checkpoint.
+
+    Args:
+        path: The checkpoint, for the error.
+        content: Its content.
+
+    Raises:
+        UnsoundCheckpointError: It has no format, an older or a newer one.
+    """
+    found = content.get(PACKAGE)
+    version = found.get("format") if isinstance(found, dict) else None
+    if version is None:
+        raise _error(path, "it has no format: another program wrote it, or caopd before formats were numbered")
+    if version != FORMAT:
+        wrote = "an older" if isinstance(version, int) and version < FORMAT else "a newer"
+        raise _error(
+            path,
+            f"it is of format {version!r}, and this version of caopd reads format {FORMAT}: {wrote} version wrote it, "
+            "with which it can be read",
+        )
+
+
+def newest_first(folders: Iterable[Path]) -> list[Path]:
+    """Return all checkpoints in any run below the folders, that which was written last first.
 
     Args:
         folders: Folders that runs are kept in.
     """
     found = {path.resolve() for folder in folders if folder.is_dir() for path in folder.rglob("*.ckpt")}
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+    return sorted(found, key=_written, reverse=True)
 
 
-def run_folders(trainer: Trainer) -> list[Path]:
-    """Return the folders below which the trainer's loggers and checkpoints keep its runs.
+def sound_checkpoints(folder: Path, training: bool = True) -> Iterator[tuple[Path, str | None]]:
+    """Yield a run's checkpoints, newest first, each with the reason why it cannot be used; None for a sound one.
+
+    A checkpoint is read whole when it is asked for, so take no more than are needed.
 
     Args:
-        trainer: A trainer that is not running yet.
+        folder: The run directory, or any folder above it.
+        training: Whether a run is to go on from them; if not, only their weights are used.
     """
-    given = [callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    roots = [trainer.default_root_dir, *(logger.save_dir for logger in trainer.loggers), *given]
-    return [Path(root) for root in roots if root]
+    for path in newest_first([folder]):
+        try:
+            _check(path, training)
+        except UnsoundCheckpointError as error:
+            yield path, error.reason
+        else:
+            yield path, None
 
 
-def check_checkpoint(path: Path, training: bool) -> None:
+def check_given(path: str, training: bool) -> None:
+    """Raise unless a setting of ``ckpt_path`` is a checkpoint that can be used; arguments as for check_checkpoint.
+
+    Raises:
+        ConfigError: There is no such file.
+        UnsoundCheckpointError: It cannot be used.
+    """
+    if not (path and Path(path).exists()):
+        raise ConfigError(
+            f"Expected `ckpt_path` to be a checkpoint file, `{LAST}`, or one of {', '.join(OF_LIGHTNING)}, but there "
+            f"is no file {path!r} in {Path.cwd()}. Checkpoints are under `checkpoints/` of a run directory."
+        )
+    check_checkpoint(Path(path), training)
+
+
+def check_checkpoint(path: Path, training: bool, everywhere: bool = False) -> None:
     """Raise unless the checkpoint is complete and holds what is needed.
 
     Args:
         path: A file, or the folder of a sharded checkpoint.
         training: Whether a run is to go on from it; if not, only its weights are used.
+        everywhere: Whether every process reads all of it, and not process 0 alone: where another one is taken in its
+            place, all must find the same.
 
     Raises:
-        ConfigError: The checkpoint cannot be used; the message says why.
+        UnsoundCheckpointError: The checkpoint cannot be used; the message says why, and names the newest checkpoint of
+            the same run that can.
     """
+    try:
+        _check(path, training, everywhere)
+    except UnsoundCheckpointError as error:
+        others = _of_same_run(path, training)
+        sound = next((other for other, reason in others if reason is None), None)
+        raise UnsoundCheckpointError(path, error.reason, sound) from error
+
+
+def newest_of_a_rounds_end(checkpoint: Path) -> Path | None:
+    """Return the newest sound checkpoint of the same run that needs no rollouts; None if there is none.
+
+    Args:
+        checkpoint: One of the run's checkpoints.
+    """
+    for path, reason in _of_same_run(checkpoint, training=True):
+        if reason is None and not any("round" in state for state in _data_states(path)):
+            return path
+    return None
+
+
+def _data_states(path: Path) -> list[dict[str, Any]]:
+    """Return what data modules have written into a sound checkpoint."""
+    content = torch.load(path / META if path.is_dir() else path, map_location="cpu", mmap=True)
+    return [value for key, value in content.items() if key.endswith("DataModule")]
+
+
+def _of_same_run(checkpoint: Path, training: bool) -> Iterable[tuple[Path, str | None]]:
+    """Yield as :func:`sound_checkpoints` does, in run directories alone: other folders may hold any number of files."""
+    run = run_of_checkpoint(checkpoint)
+    return sound_checkpoints(run, training) if (run / CONFIG).is_file() else ()
+
+
+def _written(path: Path) -> tuple[int, str]:
+    """Return when a checkpoint was finished, and its name, for those of the same moment."""
+    last = path / META
+    return (last if last.is_file() else path).stat().st_mtime_ns, path.name
+
+
+def _check(path: Path, training: bool, everywhere: bool = False) -> None:
+    whole = everywhere or rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if path.is_dir():
         missing = [name for name in SHARDED if not (path / name).is_file()]
         if missing:
             raise _error(path, f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
-        _check_shards(path)
+        try:
+            check_sums(path)  # before anything is unpickled
+            _check_shards(path)
+            if whole:
+                check_chunks(path)
+        except UnsoundCheckpointError:
+            raise
+        except ValueError as error:
+            raise _error(path, str(error)) from error
+        _check_content(path, _contents(path / META, path, whole), training, ())
         return
-    content = _contents(path)
-    missing = [key for key in ("state_dict", "pytorch-lightning_version") if key not in content]
+    _check_content(path, _contents(path, path, whole), training, ("state_dict",))
+
+
+def _check_content(path: Path, content: Mapping[str, Any], training: bool, keys: Iterable[str]) -> None:
+    missing = [key for key in (*keys, "pytorch-lightning_version") if key not in content]
     if missing:
         raise _error(path, f"it was not written by Lightning: it lacks {' and '.join(missing)}")
-    if training and "optimizer_states" not in content:
+    check_format(path, content)
+    if training and "lr_schedulers" not in content:
         raise _error(path, "it holds weights alone (`save_weights_only`), from which no run can go on")
+
+
+def refuse_settings(*_: object, **__: object) -> NoReturn:
+    """Stand in for Lightning's ``load_from_checkpoint``, which lets a file choose classes and their arguments.
+
+    Raises:
+        ConfigError: Always; the message says how to load a checkpoint.
+    """
+    raise ConfigError(
+        "Expected modules to be made by their constructors, but got `load_from_checkpoint`, which would take their "
+        "arguments, and code, from a file. Make them as the run's config does, and give `ckpt_path` to the Trainer's "
+        "`fit`, `validate`, `test` or `predict`; or write a model with `caopd export`."
+    )
 
 
 def check_sharding(path: Path, trainer: Trainer) -> None:
@@ -85,41 +235,46 @@ def check_sharding(path: Path, trainer: Trainer) -> None:
 
 
 def _check_shards(path: Path) -> None:
-    """Raise unless every file of a sharded checkpoint is as long as its metadata says."""
+    """Raise unless the files of a sharded checkpoint are whole, and plain data."""
     try:
-        stored = FileSystemReader(path).read_metadata().storage_data.values()
-    except (EOFError, OSError, UnpicklingError, ValueError) as error:
-        raise _error(path, f"its {SHARDED[0]} is cut or damaged ({str(error)[:300]})") from error
-    for part in stored:
-        shard = path / part.relative_path
-        if not shard.is_file() or shard.stat().st_size < part.offset + part.length:
-            raise _error(path, f"its {shard.name} is missing or cut")
+        check_shards(path)
+    except ValueError as error:
+        raise _error(path, str(error)) from error
 
 
-def _contents(path: Path) -> dict[str, Any]:
-    """Read the checkpoint without the data of its tensors, which are only checked against their checksums."""
-    if path.stat().st_size == 0:
+def _contents(file: Path, path: Path, whole: bool) -> dict[str, Any]:
+    """Read a file without the data of its tensors, which are only checked against their checksums.
+
+    Args:
+        file: The file.
+        path: The checkpoint that it is, or belongs to, for the error.
+        whole: Whether to check the data of the tensors, for which all of the file is read.
+    """
+    if file.stat().st_size == 0:
         raise _error(path, "it is empty")
     try:
-        with zipfile.ZipFile(path) as archive:
-            is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-            damaged = archive.testzip() if is_first else None  # this reads the whole file, which may be large
-        if damaged is not None:
-            raise _error(path, f"it is damaged at {damaged}")
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        if whole:
+            damaged = _damaged(file, file.stat().st_mtime_ns)
+            if damaged is not None:
+                raise _error(path, f"it is damaged at {damaged}")
+        content = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except zipfile.BadZipFile as error:
         raise _error(path, f"it is cut or damaged, or another kind of file ({error})") from error
     except UnpicklingError as error:
         raise _error(path, f"it holds more than plain data, and could run code ({str(error)[:300]})") from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, CaopdError):
+            raise
         raise _error(path, f"it is damaged ({str(error)[:300]})") from error
     if not isinstance(content, dict):
         raise _error(path, f"it holds a {type(content).__name__}")
     return content
 
 
-def _error(path: Path, what: str) -> ConfigError:
-    return ConfigError(
-        f"Expected `ckpt_path` to be a checkpoint that `caopd fit` wrote, but {path} is none that can be used: {what}. "
-        "Take another one; checkpoints are under `checkpoints/` of a run directory."
-    )
+@lru_cache
+def _damaged(file: Path, written_at: int) -> str | None:
+    return damaged_entry(file)
+
+
+def _error(path: Path, reason: str) -> UnsoundCheckpointError:
+    return UnsoundCheckpointError(path, reason)

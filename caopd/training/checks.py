@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 
 from caopd.errors import ConfigError
 from caopd.losses import TrainingLoss
@@ -34,6 +36,13 @@ def check_trainer(trainer: Trainer) -> None:
         raise ConfigError(
             "Expected a fixed `accumulate_grad_batches`, but got a GradientAccumulationScheduler: "
             "remove it, and set `trainer.accumulate_grad_batches`."
+        )
+    strategy = trainer.strategy
+    if type(strategy) is ModelParallelStrategy and strategy._save_distributed_checkpoint:
+        rank_zero_warn(
+            "Expected sharded checkpoints that a kill leaves whole, but ModelParallelStrategy writes shards over those "
+            "of the checkpoint that had the name before. Set `trainer.strategy` to "
+            "caopd.training.sharded.AtomicModelParallelStrategy, which takes the same arguments."
         )
     limit = trainer.limit_train_batches
     if trainer.accumulate_grad_batches > 1 and limit != 1.0:

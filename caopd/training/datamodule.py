@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from caopd.confidence import ConfidenceFormat, InlineConfidence
+from caopd.distributed import on_first_process, together
 from caopd.evaluation import EvaluationConfig
+from caopd.files import remove_unfinished
 from caopd.methods.estimators import Estimator, MonteCarlo
 from caopd.rollouts import AutoEngine, RolloutEngine, Sampling
 from caopd.rounds.batches import BatchPlan, RoundBatches
@@ -26,8 +29,10 @@ from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
 from caopd.training.held_out_data import HeldOutDataModule
 from caopd.training.resume import raise_limit_of_steps
+from caopd.training.round_settings import round_settings
 from caopd.training.round_state import RoundProgress, RoundState
 from caopd.types import VerifiedGroup
+from caopd.verifiers.time_limit import DEFAULT_SECONDS
 
 
 class RolloutDataModule(HeldOutDataModule):
@@ -49,6 +54,8 @@ class RolloutDataModule(HeldOutDataModule):
         teacher_probe: When the teacher's success under its context is measured; by default never.
         evaluation: How held-out prompts are completed, and which further tasks are evaluated.
         template_arguments: Arguments of the chat template, for example ``{enable_thinking: false}``.
+        verifier_timeout_seconds: How long a verifier, or a reward, may take for one completion. One that takes longer
+            is ended, and the completion is left out. None does not limit it, and calls it in the training process.
         keep_rounds: Number of rounds whose rollouts stay in the run directory; None keeps all.
         seed: Seed of the order of prompts and of all rollouts.
     """
@@ -67,12 +74,14 @@ class RolloutDataModule(HeldOutDataModule):
         teacher_probe: TeacherProbe = TeacherProbe(),
         evaluation: EvaluationConfig = EvaluationConfig(),
         template_arguments: dict[str, Any] | None = None,
+        verifier_timeout_seconds: float | None = DEFAULT_SECONDS,
         keep_rounds: int | None = 2,
         seed: int = 0,
     ) -> None:
         started = AutoEngine() if engine == "auto" else engine
         form = confidence or InlineConfidence()
-        super().__init__(stages_of(task), form, started, evaluation, template_arguments or {}, seed)
+        arguments = template_arguments or {}
+        super().__init__(stages_of(task), form, started, evaluation, arguments, seed, verifier_timeout_seconds)
         self.task = task
         self.round = round
         self.sampling = sampling
@@ -101,6 +110,11 @@ class RolloutDataModule(HeldOutDataModule):
         """
         directory = run_directory(self._trainer)  # collective: every process must ask
         self._buffer = RoundBuffer(directory / "rollouts", self.keep_rounds)
+        if stage == "fit":
+            on_first_process(lambda: remove_unfinished(directory))
+        together(lambda: self._load(stage))
+
+    def _load(self, stage: str) -> None:
         if stage == "fit":
             self._setup_training()
         super().setup(stage)
@@ -134,6 +148,9 @@ class RolloutDataModule(HeldOutDataModule):
 
         A run that was interrupted within a round goes on with that round's rollouts, after those it has trained on.
         """
+        return together(self._train_batches)
+
+    def _train_batches(self) -> RoundBatches:
         batches = self._round_batches(self._trainer.current_epoch)
         self._model.saving.end_hook(self._trainer)
         return batches
@@ -149,8 +166,8 @@ class RolloutDataModule(HeldOutDataModule):
             self._progress.state, self.statistics = interrupted, interrupted.statistics
             return RoundBatches([], interrupted.num_batches)
         num_done = self._trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
-        interrupted.check_plan(self.plan, self.num_samples)
-        groups = interrupted.groups()
+        interrupted.check_settings(round_settings(self))
+        groups = interrupted.groups(Path(str(self._trainer.ckpt_path)))
         self._keep(number, groups)
         made = replace(self._maker.of_groups(number, groups), statistics=interrupted.statistics)
         return self._batches(made, num_done)
@@ -169,8 +186,8 @@ class RolloutDataModule(HeldOutDataModule):
         self._progress = RoundProgress(state_dict.get("round"))
 
     def _keep(self, number: int, groups: Sequence[VerifiedGroup]) -> None:
-        """Write a round's rollouts in the first process: it alone writes checkpoints, which say the digest."""
-        self._digest = self._buffer.save(number, groups) if self._trainer.is_global_zero else ""
+        """Write a round's rollouts in the first process, which writes the checkpoints that say the digest."""
+        self._digest = on_first_process(lambda: self._buffer.save(number, groups, round_settings(self)))
 
     def _batches(self, made: Round, num_done: int = 0) -> RoundBatches:
         """Return what is left to train on of this process's micro-batches."""
@@ -181,9 +198,8 @@ class RolloutDataModule(HeldOutDataModule):
         plan, model = self.plan, self._model
         settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.student.pad_token_id)
         batches = plan.micro_batches(tokenized, *settings)
-        file, size = str(self._buffer.file(made.number).absolute()), self.num_samples
-        state = RoundState(made.number, file, self._digest, asdict(plan), size, len(batches), made.statistics)
-        self._progress.state = state
+        file, shape = str(self._buffer.file(made.number).absolute()), round_settings(self)
+        self._progress.state = RoundState(made.number, file, self._digest, shape, len(batches), made.statistics)
         seed = derive_seed(self.seed, "training", made.number, self._trainer.global_rank)
         return RoundBatches(batches[num_done:], num_done, seed)
 

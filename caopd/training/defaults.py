@@ -8,8 +8,10 @@ from lightning import Callback
 
 from caopd.training.callbacks import (
     BeforeAfterMetrics,
+    PeerWatch,
     PhaseProgressBar,
     PredictionWriter,
+    Preemption,
     ReliabilityDiagrams,
     ResultTables,
     RoundStatistics,
@@ -26,6 +28,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 """One round per epoch, the whole validation split before the first step, and gradients clipped as in SDFT and SDPO."""
 
 DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
+    "peers": PeerWatch,
     "reliability": ReliabilityDiagrams,
     "completions": SampleCompletions,
     "statistics": RoundStatistics,
@@ -33,6 +36,7 @@ DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
     "stages": StageMetrics,
     "results": ResultTables,
     "predictions": PredictionWriter,
+    "preemption": Preemption,
 }
 """Key in a config -> a callback that every run has."""
 
@@ -49,7 +53,7 @@ def default_callbacks(progress_bar: bool = True) -> list[Callback]:
 
     Example:
         >>> [type(callback).__name__ for callback in default_callbacks(progress_bar=False)][:2]
-        ['ReliabilityDiagrams', 'SampleCompletions']
+        ['PeerWatch', 'ReliabilityDiagrams']
     """
     callbacks = [callback() for callback in DEFAULT_CALLBACKS.values()]
     return [*callbacks, PhaseProgressBar()] if progress_bar else callbacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning import LightningDataModule, Trainer
 
@@ -16,7 +17,9 @@ from caopd.rounds.completer import Completer
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.phases import PhaseClock
 from caopd.tasks import Stage
+from caopd.training.checkpoints import refuse_settings
 from caopd.training.module import DistillationModule
+from caopd.verifiers.time_limit import TimeLimit
 
 
 class HeldOutDataModule(LightningDataModule):
@@ -29,7 +32,10 @@ class HeldOutDataModule(LightningDataModule):
         evaluation: How held-out prompts are completed, and which further tasks are evaluated.
         template_arguments: Arguments of the chat template.
         seed: Seed of all completions.
+        verifier_timeout_seconds: How long a verifier may take for one completion; None does not limit it.
     """
+
+    load_from_checkpoint: Any = staticmethod(refuse_settings)
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class HeldOutDataModule(LightningDataModule):
         evaluation: EvaluationConfig,
         template_arguments: Mapping[str, object],
         seed: int,
+        verifier_timeout_seconds: float | None,
     ) -> None:
         super().__init__()
         self.stages = stages
@@ -47,6 +54,7 @@ class HeldOutDataModule(LightningDataModule):
         self.evaluation = evaluation
         self.template_arguments = template_arguments
         self.seed = seed
+        self.limit = TimeLimit(verifier_timeout_seconds)
         self._held_out: dict[str, list[HeldOut]] = {}
         self._engine_started = False
 
@@ -81,13 +89,14 @@ class HeldOutDataModule(LightningDataModule):
         return self._evaluation_batches("test")
 
     def teardown(self, stage: str) -> None:
-        """Close the engine and the process group of rollouts; ``stage`` is not used."""
+        """Close the engine, the verifiers' process and the process group of rollouts; ``stage`` is not used."""
+        self.limit.close()
         self.engine.close()
         self._engine_started = False
         close_group()
 
     def on_exception(self, exception: BaseException) -> None:
-        """Close the engine: neither an error nor Ctrl-C leaves a process behind."""
+        """Close the engine and the verifiers' process: neither an error nor Ctrl-C leaves a process behind."""
         self.teardown("exception")
 
     def _evaluation_batches(self, split: str) -> EvaluationBatches:
@@ -101,7 +110,7 @@ class HeldOutDataModule(LightningDataModule):
 
     def _completer(self, clock: PhaseClock) -> Completer:
         precision = self._trainer.precision_plugin.forward_context
-        return Completer(self.engine, self._model.tokenizer, self.confidence, clock, precision)
+        return Completer(self.engine, self._model.tokenizer, self.confidence, clock, precision, self.limit)
 
     def _encoder(self, sampling: Sampling) -> SampleEncoder:
         tokenizer, max_length = self._model.tokenizer, self._model.max_length

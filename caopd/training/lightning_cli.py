@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from jsonargparse import ArgumentError
+import yaml
+from jsonargparse import ArgumentError, Namespace
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -29,26 +32,30 @@ import caopd.rollouts
 import caopd.tasks  # noqa: F401
 from caopd.commands.command_line import show_user_error
 from caopd.errors import CaopdError, ConfigError, UserCodeError
+from caopd.files import disk_full, full_disks_told_once
 from caopd.run_directory import own_run_directory
-from caopd.texts import check_utf8
-from caopd.training.callbacks import PhaseProgressBar, RunConfig, Unlogged, check_alone
-from caopd.training.checkpoints import check_checkpoint, check_sharding, newest_checkpoint, run_folders
+from caopd.texts import check_utf8, escaped_lines
+from caopd.training.callbacks import PhaseProgressBar, ResumeCommand, RunConfig, Unlogged, check_alone, requeued
+from caopd.training.checkpoint_io import AtomicCheckpointIO
+from caopd.training.checkpoints import LAST, OF_LIGHTNING, check_given, check_sharding
 from caopd.training.class_names import explained
+from caopd.training.continued_logs import keep_rows, with_versions
+from caopd.training.continuing import ContinuedRun, begun_from, find_run, newest_sound, run_folders, step_of
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
 from caopd.training.interrupts import ignored_interrupts_raised
 from caopd.training.module import DistillationModule
+from caopd.training.run_identity import run_settings
 
-LAST = "last"
-"""Value of ``ckpt_path`` that stands for the newest checkpoint of any run below the folders of this one."""
-OF_LIGHTNING = ("hpc", "registry")
-"""Values of ``ckpt_path`` that Lightning itself understands: SLURM's checkpoint, and Lightning's registry."""
 MAX_LINES = 20
 """Most lines of an error message, about one screen."""
 
 
 class CaopdCLI(LightningCLI):
     """LightningCLI with the package's callbacks, and with checkpoints that are checked before they are loaded."""
+
+    _continued: ContinuedRun | None = None
+    """The run that goes on with ``ckpt_path=last``."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks under keys of their own."""
@@ -59,58 +66,77 @@ class CaopdCLI(LightningCLI):
         """Take no setting from a checkpoint, as Lightning would: the config alone says what is run, and whose code."""
 
     def before_instantiate_classes(self) -> None:
-        """Check the checkpoint before anything is loaded, and the name of the folder of the runs.
+        """Find or check the checkpoint before anything is loaded, and check the name of the folder of the runs.
 
         Raises:
             ConfigError: If there is no checkpoint, it cannot be used, or loggers cannot write into such a folder.
         """
         check_utf8(self._get(self.config, "trainer.default_root_dir") or "", "`trainer.default_root_dir`")
-        path = self._get(self.config, "ckpt_path")
-        if path is None or path == LAST or path.partition(":")[0] in OF_LIGHTNING:
-            return
-        if not (path and Path(path).exists()):
-            raise ConfigError(
-                f"Expected `ckpt_path` to be a checkpoint file, `{LAST}`, or one of {', '.join(OF_LIGHTNING)}, but "
-                f"there is no file {path!r} in {Path.cwd()}. Checkpoints are under `checkpoints/` of a run directory."
-            )
-        check_checkpoint(Path(path), self.subcommand == "fit")
+        assert self.subcommand is not None
+        config, parser = self.config[self.subcommand], self._parser(self.subcommand)
+        given, plain = config.clone(), yaml.safe_load(parser.dump(config, skip_none=False))
+        settings = run_settings(plain)
+        if self.subcommand == "fit" and config.ckpt_path is None and requeued():
+            config.ckpt_path = LAST
+        if config.ckpt_path == LAST:
+            self._find_last(config, run_folders(plain["trainer"]), settings)
+            given.ckpt_path = None if self._continued is None else begun_from(self._continued)
+        elif config.ckpt_path is not None and config.ckpt_path.partition(":")[0] not in OF_LIGHTNING:
+            check_given(config.ckpt_path, self.subcommand == "fit")
+        text = parser.dump(given, skip_none=False)
+        self.save_config_kwargs = {"text": text, "settings": settings, "continued": self._continued}
 
-    def _find_last(self) -> None:
-        """Replace ``last`` by the checkpoint it stands for; Lightning itself would look in the new run's folder alone.
+    def _find_last(self, config: Namespace, folders: Sequence[Path], settings: Mapping[str, Any]) -> None:
+        """Replace ``last`` by the checkpoint it stands for, and let a run that goes on use its own directory.
 
         Raises:
-            ConfigError: There is no checkpoint to evaluate, or it cannot be used.
+            ConfigError: There is no checkpoint to evaluate, none can be used, or all are of other runs.
         """
-        assert self.subcommand is not None
-        config = self.config_init[self.subcommand]
-        if config.ckpt_path != LAST:
+        below = ", ".join(map(str, folders))
+        if self.subcommand != "fit":
+            config.ckpt_path = str(newest_sound(folders))
+            rank_zero_info(f"The last checkpoint below {below} is {config.ckpt_path}.")
             return
-        folders = run_folders(self.trainer)
-        path = newest_checkpoint(folders)
-        below = ", ".join(str(folder) for folder in dict.fromkeys(folders))
-        if path is None and self.subcommand != "fit":
-            raise ConfigError(
-                f"Expected `ckpt_path={LAST}` to find a checkpoint below {below}, but there is none: give its file, or "
-                "`trainer.default_root_dir` of the run."
-            )
-        if path is None:
-            rank_zero_info(f"No checkpoint below {below} yet: the run starts from the beginning.")
+        self._continued = found = find_run(folders, settings)
+        config.ckpt_path = None
+        if found is None:
+            rank_zero_info(f"No run with these settings below {below} yet: it starts from the beginning.")
+            return
+        config.trainer.logger = with_versions(config.trainer.logger, found, config.trainer.default_root_dir or ".")
+        if found.checkpoint is None:
+            rank_zero_info(f"The run in {found.directory} has no checkpoint yet: it starts from the beginning.")
         else:
-            check_checkpoint(path, self.subcommand == "fit")
-            rank_zero_info(f"The last checkpoint below {below} is {path}.")
-        config.ckpt_path = path and str(path)
+            config.ckpt_path = str(found.checkpoint)
+            said = f"The run in {found.directory} goes on after optimizer step {found.step}, from {found.checkpoint}."
+            rank_zero_info(escaped_lines(said))
 
     def _before_run(self) -> None:
-        """Find the checkpoint, and check the run directory before the logger begins: some begin by deleting files.
+        """Check the run directory before the logger begins: some begin by deleting files.
 
         Raises:
-            ConfigError: If there is no checkpoint to find, or the directory holds another run.
+            ConfigError: If the strategy cannot load the checkpoint, or the directory holds another run.
         """
-        self._find_last()
         path = self._get(self.config_init, "ckpt_path")
         if path is not None:
             check_sharding(Path(path), self.trainer)
-        check_alone(own_run_directory(self.trainer), self._get(self.config_init, "ckpt_path"))
+        goes_on = check_alone(own_run_directory(self.trainer), path, self._continued)
+        if goes_on:
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            if self.trainer.is_global_zero:
+                self._lock()
+                keep_rows(self.trainer, self._step_of(path))
+
+    def _lock(self) -> None:
+        """Lock the directory of a run that goes on before anything is written there."""
+        for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
+            if isinstance(callback, RunConfig):
+                callback.lock.acquire(own_run_directory(self.trainer))
+
+    def _step_of(self, path: str | None) -> float:
+        """Return the step behind which the run logs anew; what is measured of a run changes nothing of its log."""
+        if self.subcommand != "fit":
+            return math.inf
+        return 0 if path is None else step_of(Path(path))
 
     before_fit = before_validate = before_test = before_predict = _before_run
 
@@ -128,15 +154,20 @@ class CaopdCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 (Lightning's own signature)
         """Make the trainer, with the bar that names phases in place of Lightning's unless bars are off.
 
+        Checkpoints are written whole or not at all, unless the config names a way of its own to write them.
+
         Where nothing is logged (``fast_dev_run`` takes the logger out, too), the run has a directory nonetheless.
         """
         given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this list
         trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):
-            trainer.logger = Unlogged(Path(trainer.default_root_dir))
+            version = None if self._continued is None else self._continued.directory.name
+            trainer.logger = Unlogged(Path(trainer.default_root_dir), version)
         return trainer
 
 
@@ -147,14 +178,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; by default that of the process.
     """
     strict = {"exit_on_error": False, "allow_abbrev": False}
+    resume = ResumeCommand(sys.argv[1:] if arguments is None else arguments)
     try:
         _ignore_idle_warnings()
-        with ignored_interrupts_raised():
+        with ignored_interrupts_raised(), full_disks_told_once():
             CaopdCLI(
                 DistillationModule,
                 RolloutDataModule,
                 args=None if arguments is None else list(arguments),
-                trainer_defaults=TRAINER_DEFAULTS,
+                trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [resume]},
                 auto_configure_optimizers=False,
                 save_config_callback=RunConfig,
                 parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
@@ -162,18 +194,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except UserCodeError as error:
         return show_user_error(error)
     except (CaopdError, ArgumentError, MisconfigurationException) as error:
-        sys.stderr.write(f"error: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
         return error.exit_status if isinstance(error, CaopdError) else 2
     except (FileNotFoundError, PermissionError, UnpicklingError) as error:
-        sys.stderr.write(f"error: a file cannot be read or written: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: a file cannot be read or written: {message_of(error)}\n"))
         return 2
     except ValueError as error:
         if not _is_of_lightning(error):
             raise
-        sys.stderr.write(f"error: {message_of(error)}\n")
+        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
         return 2
     except SIGTERMException:
         return 128 + signal.SIGTERM
+    except Exception as error:
+        full = disk_full(error, None)  # of a file that a library writes
+        if full is None:
+            raise
+        sys.stderr.write(f"error: {full}\n")
+        return full.exit_status
+    finally:
+        resume.say()
     return 0
 
 
@@ -186,7 +226,7 @@ def message_of(error: BaseException) -> str:
     causes = list(_causes(error))
     own = [cause for cause in causes if isinstance(cause, CaopdError)]
     if own:
-        return str(own[-1])
+        return str(own[0])
     where, reason = str(error).strip().partition("\n")[0].rstrip(": "), explained(str(causes[-1]).strip())
     lines = (reason if where in reason else f"{where}: {reason}").splitlines()
     return "\n".join([*lines[:MAX_LINES], "`caopd COMMAND --help` shows what every setting takes."])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -16,20 +17,23 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
-from caopd.distributed import gather_in_order, log_alike
+from caopd.distributed import gather_in_order, log_alike, together
 from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.metrics import CalibrationMetrics
-from caopd.models import LanguageModel, ModelSource, Teacher, check_precision, shard
+from caopd.models import LanguageModel, ModelSource, Teacher, check_finite, check_precision, shard
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
+from caopd.training.checkpoints import FORMAT, PACKAGE, check_format, refuse_settings
 from caopd.training.companions import loss_for, teacher_for
-from caopd.training.finite import check_loaded, check_step, check_weights
+from caopd.training.finite import DIVERGED, FiniteWeights, check_weights
+from caopd.training.left_out import NonFinite
 from caopd.training.logging import log_round, log_step
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
 from caopd.training.saving import SavingCallbacks
+from caopd.training.step_guard import StepGuard
 from caopd.types import Signal
 
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
@@ -51,11 +55,14 @@ class DistillationModule(LightningModule):
         optimizer: A function that takes the parameters and returns the optimizer; None is ``AdamW(lr=1e-5)``.
         schedule: Course of the learning rate after the warm-up.
         warmup: Share of all optimizer steps in which the learning rate rises from 0.
+        nonfinite: What becomes of an optimizer step whose loss or gradient is not finite.
 
     Raises:
         ConfigError: If a share is not in [0, 1], a method without privileged context has no other model as its teacher,
             or completions are not the student's samples where the loss needs them.
     """
+
+    load_from_checkpoint: Any = staticmethod(refuse_settings)
 
     def __init__(
         self,
@@ -66,6 +73,7 @@ class DistillationModule(LightningModule):
         optimizer: OptimizerFactory | None = None,
         schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
         warmup: float = 0.1,
+        nonfinite: NonFinite = NonFinite(),
     ) -> None:
         super().__init__()
         if not 0 <= warmup <= 1:
@@ -76,11 +84,12 @@ class DistillationModule(LightningModule):
         self.teacher_rule = teacher_for(method, self.loss, teacher)
         self.schedule = schedule
         self.warmup = warmup
+        self.nonfinite = nonfinite
         self.num_steps_per_round: int | None = None
         self._optimizer = optimizer or _default_optimizer
         self.limit_of_steps: int | None = None
         self.saving = SavingCallbacks()
-        self._step_loss = torch.zeros(())
+        self._step = StepGuard(nonfinite)
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
         means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
@@ -102,20 +111,30 @@ class DistillationModule(LightningModule):
         return int(min(self.source.max_length(), self.teacher_rule.max_length()))
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision that converts batches; ``stage`` is not used."""
+        """Refuse a precision that converts batches; a fit begins with no step."""
         check_precision(self.trainer)
+        if stage == "fit":
+            self._step, self._counted = StepGuard(self.nonfinite), []
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Return the callback that refuses weights that are not finite."""
+        has_it = any(isinstance(callback, FiniteWeights) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if has_it else [FiniteWeights()]
 
     def configure_model(self) -> None:
         """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
         if hasattr(self, "student"):
             return
-        self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
-        if self.loss.needs_teacher:
-            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
+        together(self._load_models)  # before anything is sharded, which is collective
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh["data_parallel"])
             if self.loss.needs_teacher:
                 shard(self.teacher, self.device_mesh["data_parallel"])
+
+    def _load_models(self) -> None:
+        self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
+        if self.loss.needs_teacher:
+            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
 
     def policies(self, version: int) -> Policies:
         """Return the models whose completions a round samples.
@@ -138,7 +157,7 @@ class DistillationModule(LightningModule):
         Raises:
             ModelError: If they belong to another model, or are not finite.
         """
-        check_loaded(state_dict)
+        check_finite(state_dict, "the checkpoint", DIVERGED)
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
@@ -154,23 +173,31 @@ class DistillationModule(LightningModule):
         Args:
             checkpoint: Changed in place.
         """
-        check_weights(self, self)
+        check_weights(self)
         fit_loop, due = checkpoint["loops"]["fit_loop"], validation_is_due(self.trainer)
-        checkpoint[SAVING] = self.saving.saved(self.trainer, fit_loop)
+        saving = self.saving.saved(self.trainer, fit_loop)
         settle_loops(fit_loop, self.trainer.accumulate_grad_batches, due)
-        checkpoint[TRAINING_MEANS] = gather_in_order([self._training_totals()])
+        means = gather_in_order([self._training_totals()])
+        own = {TRAINING_MEANS: means, SAVING: saving, LEFT_OUT: self._step.state_dict()}
+        checkpoint[PACKAGE] = {"format": FORMAT, **own}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums behind the logged means of an interrupted round, and what callbacks did in it.
+        """Restore the sums behind a round's logged means, how many steps were left out, and what callbacks did.
 
         Args:
             checkpoint: The whole checkpoint.
+
+        Raises:
+            ConfigError: If another version of the package wrote it.
         """
+        check_format(Path(str(self.trainer.ckpt_path)), checkpoint)
+        own = checkpoint[PACKAGE]
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.trainer.num_sanity_val_steps = 0  # the validation before training has been, and is not logged again
-        self.saving.restore(checkpoint.get(SAVING))
+        self.saving.restore(own[SAVING])
+        self._step.load_state_dict(own[LEFT_OUT])
         # Each process goes on with its own sums: added up in another order, they would round differently.
-        for totals in checkpoint.get(TRAINING_MEANS, [])[self.global_rank :: self.trainer.world_size]:
+        for totals in own[TRAINING_MEANS][self.global_rank :: self.trainer.world_size]:
             for name, (total, weight) in totals.items():
                 if name in self._training_means:
                     mean = self._mean(name)
@@ -178,12 +205,7 @@ class DistillationModule(LightningModule):
                     mean.mean_value, mean.weight = mean.mean_value + total, mean.weight + weight
 
     def on_train_start(self) -> None:
-        """Give a restored optimizer the settings of this run's config, and warn of what that changes.
-
-        Raises:
-            NonFiniteError: If a sharded checkpoint's weights, which Lightning loads by itself, are not finite.
-        """
-        check_weights(self, self)
+        """Give a restored optimizer the settings of this run's config, and warn of what that changes."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         changed = apply_settings(self._settings, optimizer, cast("LambdaLR", scheduler))
         if changed:
@@ -195,7 +217,7 @@ class DistillationModule(LightningModule):
 
         Args:
             batch: Sequences as the student and as the teacher sees them.
-            batch_idx: Not used.
+            batch_idx: Number of the micro-batch within the round.
         """
         teacher = self._teacher_output(batch)
         inputs = self._loss_inputs(batch)
@@ -205,7 +227,7 @@ class DistillationModule(LightningModule):
 
         output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, loss_of)
         self._count(batch, output, inputs.target_T)
-        self._step_loss = self._step_loss.to(self.device) + output.loss.detach()
+        self._step.add(batch_idx, batch, output.loss)
         # Lightning averages over processes and micro-batches, but the shares of a step add up.
         loss: Tensor = output.loss * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
         return loss
@@ -250,25 +272,28 @@ class DistillationModule(LightningModule):
             mean.reset()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop before a loss or a gradient that is not finite reaches the weights; log the step's loss.
+        """Stop, or leave the step out, before what is not finite reaches the weights; log the step's loss.
 
         Args:
             optimizer: The student's optimizer.
         """
-        check_step(self, self._step_loss)
-        loss = self.trainer.strategy.reduce(self._step_loss.clone(), reduce_op="sum")
-        log_step(self, {"train/loss": torch.as_tensor(loss)})
+        self._step.check(self)
+        loss = self.trainer.strategy.reduce(self._step.logged_loss.clone(), reduce_op="sum")
+        skipped = self._step.num_left_out
+        log_step(self, {"train/loss": loss, **({"train/skipped_steps": float(skipped)} if skipped else {})})
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
         """Step the optimizer, then the teacher: once per optimizer step, however many micro-batches it took."""
         super().optimizer_step(*arguments, **keywords)
-        if self.loss.needs_teacher:
-            self.teacher_rule.update(self.teacher, self.student)
-        check_weights(self, self.student)
-        for name, value, weight in self._counted:
-            self._mean(name).update(value, weight=weight)
+        self._step.check_weights(self, self.student)
+        self._step.count()
+        if not self._step.is_left_out:
+            if self.loss.needs_teacher:
+                self.teacher_rule.update(self.teacher, self.student)
+            for name, value, weight in self._counted:
+                self._mean(name).update(value, weight=weight)
         self._counted = []
-        self._step_loss = torch.zeros_like(self._step_loss)
+        self._step.clear()
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Count completed held-out prompts.
@@ -342,10 +367,9 @@ class DistillationModule(LightningModule):
 
 
 COPY_ACCURACY = "teacher_copy_accuracy"
-TRAINING_MEANS = "caopd_training_means"
-"""Key in a checkpoint of the sums that the means of its round are made of, for every process."""
-SAVING = "caopd_saving"
-"""Key in a checkpoint of what :class:`SavingCallbacks` keeps."""
+TRAINING_MEANS, SAVING, LEFT_OUT = "training_means", "saving", "left_out_steps"
+"""Keys, in the package's part of a checkpoint, of the sums that the means of its round are made of, for every process,
+of what :class:`SavingCallbacks` keeps, and of the numbers of optimizer steps that were left out."""
 
 
 def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:

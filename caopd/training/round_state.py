@@ -9,10 +9,10 @@ from typing import Any
 
 from lightning import Trainer
 
-from caopd.errors import ConfigError
-from caopd.rounds.batches import BatchPlan
+from caopd.errors import ConfigError, DataError
 from caopd.rounds.buffer import load_groups
 from caopd.run_directory import run_of_checkpoint
+from caopd.training.checkpoints import newest_of_a_rounds_end
 from caopd.training.resume import num_batches_done
 from caopd.types import VerifiedGroup
 
@@ -25,8 +25,7 @@ class RoundState:
         number: Number of the round, counted from 0.
         file: The file of its rollouts.
         digest: SHA-256 of that file; empty in processes that write no checkpoint.
-        plan: How its samples are shared out to optimizer steps and processes.
-        num_samples: Number of its training samples.
+        settings: The settings that shape a round: name -> value as text.
         num_batches: Number of micro-batches of this process.
         statistics: The numbers that are logged of it; some are measured while its rollouts are sampled.
         num_batches_done: How many of them the weights have been trained on.
@@ -35,8 +34,7 @@ class RoundState:
     number: int
     file: str
     digest: str
-    plan: dict[str, int]
-    num_samples: int
+    settings: dict[str, str]
     num_batches: int
     statistics: dict[str, float]
     num_batches_done: int = 0
@@ -50,13 +48,12 @@ class RoundState:
             checkpoint: The checkpoint's file, or the folder of a sharded one.
 
         Raises:
-            ConfigError: It was written by a version with other fields.
+            ConfigError: It has other fields.
         """
         if set(saved) != {field.name for field in fields(cls)}:
             raise ConfigError(
-                "Expected a checkpoint from within a round to say how its batches were made, but this one does not: it "
-                "was written by an earlier version of caopd. Resume from a checkpoint that was written at the end of a "
-                "round."
+                f"Expected {checkpoint}, which was written within a round, to say how its batches were made, but it "
+                "does not: it is damaged, or was written by another program. Resume from another checkpoint."
             )
         state = cls(**saved)
         recorded = Path(state.file)
@@ -68,33 +65,42 @@ class RoundState:
         """Whether every micro-batch has been trained on."""
         return self.num_batches_done == self.num_batches
 
-    def groups(self) -> list[VerifiedGroup]:
+    def groups(self, checkpoint: Path) -> list[VerifiedGroup]:
         """Read the round's rollouts.
 
-        Raises:
-            DataError: The file is missing, or is not as it was written.
-        """
-        return load_groups(Path(self.file), self.digest)
+        Args:
+            checkpoint: The checkpoint that holds this state, for the error.
 
-    def check_plan(self, plan: BatchPlan, num_samples: int) -> None:
-        """Raise unless the rest of the round is shared out as its beginning was.
+        Raises:
+            DataError: The file is missing, or is not as it was written; the message names the newest checkpoint of the
+                run that needs no rollouts.
+        """
+        try:
+            return load_groups(Path(self.file), self.digest or None)
+        except DataError as error:
+            sound = newest_of_a_rounds_end(checkpoint)
+            newest = "" if sound is None else f"; the newest sound one of this run is `--ckpt_path={sound}`"
+            raise DataError(
+                f"{error} The checkpoint {checkpoint} was written within round {self.number} and goes on with these "
+                f"rollouts. Without them resume from a checkpoint that was written at the end of a round{newest}."
+            ) from error
+
+    def check_settings(self, settings: Mapping[str, str]) -> None:
+        """Raise unless the rest of the round is made and shared out as its beginning was.
 
         Args:
-            plan: How this run shares out samples.
-            num_samples: Number of training samples of this run's rounds.
+            settings: The settings of this run that shape a round.
 
         Raises:
-            ConfigError: Otherwise a batch would be trained on twice, or never.
+            ConfigError: Otherwise a batch would be trained on twice, or never, or be another one.
         """
-        before = {**self.plan, "num_samples": self.num_samples}
-        now = {**asdict(plan), "num_samples": num_samples}
-        differ = [f"{name} {before[name]} (now {now[name]})" for name in now if before[name] != now[name]]
-        if differ:
+        names = [name for name in {**self.settings, **settings} if self.settings.get(name) != settings.get(name)]
+        if names:
+            differ = ", ".join(f"{name} {self.settings.get(name)} (now {settings.get(name)})" for name in names)
             raise ConfigError(
-                "Expected a run that resumes within a round to share out its samples as before, but it began with "
-                f"{', '.join(differ)}: batches would be left out, or trained on twice. Keep `data.batch_size`, "
-                "`data.round`, `trainer.accumulate_grad_batches` and the number of processes, or resume from a "
-                "checkpoint that was written at the end of a round."
+                "Expected a run that resumes within a round to have the settings that the round began with, but the "
+                f"checkpoint has {differ}: batches would be left out, trained on twice, or be others. Set them as they "
+                "were, or resume from a checkpoint that was written at the end of a round."
             )
 
 

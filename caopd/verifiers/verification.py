@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import dataclass, field, replace
 
 from caopd.confidence import ConfidenceFormat
-from caopd.errors import DataError, name_of, user_code
+from caopd.errors import DataError, UnansweredError, name_of, user_code
 from caopd.reading.thinking import ends_in_thought, said
 from caopd.types import (
     AnswerOutcome,
@@ -19,6 +20,7 @@ from caopd.types import (
     strip_segment,
 )
 from caopd.verifiers import Verifier
+from caopd.verifiers.time_limit import TimeLimit
 
 _CONTINUATIONS = ("0", "9", ".9")
 """What the length limit may have cut off after a digit: the smallest digit, the largest, and a point."""
@@ -35,10 +37,12 @@ class Verification:
     Attributes:
         verifier: The task's verifier.
         confidence_format: Reads the stated confidence.
+        limit: Calls the verifier; by default in this process, without a limit of time.
     """
 
     verifier: Verifier
     confidence_format: ConfidenceFormat
+    limit: TimeLimit = field(default_factory=TimeLimit)
 
     def __call__(self, rollout: Rollout, example: Example, begun: bool = False) -> VerifiedRollout:
         """Read the confidence, and verify the text without its confidence segment.
@@ -58,8 +62,8 @@ class Verification:
 
     def verify(
         self, text: str, target: str, where: str, begun: bool = False, cut: bool = False
-    ) -> tuple[Verdict, ConfidenceReading]:
-        """Return the verdict on one text and the reading of its confidence.
+    ) -> tuple[Verdict | None, ConfidenceReading]:
+        """Return the verdict on one text, None where the verifier had to be ended, and the reading of its confidence.
 
         Args:
             text: A completion.
@@ -78,9 +82,14 @@ class Verification:
             reading = replace(reading, outcome=ConfidenceOutcome.UNFINISHED)
         elif cut and reading.value is not None and self._may_go_on(heard, reading.value, where):
             reading = replace(reading, value=None, outcome=ConfidenceOutcome.MALFORMED)
-        with user_code(self.verifier, where):
-            verdict = self.verifier.verify(strip_segment(heard, reading), target)
-        return self._checked(verdict, where), reading
+        return self._verdict(strip_segment(heard, reading), target, where), reading
+
+    def _verdict(self, text: str, target: str, where: str) -> Verdict | None:
+        try:
+            return self._checked(self.limit.call(self.verifier, "verify", (text, target), where), where)
+        except UnansweredError as error:
+            warnings.warn(str(error), stacklevel=2)
+            return None
 
     def _read(self, heard: str, where: str) -> ConfidenceReading:
         with user_code(self.confidence_format, where):

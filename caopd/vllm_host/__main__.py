@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from multiprocessing.connection import Connection
 
@@ -28,8 +27,8 @@ def serve(connection: Connection) -> None:
             except CaopdError as error:
                 answer = (None, error)
             connection.send(answer)
-    except (EOFError, OSError):  # the training process has ended without closing: nobody else cleans up
-        shutil.rmtree(host.directory, ignore_errors=True)
+    except (EOFError, OSError):  # the training process has ended without closing; a guard removes the files
+        pass
     finally:
         host.close()
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from caopd.errors import ConfigError, RolloutError
+from caopd.errors import ConfigError, EngineDiedError, RolloutError
 from caopd.vllm_host.keeper import EXTENSION
+
+_MOST_CHARACTERS = 600
+"""Of a message of vLLM's."""
 
 
 class Sampled(NamedTuple):
@@ -35,12 +38,10 @@ class VLLMHost:
     """A vLLM that starts with dummy weights: every weight that it uses came from the policy.
 
     Attributes:
-        directory: Holds the config of the model.
         llm: The ``vllm.LLM``, None before ``start``.
     """
 
     def __init__(self) -> None:
-        self.directory = ""
         self.llm: Any = None
         self._lora: Any = None
         self._asleep = False
@@ -58,17 +59,15 @@ class VLLMHost:
             The length, in tokens, of the longest prompt plus completion.
 
         Raises:
-            RolloutError: vLLM does not start.
+            EngineDiedError: vLLM does not start; the message is vLLM's own.
         """
         from vllm import LLM
 
-        self.directory = directory
         fixed = {"load_format": "dummy", "skip_tokenizer_init": True, "generation_config": "vllm"}
         try:
             self.llm = LLM(directory, worker_extension_cls=EXTENSION, **fixed, **arguments)
-        except (RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).strip()[:600]
-            raise RolloutError(f"Expected vLLM to start with {arguments}, but it did not: {reason}") from error
+        except Exception as error:  # whatever a part of vLLM raises
+            raise EngineDiedError(f"{type(error).__name__}: {str(error).strip()[:_MOST_CHARACTERS]}") from error
         return int(self.llm.model_config.max_model_len)
 
     def wake(self) -> None:

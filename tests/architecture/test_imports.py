@@ -15,9 +15,9 @@ PACKAGE = ROOT / "caopd"
 HEAVY = {"torch", "lightning", "pytorch_lightning", "transformers", "vllm", "torchmetrics"}
 LIGHT_ROOMS = ["types", "reading", "confidence", "prompts", "verifiers", "tasks", "methods"]
 LIGHT_UNTIL_CALLED = [
-    *(*LIGHT_ROOMS, "errors", "seeds", "cli", "texts", "run_directory", "commands.command_line", "commands.outputs"),
+    *(*LIGHT_ROOMS, "errors", "seeds", "cli", "files", "texts", "run_directory"),
     *("rounds.config", "rounds.statistics", "rounds.samples", "rounds.diagnostics", "rounds.buffer", "rounds.phases"),
-    "metrics.catalogue",
+    *("commands.command_line", "commands.outputs", "metrics.catalogue", "vllm_host.guard", "vllm_host.folders"),
 ]
 MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION = 400, 60
 
@@ -122,8 +122,8 @@ def test_rules_and_texts_import_nothing_heavy_later_either(room):
 ROOMS = {name.split(".")[1] for name in MODULES if name.count(".") >= 1}
 MATHS_MAY_USE = {
     "losses": {"losses", "errors"},
-    "metrics": {"metrics", "plots", "texts", "errors"},
-    "plots": {"plots", "metrics", "texts", "errors"},
+    "metrics": {"metrics", "plots", "files", "texts", "errors"},
+    "plots": {"plots", "files", "metrics", "texts", "errors"},
 }
 
 
@@ -141,6 +141,7 @@ MAY_USE = {
     "errors": "",
     "types": "",
     "seeds": "",
+    "files": "errors",
     "texts": "errors",
     "run_directory": "errors",
     "distributed": "errors",
@@ -148,20 +149,20 @@ MAY_USE = {
     "reading": "types",
     "confidence": "errors reading types",
     "metrics": "errors",
-    "plots": "errors metrics texts",
+    "plots": "errors files metrics texts",
     "losses": "errors",
     "methods": "errors reading types",
     "verifiers": "confidence errors reading types",
-    "tasks": "confidence errors types verifiers",
+    "tasks": "confidence errors texts types verifiers",
     "models": "confidence errors prompts tasks",
     "vllm_host": "errors",
     "rollouts": "distributed errors models reading types vllm_host",
-    "rounds": "confidence distributed errors losses methods models prompts reading rollouts seeds tasks types"
+    "rounds": "confidence distributed errors files losses methods models prompts reading rollouts seeds tasks types"
     " verifiers",
     "evaluation": "errors methods metrics models rollouts rounds seeds tasks types verifiers",
-    "commands": "confidence errors metrics models plots rounds run_directory texts types verifiers",
-    "training": "commands confidence distributed errors evaluation losses methods metrics models plots prompts rollouts"
-    " rounds run_directory seeds tasks texts types",
+    "commands": "confidence errors files metrics models plots rounds run_directory texts types verifiers",
+    "training": "commands confidence distributed errors evaluation files losses methods metrics models plots prompts"
+    " rollouts rounds run_directory seeds tasks texts types verifiers",
     "cli": "commands texts training",
 }
 """Room by room, from the bottom to the top, what it imports; a room imports only rooms above it in this list."""
@@ -257,6 +258,49 @@ def test_nothing_is_printed_or_caught_bare():
             assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{module}:{node.lineno}"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id != "print", f"{module}:{node.lineno}"
+
+
+WRITING = {"write_text", "write_bytes", "savefig", "mkstemp", "NamedTemporaryFile", "to_csv", "touch"}
+WRITE_BY_THEMSELVES = {
+    "caopd.files": "it is how the others write",
+    "caopd.rollouts.vllm.child": "vLLM's log, which is appended to",
+}
+
+
+def writes(node):
+    """Whether a call writes to a file other than by :func:`caopd.files.written` and what is made of it."""
+    if not isinstance(node, ast.Call):
+        return False
+    function, arguments = node.func, [ast.unparse(each) for each in node.args]
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    modes = [*arguments, *(ast.unparse(each.value) for each in node.keywords if each.arg == "mode")]
+    if name in ("open", "fdopen"):
+        return any(mode in {f"'{how}{kind}'" for how in "wax" for kind in ("", "b", "t")} for mode in modes)
+    if name in ("save", "dump") and ast.unparse(function) in ("torch.save", "json.dump", "np.save", "pickle.dump"):
+        return "file" not in arguments
+    return name in WRITING and isinstance(function, ast.Attribute) and arguments[:1] != ["file"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("path.write_text(text)", True),
+        ("write_text(path, text)", False),
+        ("path.open('w')", True),
+        ("open(path, mode='ab')", True),
+        ("path.open('rb')", False),
+        ("torch.save(state, path)", True),
+        ("torch.save(state, file)", False),
+        ("figure.savefig(file)", False),
+    ],
+)
+def test_the_reader_of_writes_sees_them(code, expected):
+    assert writes(ast.parse(code).body[0].value) is expected
+
+
+def test_files_are_written_by_the_one_room_that_does_it_whole():
+    found = {module for module in MODULES for node in ast.walk(tree_of(module)) if writes(node)}
+    assert found <= WRITE_BY_THEMSELVES.keys(), found
 
 
 def documentation(module):

@@ -7,18 +7,12 @@ import copy
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 import pytest
-import requests
 import torch
 
 from caopd.confidence import InlineConfidence
@@ -38,52 +32,24 @@ from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask
 from caopd.types import StopReason
 from tests.needs import needs_vllm
+from tests.vllm_servers import KEY, vllm_server
 
-SERVERS: list[subprocess.Popen] = []
+SERVERS = ExitStack()
 """Of vLLM, that run."""
+KEY_VARIABLE = "CAOPD_TEST_KEY"
 
 
 @cache
 def server_urls() -> list[str]:
     """Start a vLLM server, and wait until it answers. It is reached under two names, as if there were two."""
-    port = free_port()
-    log = Path(tempfile.mkdtemp(prefix="vllm-server-")) / "log"
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", ModelSource().location),
-        *("--host", "127.0.0.1", "--port", str(port), "--load-format", "dummy", "--dtype", "float32"),
-        *(
-            "--enforce-eager",
-            "--no-enable-chunked-prefill",
-            "--kv-cache-memory-bytes",
-            str(2**28),
-            "--generation-config",
-            "vllm",
-        ),
-        *("--worker-extension-cls", "caopd.vllm_host.keeper.WeightKeeper"),
-    ]
-    settings = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TORCH_COMPILE_DISABLE": "1"}
-    environment = {**os.environ, **settings}
-    with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
-    SERVERS.append(server)
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok:
-                return [f"http://127.0.0.1:{port}", f"http://localhost:{port}/"]
-        except requests.ConnectionError:
-            time.sleep(0.5)
-    raise AssertionError(f"the server did not start: {log.read_text()[-3000:]}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    _, port = SERVERS.enter_context(vllm_server())
+    return [f"http://127.0.0.1:{port}", f"http://localhost:{port}/"]
 
 
 def server_engine(batch_size: int) -> VLLMEngine:
-    return VLLMEngine(mode="server", servers=ServerOptions(urls=server_urls(), concurrency=batch_size))
+    os.environ[KEY_VARIABLE] = KEY
+    servers = ServerOptions(urls=server_urls(), concurrency=batch_size, api_key_variable=KEY_VARIABLE)
+    return VLLMEngine(mode="server", servers=servers)
 
 
 ENGINES: dict[str, Callable[[int], RolloutEngine]] = {
@@ -110,8 +76,8 @@ def running_engines():
     yield engines
     for engine in engines.values():
         engine.close()
-    while SERVERS:  # not at exit: the processes that pytest shares tests out to never get there
-        os.killpg(SERVERS.pop().pid, signal.SIGKILL)
+    SERVERS.close()  # not at exit: the processes that pytest shares tests out to never get there
+    server_urls.cache_clear()
 
 
 @pytest.fixture(params=[pytest.param(name, marks=needs_vllm if name in WITH_VLLM else ()) for name in ENGINES])

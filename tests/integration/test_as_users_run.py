@@ -10,7 +10,7 @@ import pytest
 from .conftest import QUICKSTART, SIZES, fit_arguments
 
 FSDP2 = {
-    "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
+    "trainer.strategy": "caopd.training.sharded.AtomicModelParallelStrategy",
     "trainer.strategy.data_parallel_size": 2,
     "trainer.strategy.tensor_parallel_size": 1,
 }
@@ -124,7 +124,7 @@ def test_a_sharded_run_goes_on_where_it_was(fit_as_users_do, tmp_path):
     resumed = fit_as_users_do(tmp_path, ckpt_path="last", **settings)
     assert resumed.returncode == 0, resumed.stderr[-4000:]
     assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
-    metrics = json.loads((tmp_path / "lightning_logs" / "version_1" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "lightning_logs" / "version_0" / "metrics.json").read_text())
     assert (metrics["initial"]["step"], metrics["final"]["step"]) == (0, 4)
     alone = fit_as_users_do(tmp_path, ckpt_path="last")
     assert alone.returncode == 2
@@ -136,11 +136,12 @@ def test_the_same_command_goes_on_where_it_was(fit_as_users_do, tmp_path):
     """A first start, a start after the run was cut short, and one evaluation, all by `last`."""
     started = fit_as_users_do(tmp_path, ckpt_path="last", **{"trainer.max_epochs": 1})
     assert started.returncode == 0, started.stderr[-4000:]
-    assert f"No checkpoint below {tmp_path}" in started.stderr
+    assert f"No run with these settings below {tmp_path} yet" in started.stderr
     resumed = fit_as_users_do(tmp_path, ckpt_path="last", **{"trainer.max_epochs": 2})
     assert resumed.returncode == 0, resumed.stderr[-4000:]
     assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
-    metrics = json.loads((tmp_path / "lightning_logs" / "version_1" / "metrics.json").read_text())
+    (run,) = (tmp_path / "lightning_logs").iterdir()  # one run, in one directory
+    metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["initial"]["step"], metrics["final"]["step"]) == (0, 8)
 
 
@@ -150,3 +151,4 @@ def test_a_run_ends_by_ctrl_c_whatever_it_does_at_that_moment(fit_as_users_do, t
     result = fit_as_users_do(tmp_path, tmp_path / "callbacks.yaml", **{"trainer.max_epochs": 1000})
     assert result.returncode == 1
     assert "Detected KeyboardInterrupt" in result.stderr
+    assert re.search(r"it has no checkpoint yet.*\n    caopd fit .*--ckpt_path=last\n$", result.stderr)

@@ -261,6 +261,17 @@ def test_a_directory_whose_name_is_not_utf8_is_an_error(run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_are_not_finite_are_an_error(failure, run, apart, tmp_path):
+    checkpoint = run.checkpoint("round1")
+    checkpoint["state_dict"]["teacher.hf.model.norm.weight"][0] = torch.nan
+    torch.save(checkpoint, apart)
+    config = f"--config={run.directory / 'config.yaml'}"
+    message = failure(apart, config, "--weights=teacher")
+    assert f"Expected the weights of the teacher in {apart} to be finite, but 1 of" in message
+    assert "hf.model.norm.weight" in message
+    assert main(["export", str(apart), str(tmp_path / "student"), config]) == 0  # the student's are
+
+
 def test_a_checkpoint_without_a_config_is_an_error(failure, apart):
     assert "name it with `--config`" in failure(apart)
 
@@ -302,4 +313,4 @@ def test_files_that_are_no_checkpoints_are_errors(failure, run, tmp_path, conten
 def test_a_directory_of_shards_is_an_error_that_says_how_to_join_them(failure, run, tmp_path):
     (tmp_path / "sharded").mkdir()
     message = failure(tmp_path / "sharded", f"--config={run.directory / 'config.yaml'}")
-    assert "lightning.pytorch.utilities.consolidate_checkpoint" in message
+    assert "`save_distributed_checkpoint: false`" in message

@@ -48,11 +48,11 @@ def directory(tmp_path_factory):
 
 
 def children(directory):
-    """Processes of vLLM whose temporary files are there."""
+    """Processes of vLLM whose temporary files are there, and the one that cleans up."""
     found = []
     for process in psutil.process_iter(["cmdline", "environ"]):
         is_ours = (process.info["environ"] or {}).get("TMPDIR") == str(directory)
-        if is_ours and "caopd.vllm_host" in (process.info["cmdline"] or []):
+        if is_ours and "caopd.vllm_host" in " ".join(process.info["cmdline"] or []):  # vLLM's, and the guard
             found.append(process)
     return found
 
@@ -67,7 +67,7 @@ def nothing_left(directory, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(directory))
     before = files(directory)
     yield
-    psutil.wait_procs(children(directory), timeout=10)
+    psutil.wait_procs(children(directory), timeout=90)
     assert not children(directory)
     assert files(directory) <= before
 
@@ -94,6 +94,23 @@ def test_a_stale_engine_stops_the_run_and_says_why(tmp_path, nothing_left):
     run = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 1, run.stderr[-3000:]
     assert "not on-policy" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("kv_cache_gib: 4000", "error: Let vLLM take less memory: lower `kv_cache_gib`"),
+        pytest.param("max_model_len: 100000", "error: Lower `max_model_len`", marks=pytest.mark.slow),
+        pytest.param("arguments: {nonsense: 1}", "error: Correct `arguments`", marks=pytest.mark.slow),
+    ],
+)
+def test_options_that_cannot_work_end_the_run_at_once_with_what_to_do(tmp_path, nothing_left, option, message):
+    arguments = command(tmp_path, **{"data.engine.options": f"{{{option}}}"})
+    run = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 1, run.stderr[-3000:]
+    assert message in run.stderr
+    assert "not started again" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -155,6 +155,18 @@ def test_a_wrong_version_ends_the_run(start, policy, prompts, break_backend):
         sample(engine, prompts)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("sampling", [SAMPLING, Sampling(temperature=0.0, max_new_tokens=8)])
+def test_log_probabilities_that_are_no_numbers_are_an_error(start, policy, prompts, sampling, value):
+    """vLLM goes on sampling from such logits without a word."""
+    engine, broken = start(), copy.deepcopy(policy)
+    with torch.no_grad():
+        broken.hf.model.norm.weight[3] = value
+    engine.sync(broken, 5)
+    with pytest.raises(RolloutError, match=r"vLLM's log-probabilities .* policy version 5 to be finite"):
+        engine.generate([RolloutRequest(prompts[0], 0)], 2, sampling)
+
+
 def test_weights_that_are_not_there_are_an_error(start, policy, break_backend):
     """vLLM itself keeps the old ones, with a warning."""
     engine = start()

@@ -62,6 +62,7 @@ def start(engine, policy):
     def make(restarts_left):
         engine._restarts_left = 1  # the test before may have killed it
         engine.sync(talker, 3)
+        engine.generate([RolloutRequest((5, 6, 7), 0)], 1, Sampling(max_new_tokens=1))
         engine._restarts_left = restarts_left
         return engine
 
@@ -84,7 +85,7 @@ def test_an_engine_that_is_killed_while_it_samples_samples_the_same_again(start)
 def test_an_engine_that_is_stuck_is_ended_and_started_again(start):
     """A stopped process answers nothing; within the limit it is taken for stuck."""
     engine = start(restarts_left=1)
-    engine._backend._child._timeout_seconds = 3.0
+    engine._backend._child._options = VLLMOptions(timeout_seconds=3.0)
     stuck = engine_processes()[0]
     stuck.suspend()
     groups = engine.generate([RolloutRequest((5, 6, 7), 0)], 2, Sampling(max_new_tokens=4))
@@ -111,5 +112,21 @@ def test_an_interrupted_call_is_not_answered_by_the_next(start):
 def test_an_engine_that_dies_too_often_ends_in_an_error(start):
     engine = start(restarts_left=0)
     engine_processes()[0].kill()
-    with pytest.raises(RolloutError, match=r"(?s)ended 3 times .* checkpoint is intact"):
+    with pytest.raises(
+        RolloutError, match=r"^Let vLLM take less memory: .* checkpoint is intact.*ended 3 times.*killed by SIGKILL"
+    ):
         engine.generate([RolloutRequest((5, 6, 7), 0)], 4, LONG)
+
+
+def test_weights_do_not_outlive_a_child_that_is_killed_while_it_reads_them(start, policy):
+    """It is stopped, so that they lie in memory, and killed then: another one gets them."""
+    engine = start(restarts_left=1)
+    child = engine_processes()[0]
+    child.suspend()
+    threading.Timer(2.0, child.kill).start()
+    before = traces(Path("/dev/shm"))
+    engine.sync(policy, 4)
+    assert engine._restarts_left == 0, "it was not killed"
+    assert {path for path in traces(Path("/dev/shm")) - before if "weights" in path.name} == set()
+    (group,) = engine.generate([RolloutRequest((5, 6, 7), 0)], 2, Sampling(max_new_tokens=4))
+    assert {rollout.policy_version for rollout in group} == {4}

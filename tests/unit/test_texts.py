@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from caopd.cli import main
-from caopd.texts import escaped, in_markdown, in_terminal, write_text
+from caopd.texts import escaped, escaped_lines, in_markdown, in_terminal, unique
 
 TEXTS = [
     "plain, with spaces",
@@ -41,6 +41,16 @@ def test_what_can_be_shown_stays(text):
 @pytest.mark.parametrize("text", NOT_SHOWN)
 def test_what_cannot_be_shown_is_escaped(text):
     assert escaped(text) == NOT_SHOWN[text]
+
+
+def test_a_message_keeps_its_lines_alone():
+    assert escaped_lines("one\n\ttwo\r\x1b[2J\u2028") == "one\n\\ttwo\\r\\x1b[2J\\u2028"
+
+
+def test_a_key_that_stands_twice_is_no_object():
+    assert json.loads('{"a": 1, "b": {"a": 2}}', object_pairs_hook=unique) == {"a": 1, "b": {"a": 2}}
+    with pytest.raises(ValueError, match="the key 'b' stands twice"):
+        json.loads('{"a": {"b": 1, "c": 2, "b": 3}}', object_pairs_hook=unique)
 
 
 class Shown(HTMLParser):
@@ -75,12 +85,6 @@ def test_a_terminal_shows_the_text(text):
     output = io.StringIO()
     Console(file=output).print(in_terminal(text), soft_wrap=True)
     assert output.getvalue() == escaped(text) + "\n"
-
-
-@pytest.mark.parametrize("text", [*TEXTS, *NOT_SHOWN])
-def test_a_json_file_gives_every_character_back(tmp_path, text):
-    write_text(tmp_path / "file.json", json.dumps({text: text}, ensure_ascii=False))
-    assert json.loads((tmp_path / "file.json").read_text(encoding="utf-8")) == {text: text}
 
 
 def test_the_command_writes_to_a_terminal_that_knows_ascii_alone(tmp_path, monkeypatch):

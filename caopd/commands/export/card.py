@@ -145,12 +145,12 @@ def _standing(facts: CardFacts) -> str:
 
 def _sampling(settings: Mapping[str, Any]) -> str:
     temperature = setting(settings, "data", "evaluation", "sampling", "temperature") or 0.0
-    return "Greedy completions" if temperature == 0 else f"Completions at temperature {temperature}"
+    return "Greedy completions" if temperature == 0 else f"Completions at temperature {in_markdown(str(temperature))}"
 
 
 def _arguments(facts: CardFacts) -> str:
     arguments = setting(facts.settings, "data", "template_arguments") or {}
-    return "".join(f", {name}={value!r}" for name, value in arguments.items())
+    return f", **{arguments!r}" if arguments else ""
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,12 +14,14 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from caopd.commands.export.card import CardFacts, model_card
+from caopd.commands.outputs import together
 from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.errors import ConfigError, ModelError
-from caopd.models import LanguageModel, ModelSource
+from caopd.files import write_text
+from caopd.models import LanguageModel, ModelSource, check_finite
 from caopd.models.weights import inference_weights
 from caopd.run_directory import CONFIG, read_config, read_metrics, run_of_checkpoint, setting
-from caopd.texts import check_utf8, write_text
+from caopd.texts import check_utf8
 
 Weights = Literal["student", "teacher"]
 
@@ -36,13 +38,15 @@ def export(
     Args:
         checkpoint: A checkpoint file of a run.
         directory: Where the model is written.
-        config: The config that the checkpoint was trained with; None is ``config.yaml`` of its run directory.
+        config: The config that the checkpoint was trained with; None is ``config.yaml`` of its run directory, which
+            may name no code but this package's.
         weights: Which of the checkpoint's two models is written.
         overwrite: Whether the directory may hold files already.
 
     Raises:
-        ConfigError: The directory is not empty or not in UTF-8, or the config is missing or names no model.
-        ModelError: The checkpoint does not hold the weights that are asked for.
+        ConfigError: The directory is not empty or not in UTF-8, or the config is missing, names no model, or asks for
+            code that the user has not named.
+        ModelError: The checkpoint does not hold the weights that are asked for, or they are not finite.
         OSError: A file cannot be read or written.
     """
     check_utf8(directory, "the model's directory")
@@ -53,11 +57,16 @@ def export(
         )
     run = run_of_checkpoint(checkpoint)
     settings = _settings(run / CONFIG if config is None else config)
+    if config is None:
+        _check_no_code(settings, run / CONFIG)
     source, confidence = _made(settings)
+    max_new_tokens = setting(settings, "data", "evaluation", "sampling", "max_new_tokens")
+    if not isinstance(max_new_tokens, int | None):
+        raise ConfigError(f"Expected `max_new_tokens` of the evaluation to be a number, but got {max_new_tokens!r}.")
     saved = _read(checkpoint)
     tokenizer = source.load_tokenizer()
     model = _merged(source, tokenizer, _of(weights, saved["state_dict"], checkpoint))
-    model.hf.generation_config = _greedy(model, setting(settings, "data", "evaluation", "sampling", "max_new_tokens"))
+    model.hf.generation_config = _greedy(model, max_new_tokens)
     facts = CardFacts(
         name=directory.resolve().name,
         weights=weights,
@@ -67,9 +76,10 @@ def export(
         metrics=read_metrics(run),
     )
     card = model_card(facts)  # before anything is written
-    model.hf.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    write_text(directory / "README.md", card)
+    with together(directory) as folder:
+        model.hf.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_text(folder / "README.md", card)
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -82,6 +92,34 @@ def _settings(path: Path) -> dict[str, Any]:
     if not isinstance(setting(settings, "model", "source"), dict):
         raise ConfigError(f"Expected {path} to say under `model.source` which model was trained, but it does not.")
     return settings
+
+
+def _check_no_code(settings: Mapping[str, Any], path: Path) -> None:
+    """Raise where a config that the user has not named would have code run: it may have come with the checkpoint."""
+    source, confidence = settings["model"]["source"], setting(settings, "data", "confidence")
+    foreign = [
+        each
+        for each in _named_classes({"source": source, "class_path": confidence})
+        if each.rpartition(".")[0] not in ("", ConfidenceFormat.__module__)
+    ]
+    asked = [*(["trust_remote_code: true"] if source.get("trust_remote_code") else []), *foreign]
+    if asked:
+        raise ConfigError(
+            f"Expected {path}, which lies beside the checkpoint, to name no code but this package's, but it asks for "
+            f"{', '.join(asked)}. If you trust it, say so with `--config {path}`."
+        )
+
+
+def _named_classes(value: object, is_class: bool = False) -> Iterator[str]:
+    """Yield the paths of classes in a part of a config, also where a class stands for itself."""
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            yield from _named_classes(inside, key in ("class_path", "lora"))
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _named_classes(inside, is_class)
+    elif is_class and value is not None:
+        yield str(value)
 
 
 def _made(settings: Mapping[str, Any]) -> tuple[ModelSource, ConfidenceFormat]:
@@ -102,21 +140,31 @@ def _made(settings: Mapping[str, Any]) -> tuple[ModelSource, ConfidenceFormat]:
 def _read(checkpoint: Path) -> dict[str, Any]:
     if checkpoint.is_dir():
         raise ModelError(
-            f"Expected a checkpoint file, but {checkpoint} is a directory of shards: make one file of it with `python "
-            "-m lightning.pytorch.utilities.consolidate_checkpoint DIRECTORY`, or train with "
-            "`save_distributed_checkpoint: false`."
+            f"Expected a checkpoint file, but {checkpoint} is a directory of shards: go on from it with the strategy's "
+            "`save_distributed_checkpoint: false`, which writes one file."
         )
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except UnpicklingError as error:
+        raise ModelError(
+            f"Expected {checkpoint} to be a checkpoint of `caopd fit`, but it is damaged, or holds more than plain "
+            "data and could run code: it was not loaded."
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
         raise ModelError(
             f"Expected {checkpoint} to be a checkpoint of `caopd fit`, but it cannot be read: {str(error)[:300]}"
         ) from error
-    if not isinstance(saved, dict) or not {"state_dict", "global_step"} <= saved.keys():
+    if not (
+        isinstance(saved, dict) and _are_weights(saved.get("state_dict")) and type(saved.get("global_step")) is int
+    ):
         raise ModelError(
             f"Expected {checkpoint} to be a checkpoint of `caopd fit`, but it holds no `state_dict` and `global_step`."
         )
     return saved
+
+
+def _are_weights(state: object) -> bool:
+    return isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
 
 
 def _of(weights: Weights, state: Mapping[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
@@ -128,6 +176,7 @@ def _of(weights: Weights, state: Mapping[str, Tensor], checkpoint: Path) -> dict
             f"Expected {checkpoint} to hold the weights of a {weights}, but it holds only {', '.join(held)}. A teacher "
             "is there where the loss compares with one."
         )
+    check_finite(found, f"the {weights} in {checkpoint}", "take an earlier checkpoint of the run.")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from caopd.run_directory import (
     method_name,
     read_config,
     read_metrics,
+    run_of_checkpoint,
     setting,
 )
+from caopd.types import verdicts_of
 
 PREDICTIONS = "predictions.jsonl"
 CURVES = {
@@ -125,10 +127,24 @@ def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
         config=config,
         initial=initial,
         final=final,
-        curves=_tensorboard_curves(directory) or _csv_curves(directory / CSV_LOG),
+        curves=_curves(directory, config),
         predictions=read_predictions(predictions) if predictions.is_file() else None,
         rollouts=_last_rollouts(directory),
     )
+
+
+def _curves(directory: Path, config: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """Read a run's curves, from where it began: those of the run whose checkpoint it started from come first."""
+    own = _tensorboard_curves(directory) or _csv_curves(directory / CSV_LOG)
+    checkpoint = setting(config, "ckpt_path")
+    before = run_of_checkpoint(Path(checkpoint)) if isinstance(checkpoint, str) else directory
+    # A run may be copied together with what it says of another one, or name itself: each directory is read once.
+    if before == directory.resolve() or not (before / CONFIG).is_file():
+        return own
+    earlier = _tensorboard_curves(before) or _csv_curves(before / CSV_LOG)
+    starts = {tag: curve[0][0] for tag, curve in own.items()}
+    joined = {tag: [point for point in curve if point[0] < starts[tag]] for tag, curve in earlier.items() if tag in own}
+    return {tag: joined.get(tag, []) + curve for tag, curve in own.items()}
 
 
 def _tensorboard_curves(directory: Path) -> dict[str, list[tuple[float, float]]]:
@@ -140,7 +156,12 @@ def _tensorboard_curves(directory: Path) -> dict[str, list[tuple[float, float]]]
     events = EventAccumulator(str(files[0].parent), size_guidance={"scalars": 2000, "images": 1, "tensors": 1})
     events.Reload()
     there = events.Tags()["scalars"]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in CURVES if tag in there}
+    return {tag: _by_step((event.step, event.value) for event in events.Scalars(tag)) for tag in CURVES if tag in there}
+
+
+def _by_step(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return one point for every step, the last that was logged: a resumed run logs some steps again."""
+    return sorted(dict(points).items())
 
 
 def _csv_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
@@ -150,7 +171,9 @@ def _csv_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     try:
-        curves = {tag: [(float(row["step"]), float(row[tag])) for row in rows if row.get(tag)] for tag in CURVES}
+        curves = {
+            tag: _by_step((float(row["step"]), float(row[tag])) for row in rows if row.get(tag)) for tag in CURVES
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"Expected {path} to hold numbers by `step`, as Lightning's CSVLogger writes them, but it does not "
@@ -163,6 +186,6 @@ def _last_rollouts(directory: Path) -> tuple[np.ndarray, np.ndarray] | None:
     files = sorted((directory / "rollouts").glob("round_*.jsonl"))
     if not files:
         return None
-    every = [verified for group in load_groups(files[-1]) for verified in group.rollouts]
+    every = [verified for group in load_groups(files[-1]) for verified in group.judged.rollouts]
     confidence = [np.nan if each.reading.value is None else each.reading.value for each in every]
-    return np.array(confidence, dtype=np.float64), np.array([each.verdict.correct for each in every], dtype=bool)
+    return np.array(confidence, dtype=np.float64), np.array([each.correct for each in verdicts_of(every)], dtype=bool)

@@ -13,8 +13,9 @@ from caopd.commands.outputs import together
 from caopd.commands.report.collect import RunRecord
 from caopd.commands.report.content import ReportFigures, figures, tables
 from caopd.commands.report.tables import ReportTable
+from caopd.files import write_text
 from caopd.plots import save_figure
-from caopd.texts import escaped, in_markdown, write_text
+from caopd.texts import escaped, in_markdown
 
 FIGURES, TABLES = "figures", "tables"
 MARKDOWN, HTML = "report.md", "report.html"

@@ -33,6 +33,9 @@ _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How a text begins that a spreadsheet may take for a formula."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -173,7 +176,13 @@ def _printed(cell: Cell) -> float | None:
 def _raw(cell: Cell, interval: bool) -> list[str | int | float | None]:
     if isinstance(cell, Estimate):
         return [cell.value, cell.low, cell.high]
+    cell = _in_csv(cell) if isinstance(cell, str) else cell
     return [cell, None, None] if interval else [cell]
+
+
+def _in_csv(text: str) -> str:
+    """Return a text with an apostrophe before it where a spreadsheet would take it for a formula and compute it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _marked(cell: Cell, markup: Callable[[str], str]) -> str:

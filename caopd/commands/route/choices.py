@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +74,15 @@ def read_cascade(small: Path, large: Path, small_cost: float = 1.0, large_cost: 
     mine, theirs = (_one_a_prompt(path) for path in (small, large))
     _check_same_prompts(mine, theirs, small, large)
     # With one line per prompt, the number of a prompt is that of its line.
-    same_N = np.fromiter((theirs.prompt_ids[name] for name in mine.prompt_ids), np.int64, len(mine.prompt_ids))
+    both = [name for name in mine.prompt_ids if name in theirs.prompt_ids]
+    num_left_out = len(set(mine.unjudged) | set(theirs.unjudged))
+    if num_left_out:
+        warnings.warn(f"{num_left_out:,} prompts without a verdict in one of the files are left out.", stacklevel=2)
+    mine_N, theirs_N = ([each.prompt_ids[name] for name in both] for each in (mine, theirs))
     return cascade_curve(
-        torch.from_numpy(mine.confidence.copy()),
-        torch.from_numpy(mine.correct.copy()),
-        torch.from_numpy(theirs.correct[same_N]),
+        torch.from_numpy(mine.confidence[mine_N]),
+        torch.from_numpy(mine.correct[mine_N]),
+        torch.from_numpy(theirs.correct[theirs_N]),
         small_cost,
         large_cost,
     )
@@ -102,8 +107,8 @@ def _one_a_prompt(path: Path) -> Predictions:
 
 def _check_same_prompts(mine: Predictions, theirs: Predictions, small: Path, large: Path) -> None:
     for path, other, missing in (
-        (small, large, theirs.prompt_ids.keys() - mine.prompt_ids.keys()),
-        (large, small, mine.prompt_ids.keys() - theirs.prompt_ids.keys()),
+        (small, large, theirs.prompt_ids.keys() - mine.prompt_ids.keys() - set(mine.unjudged)),
+        (large, small, mine.prompt_ids.keys() - theirs.prompt_ids.keys() - set(theirs.unjudged)),
     ):
         if missing:
             raise DataError(

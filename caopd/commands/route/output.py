@@ -12,9 +12,9 @@ from rich.table import Table
 
 from caopd.commands.outputs import together
 from caopd.commands.route.choices import Choices
+from caopd.files import write_text
 from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint
 from caopd.plots import cascade_figure, save_figure
-from caopd.texts import write_text
 
 _ROWS = 10
 """About so many rows, evenly spaced by the share that is deferred, are shown in the table."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from caopd.commands.command_line import run_command
 from caopd.errors import ConfigError
+from caopd.verifiers.time_limit import DEFAULT_SECONDS, TimeLimit
 
 DESCRIPTION = """Every metric of saved predictions, overall and per category, with 95 % bootstrap intervals clustered by
 prompt. A line of FILE is a JSON object with `confidence` (number from 0 to 1, or null) and `correct` (0 or 1), or with
@@ -39,9 +40,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CLASS_OR_NAME",
         help="with --task: how `response` states its confidence: inline (default), tag, or the path of a class",
     )
+    parser.add_argument(
+        "--verifier_timeout_seconds",
+        type=_seconds,
+        default=DEFAULT_SECONDS,
+        metavar="SECONDS",
+        help="with --task: how long the verifier may take for one line, null for no limit (default: 60)",
+    )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap, 0 for none (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     return parser
+
+
+def _seconds(text: str) -> float | None:
+    return None if text == "null" else float(text)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -51,21 +63,30 @@ def _score(options: argparse.Namespace) -> None:
     from caopd.commands.score.judge import Judge
     from caopd.commands.score.output import as_json, tables
     from caopd.commands.score.predictions import read_predictions
-    from caopd.texts import in_terminal, write_text
+    from caopd.files import write_text
+    from caopd.texts import in_terminal
 
     if options.task is None and options.confidence_format is not None:
         raise ConfigError("Expected `--confidence_format` beside `--task`, which reads responses, but got no `--task`.")
-    judge = None if options.task is None else Judge.named(options.task, options.confidence_format or "inline")
+    limit = TimeLimit(options.verifier_timeout_seconds)
+    judge = None if options.task is None else Judge.named(options.task, options.confidence_format or "inline", limit)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-    overall, categories = score(read_predictions(options.file, judge), options.resamples, options.seed)
+    try:
+        predictions = read_predictions(options.file, judge)
+    finally:
+        limit.close()
+    overall, categories = score(predictions, options.resamples, options.seed)
     console = Console()
     for table in tables(overall, categories, console.width):
         console.print(table)
+    if predictions.unjudged:
+        console.print(f"without a verdict, and left out: {len(predictions.unjudged):,}")
     if options.output is not None:
         settings = {
             "file": str(options.file),
             "task": options.task,
+            "n_no_verdict": len(predictions.unjudged),
             "level": LEVEL,
             "resamples": options.resamples,
             "seed": options.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import cast
 
@@ -12,6 +12,7 @@ from caopd.confidence import ConfidenceFormat
 from caopd.errors import ConfigError
 from caopd.types import AnswerOutcome
 from caopd.verifiers import Verifier
+from caopd.verifiers.time_limit import TimeLimit
 from caopd.verifiers.verification import Verification
 
 TASKS = {
@@ -36,22 +37,24 @@ class Judge:
 
     verifier: Verifier
     confidence_format: ConfidenceFormat
+    limit: TimeLimit = field(default_factory=TimeLimit)
 
     @classmethod
-    def named(cls, task: str, confidence_format: str) -> Judge:
+    def named(cls, task: str, confidence_format: str, limit: TimeLimit | None = None) -> Judge:
         """Return the judge of a task; the task's data are not needed.
 
         Args:
             task: A key of :data:`TASKS`, or the path of a class: of a task whose ``verifier`` is a class attribute
                 or that needs no arguments, or of a verifier that needs none.
             confidence_format: A key of :data:`FORMATS`, or the path of a class.
+            limit: Calls the verifier; None calls it in this process, without a limit of time.
 
         Raises:
             ConfigError: There is no such class, or it is neither a task nor a verifier, or no confidence format.
         """
-        return cls(_verifier(task), _confidence_format(confidence_format))
+        return cls(_verifier(task), _confidence_format(confidence_format), limit or TimeLimit())
 
-    def __call__(self, response: str, target: str, cut: bool = False) -> tuple[float, bool, bool]:
+    def __call__(self, response: str, target: str, cut: bool = False) -> tuple[float, bool, bool] | None:
         """Read and verify one completion.
 
         Args:
@@ -61,15 +64,17 @@ class Judge:
 
         Returns:
             The confidence (NaN where none can be read), whether the answer is correct, and whether an answer could be
-            read.
+            read; None where the verifier had to be ended.
 
         Raises:
             DataError: The verifier cannot compare with ``target``, or returns no verdict.
             UserCodeError: The verifier or the format raised.
         """
         where = f"the response {response if len(response) <= 80 else response[:80] + '...'!r}"
-        verification = Verification(self.verifier, self.confidence_format)
+        verification = Verification(self.verifier, self.confidence_format, self.limit)
         verdict, reading = verification.verify(response, target, where, cut=cut)
+        if verdict is None:
+            return None
         confidence = math.nan if reading.value is None else reading.value
         return confidence, verdict.correct, verdict.outcome is AnswerOutcome.PARSED
 

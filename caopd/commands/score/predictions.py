@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from caopd.commands.score.judge import Judge
 from caopd.errors import DataError
+from caopd.texts import unique
 from caopd.types import StopReason
 
 MAX_SHOWN = 10
@@ -33,6 +34,8 @@ class Predictions:
         category: Index into ``categories``, -1 for none, int64 ``[N]``.
         categories: Names of the categories, in the order of the file.
         prompt_ids: The ``prompt_id`` of each prompt that has one -> index of the prompt.
+        unjudged: The ``prompt_id`` of every line without a verdict, None where it has none; these lines are in no
+            array.
     """
 
     confidence: npt.NDArray[np.float64]
@@ -42,6 +45,7 @@ class Predictions:
     category: npt.NDArray[np.int64]
     categories: tuple[str, ...]
     prompt_ids: Mapping[int | str, int] = field(default_factory=dict)
+    unjudged: tuple[int | str | None, ...] = ()
 
 
 def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
@@ -63,7 +67,7 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
             if not text:
                 continue
             try:
-                columns.add(json.loads(text))
+                columns.add(json.loads(text, object_pairs_hook=unique))
             except (ValueError, RecursionError) as error:
                 bad += 1
                 if bad <= MAX_SHOWN:
@@ -74,7 +78,8 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
             f"The first {len(shown)}:\n" + "\n".join(shown) + "\nCorrect or remove these lines."
         )
     if not columns.correct:
-        raise DataError(f"Expected at least one prediction in {path}, but it holds no line.")
+        found = f"none of its {len(columns.unjudged):,} lines has one" if columns.unjudged else "it holds no line"
+        raise DataError(f"Expected at least one prediction with a verdict in {path}, but {found}.")
     return columns.predictions()
 
 
@@ -88,19 +93,23 @@ class _Columns:
         self._num_prompts = 0
         self._prompts: dict[int | str, int] = {}
         self._categories: dict[str, int] = {}
+        self.unjudged: list[int | str | None] = []
 
     def add(self, row: object) -> None:
         """Add one line; raises ``DataError`` if it is no prediction."""
         if not isinstance(row, dict):
             raise DataError(f"expected a JSON object, but got {_shortened(row)}")
-        confidence: float
-        correct: bool
-        answered: int
+        judged: tuple[float, bool, int] | None
         if self._judge is not None and "response" in row:
             cut = row.get("stop_reason") == StopReason.LENGTH
-            confidence, correct, answered = self._judge(_text(row, "response"), _text(row, "target"), cut)
+            judged = self._judge(_text(row, "response"), _text(row, "target"), cut)
         else:
-            confidence, correct, answered = _as_stated(row)
+            judged = _as_stated(row)
+        if judged is None:
+            name = row.get("prompt_id")
+            self.unjudged.append(None if name is None else _checked_id("prompt_id", name))
+            return
+        confidence, correct, answered = judged
         self.confidence.append(confidence)
         self.correct.append(correct)
         self.answered.append(answered)
@@ -117,6 +126,7 @@ class _Columns:
             category=np.frombuffer(self.category, np.int64),
             categories=tuple(self._categories),
             prompt_ids=self._prompts,
+            unjudged=tuple(self.unjudged),
         )
 
     def _prompt(self, name: object) -> int:
@@ -133,8 +143,8 @@ class _Columns:
         return self._categories.setdefault(str(_checked_id("category", name)), len(self._categories))
 
 
-def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
-    """Return the confidence (NaN for null), the correctness, and whether there was an answer, as stated."""
+def _as_stated(row: dict[str, object]) -> tuple[float, bool, int] | None:
+    """Return confidence (NaN for null), correctness, and whether there was an answer, as stated; None: no verdict."""
     if "confidence" not in row or "correct" not in row:
         advice = "; give `--task` to read and verify `response`" if "response" in row else ""
         raise DataError(f"expected `confidence` and `correct`, but got only {_shortened(', '.join(row))}{advice}")
@@ -143,8 +153,12 @@ def _as_stated(row: dict[str, object]) -> tuple[float, bool, int]:
         confidence = math.nan
     elif isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise DataError(f"expected `confidence` to be a number from 0 to 1 or null, but got {_shortened(confidence)}")
+    if correct is None:
+        return None
     if correct not in (0, 1):
-        raise DataError(f"expected `correct` to be 0, 1, true or false, but got {_shortened(correct)}")
+        raise DataError(
+            f"expected `correct` to be 0, 1, true, false, or null without a verdict, but got {_shortened(correct)}"
+        )
     answered = int(row["answer"] is not None) if "answer" in row and "response" in row else -1
     return confidence, correct == 1, answered
 

@@ -7,14 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 from caopd.errors import EngineDiedError
+from caopd.rollouts.vllm.guard import python_path
+from caopd.rollouts.vllm.options import VLLMOptions
+from caopd.rollouts.vllm.words import last_words
+from caopd.vllm_host.guard import end_group
 
 _OF_THE_TRAINER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables by which the trainer's processes find each other; vLLM's processes must not see them."""
@@ -25,25 +30,28 @@ _WATCH_SECONDS = 0.5
 class VLLMChild:
     """Calls the methods of a ``VLLMHost`` in a child process.
 
-    The child has a session of its own: Ctrl-C does not reach it, and it is ended with all its descendants. It ends by
-    itself when this process ends, however that happens.
+    The child has a session of its own: Ctrl-C does not reach it, and it is ended with all its descendants. Where this
+    process is killed, the child ends by itself, unless it is stuck.
 
     Args:
         log: File that receives what the child prints.
         environment: Environment variables to set for the child.
-        timeout_seconds: Longest time that a call may take; after it the child counts as stuck.
+        options: Its time limits; after them the child counts as stuck.
+
+    Attributes:
+        process_id: Number of the child, and of its process group.
     """
 
-    def __init__(self, log: Path, environment: Mapping[str, str], timeout_seconds: float) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str], options: VLLMOptions) -> None:
         self._log = log
-        self._timeout_seconds = timeout_seconds
+        self._options = options
         self._busy = False
         self._connection, theirs = Pipe()
         inherited = {name: value for name, value in os.environ.items() if name not in _OF_THE_TRAINER}
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "caopd.vllm_host", str(theirs.fileno())],
-                env={**inherited, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**inherited, **environment, **python_path()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -51,6 +59,7 @@ class VLLMChild:
                 start_new_session=True,
             )
         theirs.close()
+        self.process_id = self._process.pid
 
     def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 (whatever the method returns)
         """Call a method of the host and return its result.
@@ -65,25 +74,45 @@ class VLLMChild:
         """
         if self._busy:
             raise EngineDiedError("A call of vLLM was interrupted, and its answer is not this one's.")
-        end = time.monotonic() + self._timeout_seconds
-        try:
-            self._busy = True
-            self._connection.send((method, arguments))
-            while not self._connection.poll(_WATCH_SECONDS):
-                if self._process.poll() is not None:
-                    raise EOFError
-                if time.monotonic() > end:
-                    raise EngineDiedError(
-                        f"vLLM did not answer `{method}` within {self._timeout_seconds:.0f} s (`timeout_seconds` of "
-                        "the engine's options)."
-                    )
-            result, error = self._connection.recv()
-            self._busy = False
-        except (EOFError, OSError) as ended:
-            raise EngineDiedError(self._last_words()) from ended
+        self._busy = True
+        # A child that is stuck takes no long request either, so both ways are a thread's.
+        answers: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
+        Thread(target=self._exchange, args=((method, arguments), answers), daemon=True).start()
+        result, error = self._wait(answers, "start_seconds" if method == "start" else "timeout_seconds")
+        self._busy = False
+        if isinstance(error, EOFError | OSError):
+            raise EngineDiedError(f"{self._ending()}{last_words(self._log)}") from error
+        if isinstance(error, EngineDiedError):
+            raise EngineDiedError(f"{error}{last_words(self._log, errors_alone=True)}") from error
         if error is not None:
             raise error
         return result
+
+    def _exchange(self, request: object, answers: SimpleQueue[tuple[Any, Exception | None]]) -> None:
+        try:
+            self._connection.send(request)
+            answers.put(self._connection.recv())
+        except Exception as error:  # of the connection, or an argument that cannot be sent
+            answers.put((None, error))
+
+    def _wait(self, answers: SimpleQueue[tuple[Any, Exception | None]], limit: str) -> tuple[Any, Exception | None]:
+        """Return the answer, or the error that says that there is none.
+
+        Raises:
+            EngineDiedError: The time limit, an attribute of the options, has passed.
+        """
+        seconds: float = getattr(self._options, limit)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            ended = self._process.poll() is not None
+            with suppress(Empty):
+                return answers.get(timeout=_WATCH_SECONDS)
+            if ended:  # what it sent before has arrived
+                return None, EOFError()
+        raise EngineDiedError(
+            f"vLLM is stuck: no answer within {seconds:g} s, which is `{limit}` of the engine's options."
+            f"{last_words(self._log, errors_alone=True)}"
+        )
 
     def close(self) -> None:
         """End the child and its descendants: ask it to end if it waits for a call, else end it at once."""
@@ -91,15 +120,15 @@ class VLLMChild:
             with suppress(OSError, subprocess.TimeoutExpired):
                 self._connection.send(("close", ()))
                 self._process.wait(_SECONDS_TO_END)
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):  # the system itself waits for a device
+            self._process.wait(_SECONDS_TO_END)
+        end_group(self._process.pid)
         self._connection.close()
-        with suppress(ProcessLookupError):  # no process is left
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
-    def _last_words(self) -> str:
-        try:
-            code: int | str = self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            code = "unknown"
-        lines = deque(self._log.open(errors="replace"), maxlen=6)
-        return f"vLLM's process has ended (exit status {code}). Its last words:\n{''.join(lines)}"
+    def _ending(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_END)
+        code = self._process.returncode
+        how = f"exit status {code}" if code is None or code >= 0 else f"killed by {signal.Signals(-code).name}"
+        return f"vLLM's process has ended ({how})."

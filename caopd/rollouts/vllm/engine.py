@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ from caopd.rollouts.vllm.base import Backend
 from caopd.rollouts.vllm.local import LocalVLLM
 from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
 from caopd.rollouts.vllm.server import VLLMServers
+from caopd.rollouts.vllm.words import remedy_of
 from caopd.types import Rollout, StopReason
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ class VLLMEngine:
     """Samples with vLLM, which belongs to process 0, and hands every process its groups.
 
     The vLLM starts with the first :meth:`sync`. Weights that have not changed since the last one are not sent again. If
-    its process ends while it works, it is started again, given the same weights, and samples the same completions.
+    its process ends after it has worked, it is started again, given the same weights, and samples the same completions;
+    one that ends before it has sampled anything would end again, and ends the run.
 
     Args:
         mode: Where vLLM runs: ``child`` is a process of its own, which leaves this one as it is; ``in_process`` saves a
@@ -84,11 +87,13 @@ class VLLMEngine:
         self._wanted: Held | None = None
         self._held: Held | None = None
         self._facts: Facts | None = None
+        self._proven: set[str] = set()  # architectures that it has sampled with
 
     def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Keep the tokenizer that decodes completions; vLLM itself starts with the first weights."""
         self._tokenizer = tokenizer
         self._restarts_left = self.max_restarts
+        self._proven.clear()
 
     @property
     def rounding(self) -> float | None:
@@ -112,6 +117,7 @@ class VLLMEngine:
         shares = gather_in_order([list(requests)])
         every = [request for share in shares for request in share]
         groups = self._surely(lambda: on_first_process(lambda: self._sample(every, num_rollouts, sampling)))
+        self._proven.add(_architecture(self._policy))
         first = sum(len(share) for share in shares[: process_number()])
         return groups[first : first + len(requests)]
 
@@ -132,30 +138,36 @@ class VLLMEngine:
         """Do collective work with the weights of the last sync; where vLLM ends meanwhile, restart it and do all anew.
 
         Raises:
-            RolloutError: Raised in every process, if vLLM has ended too often.
+            RolloutError: Raised in every process, if vLLM has ended before it worked, or too often.
         """
+        policy = self._policy
+        assert policy is not None
         while True:
             try:
                 if self._held is None:
                     self._load()
                 return work()
             except EngineDiedError as error:
+                self._stop()
+                if _architecture(policy) not in self._proven:
+                    raise RolloutError(
+                        f"{remedy_of(str(error))} vLLM failed before it had sampled anything, so it is not started "
+                        f"again: {error}"
+                    ) from error
                 if self._restarts_left == 0:
                     raise RolloutError(
-                        f"vLLM ended {self.max_restarts + 1} times in this run, the last time with: {error} The last "
-                        "checkpoint is intact: mend the reason (memory?), then resume with "
-                        "`--ckpt_path`."
+                        f"{remedy_of(str(error))} Then resume with `--ckpt_path`: the last checkpoint is intact. vLLM "
+                        f"ended {self.max_restarts + 1} times in this run, the last time with: {error}"
                     ) from error
                 self._restarts_left -= 1
-                logger.warning("%s It is started again; %d restarts are left.", error, self._restarts_left)
-                self._stop()
+                logger.warning("vLLM is started again; %d restarts are left. %s", self._restarts_left, error)
 
     def _load(self) -> None:
         """Start vLLM where it does not run, and send the weights of the last sync; a collective operation."""
         policy, wanted = self._policy, self._wanted
         assert policy is not None
         assert wanted is not None
-        architecture = f"{policy.hf.config.to_json_string()} LoRA rank: {policy.lora_rank}"
+        architecture = _architecture(policy)
         if self._facts is not None and self._facts.architecture != architecture:  # an external teacher
             self._stop()
         if self._facts is None:
@@ -196,6 +208,7 @@ class VLLMEngine:
             )
         groups = []
         for completions in sampled:
+            _check_finite([logprobs for _, logprobs in completions], version)
             texts = [decode_ids(self._tokenizer, completion.token_ids) for completion in completions]
             group = [
                 Rollout(tuple(ids), text, _stop_reason(ids, stops), tuple(logprobs), version)
@@ -215,8 +228,22 @@ class VLLMEngine:
             )
 
 
+def _architecture(policy: LanguageModel) -> str:
+    """Return what a vLLM is started for."""
+    return f"{policy.hf.config.to_json_string()} LoRA rank: {policy.lora_rank}"
+
+
 def _stop_reason(ids: Sequence[int], stops: Sequence[int]) -> StopReason:
     return StopReason.EOS if ids and ids[-1] in stops else StopReason.LENGTH
+
+
+def _check_finite(logprobs: Sequence[Sequence[float]], version: int) -> None:
+    if not all(math.isfinite(value) for completion in logprobs for value in completion):
+        raise RolloutError(
+            f"Expected vLLM's log-probabilities of what it sampled with policy version {version} to be finite, but "
+            "they are not: its weights, or what it computes in its dtype, are NaN or infinite. Take an earlier "
+            "checkpoint, or another `dtype` in the engine's options."
+        )
 
 
 def _raise(failure: Exception | None) -> None:

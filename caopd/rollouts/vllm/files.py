@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
+
+from caopd.errors import RolloutError
+from caopd.vllm_host.folders import OwnedFolder
 
 MAX_PART_BYTES = 2 * 2**30
 """Weights are written in files of at most this size."""
@@ -24,6 +28,11 @@ class Written(NamedTuple):
 
     directory: Path
     num_weights: int
+
+
+def shared_places() -> tuple[str, ...]:
+    """Return the folders of this machine in which runs make folders of their own."""
+    return tempfile.gettempdir(), str(_IN_MEMORY)
 
 
 def roomy_directory(num_bytes: int) -> str:
@@ -38,24 +47,38 @@ def roomy_directory(num_bytes: int) -> str:
 
 @contextmanager
 def written(weights: Iterable[tuple[str, Tensor]], parent: str) -> Iterator[Written]:
-    """Write weights into a new folder that is removed at the end.
+    """Write weights into a new folder, which is removed at the end, or after it by others if this process is killed.
 
     Args:
         weights: Names and tensors, not sharded.
         parent: Folder in which the new one is made.
+
+    Raises:
+        RolloutError: There is no room.
     """
-    directory = Path(tempfile.mkdtemp(prefix="caopd-weights-", dir=parent))
-    directory.chmod(0o755)  # a server may run as another user
-    num_weights = 0
+    folder = OwnedFolder(parent, "weights")
     try:
-        # A file holds no two names of one memory: a tied head is copied, as are views.
-        copies = ((name, tensor.cpu().contiguous().clone()) for name, tensor in weights)
-        for number, part in enumerate(_parts(copies)):
-            save_file(part, directory / f"{number:05d}.safetensors")
-            num_weights += len(part)
-        yield Written(directory, num_weights)
+        yield Written(folder.path, _write(weights, folder))
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        folder.remove()
+
+
+def _write(weights: Iterable[tuple[str, Tensor]], folder: OwnedFolder) -> int:
+    num_weights = 0
+    # A file holds no two names of one memory: a tied head is copied, as are views.
+    copies = ((name, tensor.cpu().contiguous().clone()) for name, tensor in weights)
+    for number, part in enumerate(_parts(copies)):
+        file = folder.path / f"{number:05d}.safetensors"
+        try:
+            save_file(part, file)
+        except (OSError, SafetensorError) as error:
+            raise RolloutError(
+                f"Make room for the weights in {folder.path.parent}, where vLLM reads them: {file.name} of "
+                f"{sum(tensor.nbytes for tensor in part.values())} bytes cannot be written ({error})."
+            ) from error
+        folder.protect(file)
+        num_weights += len(part)
+    return num_weights
 
 
 def handles(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +22,10 @@ from caopd.models.weights import is_adapter
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.vllm.base import sampling_arguments
 from caopd.rollouts.vllm.child import VLLMChild
-from caopd.rollouts.vllm.files import handles, roomy_directory, written
+from caopd.rollouts.vllm.files import handles, roomy_directory, shared_places, written
+from caopd.rollouts.vllm.guard import Guard
 from caopd.rollouts.vllm.options import VLLMOptions
+from caopd.vllm_host.folders import OwnedFolder, clear_dead
 from caopd.vllm_host.host import Adapter, Sampled, VLLMHost, Weights
 
 _GIB = 2**30
@@ -62,10 +63,16 @@ class LocalVLLM:
         self._call: Callable[..., Any] | None = None
         self._adapter: Adapter | None = None
         self._base_of: LanguageModel | None = None
-        self._directory: Path | None = None
+        self._folder: OwnedFolder | None = None
+        self._guard: Guard | None = None
 
     def start(self, policy: LanguageModel) -> None:
-        """Start a vLLM of the policy's architecture, which takes seconds to tens of seconds."""
+        """Start a vLLM of the policy's architecture, which takes seconds to minutes.
+
+        Raises:
+            ConfigError: There is a process group already, with which one in this process does not work.
+            EngineDiedError: It does not start; the message holds vLLM's own words.
+        """
         if self.in_process and distributed.is_initialized():
             raise ConfigError(
                 "Expected no process group for `mode: in_process` of VLLMEngine, because vLLM makes its own, but there "
@@ -75,16 +82,18 @@ class LocalVLLM:
         self._on_first_gpu = self._on_gpu and policy.device.index in (None, 0)
         self._dtype = policy.dtype if self.options.dtype == "auto" else getattr(torch, self.options.dtype)
         arguments = self._arguments(policy)
-        self._directory = Path(tempfile.mkdtemp(prefix="caopd-vllm-"))
-        policy.hf.config.save_pretrained(self._directory)
+        clear_dead(*shared_places())
+        self._folder = OwnedFolder(tempfile.gettempdir(), "vllm")
+        policy.hf.config.save_pretrained(self._folder.path)
         environment = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()} | _ENVIRONMENT
         if self.in_process:
             os.environ.update(environment)
             self._call = _caller(self._host())
         else:
-            self._child = VLLMChild(self._directory / "vllm.log", environment, self.options.timeout_seconds)
+            self._child = VLLMChild(self._folder.path / "vllm.log", environment, self.options)
             self._call = self._child.call
-        self._max_length = int(self._do("start", str(self._directory), arguments))
+        self._guard = Guard(shared_places(), None if self._child is None else self._child.process_id)
+        self._max_length = int(self._do("start", str(self._folder.path), arguments))
 
     def _arguments(self, policy: LanguageModel) -> dict[str, Any]:
         options = self.options
@@ -151,9 +160,9 @@ class LocalVLLM:
         """Write the adapter's folder, and remove the previous one, which vLLM has read; None without an adapter."""
         if not weights:
             return None
-        assert self._directory is not None
+        assert self._folder is not None
         number = 1 if self._adapter is None else self._adapter.number + 1
-        directory = self._directory / f"adapter-{number}"
+        directory = self._folder.path / f"adapter-{number}"
         policy.hf.peft_config["default"].save_pretrained(directory)
         save_file({name: weight.contiguous() for name, weight in weights.items()}, directory / _ADAPTER_FILE)
         if self._adapter is not None:
@@ -186,8 +195,11 @@ class LocalVLLM:
         elif self._call is not None:
             self._do("close")
         self._child = self._call = self._adapter = self._base_of = None
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._folder is not None:
+            self._folder.remove()
+        if self._guard is not None:
+            self._guard.close()
+        self._folder = self._guard = None
 
     def _do(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 (whatever the host's method returns)
         assert self._call is not None

@@ -25,7 +25,10 @@ class VLLMOptions:
         transfer: How weights reach vLLM: ``handles`` to GPU memory that both processes see, by vLLM's own transfer API
             (one GPU); ``files`` in memory; ``auto`` takes handles where they work.
         lora: How LoRA adapters are sent: ``merged`` into the weights, or as an ``adapter`` on its own, which is less.
-        timeout_seconds: Longest time to wait for an answer of the child process; then it is ended and started again.
+        start_seconds: Longest time that the child process may take to start: to import vLLM, from a slow disk too, and
+            to make and compile the model. The default fits models of 32B parameters.
+        timeout_seconds: Longest time to wait for any other answer of the child process, such as all completions of a
+            round; then it is ended and started again. With ``in_process`` there is no limit.
         arguments: Further arguments of ``vllm.LLM``.
 
     Raises:
@@ -42,14 +45,14 @@ class VLLMOptions:
     sleep: bool = True
     transfer: Literal["auto", "files", "handles"] = "auto"
     lora: Literal["merged", "adapter"] = "merged"
+    start_seconds: float = 1800.0
     timeout_seconds: float = 7200.0
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_share <= 1:
             raise ConfigError(f"Expected `memory_share` of vLLM to be in (0, 1], but got {self.memory_share}.")
-        if self.timeout_seconds <= 0:
-            raise ConfigError(f"Expected `timeout_seconds` of vLLM to be positive, but got {self.timeout_seconds}.")
+        _check_positive(self, "start_seconds", "timeout_seconds")
         if self.kv_cache_gib is not None and self.kv_cache_gib <= 0:
             raise ConfigError(f"Expected `kv_cache_gib` of vLLM to be positive or null, but got {self.kv_cache_gib}.")
         if self.transfer == "handles" and self.tensor_parallel_size > 1:
@@ -70,10 +73,15 @@ class ServerOptions:
     Attributes:
         urls: Addresses of the servers, for example ``[http://10.0.0.2:8000]``; prompts are spread over them.
         weights_directory: Folder in which weights are handed over; this process writes it and every server reads it.
+            Only this user can read what is written there, or the folder's group where its setgid bit is set.
+        api_key_variable: Environment variable that holds the servers' API key, if they ask for one. The key is sent
+            with every request and written nowhere.
         concurrency: Largest number of prompts that one server works on at a time.
         retries: How often a request is sent again that finds no server, or an overloaded one.
         backoff_seconds: Time to wait before the second retry; it doubles with every further one.
-        timeout_seconds: Longest time to wait for one answer.
+        start_seconds: Longest time to wait for a server's first answer, by which it says its model.
+        timeout_seconds: Longest time to wait for any other answer: the completions of one prompt, or new weights. The
+            default fits the weights of 32B parameters from a slow disk.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -81,10 +89,12 @@ class ServerOptions:
 
     urls: list[str]
     weights_directory: str = "/dev/shm"
+    api_key_variable: str = "VLLM_API_KEY"
     concurrency: int = 64
     retries: int = 5
     backoff_seconds: float = 1.0
-    timeout_seconds: float = 600.0
+    start_seconds: float = 60.0
+    timeout_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
         wrong = [url for url in self.urls if not url.startswith(("http://", "https://"))]
@@ -93,8 +103,19 @@ class ServerOptions:
                 f"Expected `urls` of the vLLM servers to be a list of http addresses, but got {wrong or self.urls}: "
                 "give for example `urls: [http://localhost:8000]`."
             )
+        if any("@" in url for url in self.urls):
+            raise ConfigError(
+                "Expected `urls` of the vLLM servers without a user or password, which would be written into the run's "
+                "config: put the API key into the environment variable that `api_key_variable` names."
+            )
         for name, least in {"concurrency": 1, "retries": 0, "backoff_seconds": 0}.items():
             if self.__dict__[name] < least:
                 raise ConfigError(f"Expected `{name}` of ServerOptions to be at least {least}.")
-        if self.timeout_seconds <= 0:
-            raise ConfigError(f"Expected `timeout_seconds` to be positive, but got {self.timeout_seconds}.")
+        _check_positive(self, "start_seconds", "timeout_seconds")
+
+
+def _check_positive(options: VLLMOptions | ServerOptions, *names: str) -> None:
+    for name in names:
+        value = options.__dict__[name]
+        if not value > 0:
+            raise ConfigError(f"Expected `{name}` of {type(options).__name__} to be positive, but got {value}.")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from requests import RequestException, Session, codes
-from requests.adapters import HTTPAdapter
 from torch import Tensor
-from urllib3 import Retry
 
-from caopd.errors import EngineDiedError, RolloutError
+from caopd.errors import ConfigError, EngineDiedError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.vllm.base import sampling_arguments
-from caopd.rollouts.vllm.files import written
+from caopd.rollouts.vllm.files import shared_places, written
+from caopd.rollouts.vllm.guard import Guard
+from caopd.rollouts.vllm.http import ServerSession
 from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
+from caopd.vllm_host.folders import clear_dead
 from caopd.vllm_host.host import Sampled
-
-_OVERLOADED = (429, 502, 503, 504)
 
 
 class VLLMServers:
@@ -38,22 +37,31 @@ class VLLMServers:
     def __init__(self, servers: ServerOptions, options: VLLMOptions) -> None:
         self._servers = servers
         self._options = options
-        retry = Retry(
-            total=servers.retries,
-            backoff_factor=servers.backoff_seconds,
-            status_forcelist=_OVERLOADED,
-            allowed_methods=None,  # sampling again with the same seed gives the same completions
-            raise_on_status=False,
-        )
-        self._http = Session()
-        for scheme in ("http://", "https://"):
-            self._http.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=servers.concurrency))
+        self._http = ServerSession(servers)
         self._models: list[dict[str, Any]] = []
+        self._guard: Guard | None = None
 
     def start(self, policy: LanguageModel) -> None:
-        """Ask every server for its model."""
+        """Ask every server for its model, and whether it takes weights.
+
+        Raises:
+            ConfigError: Weights cannot be written into ``weights_directory``.
+            RolloutError: One does not answer, refuses the API key, or was started without what it needs.
+        """
+        directory = self._servers.weights_directory
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"Expected `weights_directory` of `servers` to be a folder that this process can write into, but got "
+                f"{directory!r}: create it, or name another one that the servers see under the same path."
+            )
         self._dtype = policy.dtype if self._options.dtype == "auto" else getattr(torch, self._options.dtype)
-        self._models = [self._call("GET", url, "/v1/models")["data"][0] for url in self._servers.urls]
+        seconds = self._servers.start_seconds
+        self._models = [self._http.call("GET", url, "/v1/models", seconds)["data"][0] for url in self._servers.urls]
+        for url in self._servers.urls:
+            self._worker(url, "policy_version", seconds=seconds)
+        places = (*shared_places(), directory)
+        clear_dead(*places)
+        self._guard = Guard(places)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,7 +80,7 @@ class VLLMServers:
                 self._worker(url, "take_policy", str(directory), str(num_weights))
         for url in self._servers.urls:
             self._worker(url, "stamp_policy", str(version))
-            if not self._call("POST", url, "/reset_prefix_cache")["success"]:
+            if not self._http.call("POST", url, "/reset_prefix_cache")["success"]:
                 raise RolloutError(
                     f"The vLLM server {url} could not forget its prefix cache: is it shared with others?"
                 )
@@ -91,7 +99,7 @@ class VLLMServers:
                 "return_token_ids": True,
                 **sampling_arguments(request, num_rollouts, sampling, stops),
             }
-            choices = self._call("POST", urls[turn], "/v1/completions", body)["choices"]
+            choices = self._http.call("POST", urls[turn], "/v1/completions", body=body)["choices"]
             choices.sort(key=lambda choice: choice["index"])
             return [Sampled(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in choices]
 
@@ -115,25 +123,15 @@ class VLLMServers:
     def close(self) -> None:
         """Close the connections; the servers run on."""
         self._http.close()
+        if self._guard is not None:
+            self._guard.close()
+        self._guard = None
 
-    def _worker(self, url: str, method: str, *arguments: str) -> str:
+    def _worker(self, url: str, method: str, *arguments: str, seconds: float | None = None) -> str:
         """Call a method of every worker of a server and return the answer, on which they must agree."""
-        answer = self._call("POST", url, "/collective_rpc", {"method": method, "args": arguments})
+        body = {"method": method, "args": arguments}
+        answer = self._http.call("POST", url, "/collective_rpc", seconds, body)
         results: set[str] = set(answer["results"])
         if len(results) != 1:
             raise RolloutError(f"Expected the workers of {url} to agree on `{method}`, but got {sorted(results)}.")
         return results.pop()
-
-    def _call(self, verb: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 (JSON)
-        where = url.rstrip("/") + path
-        try:
-            answer = self._http.request(verb, where, json=body, timeout=self._servers.timeout_seconds)
-        except RequestException as error:
-            raise RolloutError(
-                f"Expected a vLLM server at {where}, but after {self._servers.retries} retries there was no answer: "
-                f"{error}. Start it, or correct `data.engine.init_args.servers.urls`."
-            ) from error
-        if not answer.ok:
-            hint = " Is VLLM_SERVER_DEV_MODE=1 set there?" if answer.status_code == codes.not_found else ""
-            raise RolloutError(f"The vLLM server answered {where} with {answer.status_code}: {answer.text[:400]}{hint}")
-        return answer.json()

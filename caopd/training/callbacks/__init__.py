@@ -2,10 +2,13 @@
 
 from caopd.training.callbacks.before_after import BeforeAfterMetrics
 from caopd.training.callbacks.completions import SampleCompletions
+from caopd.training.callbacks.peer_watch import PeerWatch
 from caopd.training.callbacks.predictions import PredictionWriter
+from caopd.training.callbacks.preemption import Preemption, requeued
 from caopd.training.callbacks.progress import PhaseProgressBar
 from caopd.training.callbacks.reliability import ReliabilityDiagrams
 from caopd.training.callbacks.results import ResultTables
+from caopd.training.callbacks.resume_command import ResumeCommand
 from caopd.training.callbacks.round_statistics import RoundStatistics
 from caopd.training.callbacks.run_config import RunConfig, check_alone
 from caopd.training.callbacks.stages import StageMetrics
@@ -13,14 +16,18 @@ from caopd.training.callbacks.unlogged import Unlogged
 
 __all__ = [
     "BeforeAfterMetrics",
+    "PeerWatch",
     "PhaseProgressBar",
     "PredictionWriter",
+    "Preemption",
     "ReliabilityDiagrams",
     "ResultTables",
+    "ResumeCommand",
     "RoundStatistics",
     "RunConfig",
     "SampleCompletions",
     "StageMetrics",
     "Unlogged",
     "check_alone",
+    "requeued",
 ]

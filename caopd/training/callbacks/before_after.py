@@ -14,6 +14,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.distributed import on_first_process
+from caopd.evaluation import NO_VERDICT
+from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import METRICS, run_directory
 from caopd.texts import in_terminal
@@ -56,8 +59,8 @@ class BeforeAfterMetrics(Callback):
             return
         every, (in_domain, _) = pl_module.validation_scores.flat(), pl_module.validation_scores.compute()
         metrics = in_domain["greedy"]
-        counts = {"n": int(metrics["n"]), "n_parsed": int(metrics["n_parsed"]), "step": trainer.global_step}
-        values = {**metrics, **counts}
+        counts = {name: int(metrics[name]) for name in ("n", "n_parsed", NO_VERDICT)}
+        values = {**metrics, **counts, "step": trainer.global_step}
         if not trainer.sanity_checking:
             self.final = values
             return
@@ -84,19 +87,20 @@ class BeforeAfterMetrics(Callback):
             fitting = replace(trainer.state)
             trainer.validate(pl_module, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
             trainer.state = fitting
-        if trainer.is_global_zero:
-            path = self.write()
-            console = Console()
-            console.print(self.table())
-            console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
+        on_first_process(self._report)
+
+    def _report(self) -> None:
+        path = self.write()
+        console = Console()
+        console.print(self.table())
+        console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
 
     def write(self) -> Path:
         """Write ``metrics.json`` into the run directory and return its path."""
         path = self._directory / METRICS
-        path.parent.mkdir(parents=True, exist_ok=True)
         moments = {"initial": self.initial, "final": self.final}
         content = {name: values and without_nan(values) for name, values in moments.items()}
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=2) + "\n")
         return path
 
     def table(self) -> Table:
@@ -108,7 +112,8 @@ class BeforeAfterMetrics(Callback):
         for spec in shown_of_runs():
             before, after = initial.get(spec.name, math.nan), final.get(spec.name, math.nan)
             table.add_row(spec.name, number(before), number(after), number(after - before, sign=True))
-        table.add_row("n", count(initial.get("n")), count(final.get("n")), "")
+        for name in ("n", *([NO_VERDICT] if initial.get(NO_VERDICT) or final.get(NO_VERDICT) else [])):
+            table.add_row(name, count(initial.get(name)), count(final.get(name)), "")
         return table
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 
+from caopd.distributed import on_first_process
 from caopd.evaluation import EvaluationBatch, ScoredCompletion
 from caopd.run_directory import run_directory
 from caopd.training.callbacks.media import log_table
@@ -47,16 +48,17 @@ class SampleCompletions(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
         shown, self._shown = self._shown, []
-        log_table(trainer, self._directory, "completions", _COLUMNS, [self._row(completion) for completion in shown])
+        rows = [self._row(completion) for completion in shown]
+        on_first_process(lambda: log_table(trainer, self._directory, "completions", _COLUMNS, rows))
 
     def _row(self, completion: ScoredCompletion) -> list[str]:
         verified = completion.verified
-        confidence = verified.reading.value
+        confidence, verdict = verified.reading.value, verified.verdict
         return [
             self._shortened(completion.example.question),
             self._shortened(verified.rollout.text),
             self._shortened(completion.example.target),
-            "yes" if verified.verdict.correct else "no",
+            "no verdict" if verdict is None else "yes" if verdict.correct else "no",
             verified.reading.outcome.value if confidence is None else f"{confidence:.2f}",
         ]
 

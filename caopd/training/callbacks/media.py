@@ -10,8 +10,9 @@ from lightning import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from caopd.files import write_text
 from caopd.plots import save_figure
-from caopd.texts import escaped, in_markdown, write_text
+from caopd.texts import escaped_lines, in_markdown
 from caopd.training.callbacks.unlogged import Unlogged
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def log_table(
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(f"val/{name}", _markdown(columns, rows), step)
         elif isinstance(logger, WandbLogger):
-            logger.log_text(f"val/{name}", list(columns), [list(map(_lines_escaped, row)) for row in rows], step=step)
+            logger.log_text(f"val/{name}", list(columns), [list(map(escaped_lines, row)) for row in rows], step=step)
         else:
             write_text(_stem(directory, name, step).with_suffix(".md"), _markdown(columns, rows) + "\n")
 
@@ -70,7 +71,6 @@ def _loggers(trainer: Trainer) -> list[Logger]:
 
 
 def _stem(directory: Path, name: str, step: int) -> Path:
-    (directory / name).mkdir(parents=True, exist_ok=True)
     return directory / name / f"step_{step:06d}"
 
 
@@ -81,7 +81,3 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return "<br>".join(map(in_markdown, text.split("\n")))
-
-
-def _lines_escaped(text: str) -> str:
-    return "\n".join(map(escaped, text.split("\n")))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning import Callback, LightningModule, Trainer
 
+from caopd.distributed import on_first_process
 from caopd.plots import reliability_diagram
 from caopd.run_directory import run_directory
 from caopd.training.callbacks.media import log_figure
 from caopd.training.module import DistillationModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class ReliabilityDiagrams(Callback):
@@ -33,9 +38,8 @@ class ReliabilityDiagrams(Callback):
         bins = pl_module.validation_metrics.bins()
         if bins.n_completions:
             title, spr, ocg = f"validation, step {trainer.global_step}", float(values["spr"]), float(values["ocg"])
-            log_figure(
-                trainer,
-                self._directory,
-                "reliability",
-                lambda: reliability_diagram(bins, title=title, spr=spr, ocg=ocg),
-            )
+
+            def plot() -> Figure:
+                return reliability_diagram(bins, title=title, spr=spr, ocg=ocg)
+
+            on_first_process(lambda: log_figure(trainer, self._directory, "reliability", plot))

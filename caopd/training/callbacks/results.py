@@ -10,7 +10,9 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from caopd.evaluation import Parts
+from caopd.distributed import on_first_process
+from caopd.evaluation import NO_VERDICT, Parts
+from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.run_directory import TEST, run_directory
 from caopd.texts import in_terminal
@@ -42,14 +44,13 @@ class ResultTables(Callback):
         if not isinstance(pl_module, DistillationModule):
             return
         in_domain, named = pl_module.test_scores.compute()
-        if not trainer.is_global_zero:
-            return
-        tasks = {IN_DOMAIN: in_domain, **named}
-        found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
         record = {"model": pl_module.source.name_or_path, "checkpoint": trainer.ckpt_path and str(trainer.ckpt_path)}
+        on_first_process(lambda: self._report({IN_DOMAIN: in_domain, **named}, record))
+
+    def _report(self, tasks: Mapping[str, Parts], record: Mapping[str, object]) -> None:
+        found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
         path = self._directory / TEST
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n")
         console = Console()
         console.print(results_table(tasks))
         console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
@@ -64,13 +65,14 @@ def results_table(tasks: Mapping[str, Parts]) -> Table:
     table = Table(title="held-out prompts")
     table.add_column("metric")
     for task in tasks:
-        table.add_column(task, justify="right")
+        table.add_column(in_terminal(task), justify="right")
     for part, metrics in next(iter(tasks.values())).items():
         if part != "greedy":
             table.add_section()
         shown = [spec.name for spec in shown_of_runs()] + [name for name in metrics if name.startswith("pass_at_")]
-        for name in (*shown, "n"):
+        missing = [NO_VERDICT] if any(parts.get(part, {}).get(NO_VERDICT) for parts in tasks.values()) else []
+        for name in (*shown, "n", *missing):
             cells = [parts.get(part, {}).get(name) for parts in tasks.values()]
-            texts = map(count if name == "n" else number, cells)
+            texts = map(count if name in ("n", NO_VERDICT) else number, cells)
             table.add_row(name if part == "greedy" else f"{part}/{name}", *texts)
     return table

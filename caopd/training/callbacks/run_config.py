@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from caopd.distributed import on_first_process
 from caopd.errors import ConfigError
-from caopd.run_directory import CONFIG, CSV_LOG, run_directory, run_of_checkpoint
-from caopd.texts import write_text
+from caopd.files import write_text
+from caopd.run_directory import CONFIG, run_directory, run_of_checkpoint
+from caopd.training.continuing import RUN, ContinuedRun, run_record
+from caopd.training.run_lock import RunLock
 
-_OF_THE_RUN_ITSELF = ("last", "hpc")
-"""Values of ``ckpt_path`` that are no path, but stand for a checkpoint of the same run."""
+_OF_THE_RUN_ITSELF = "hpc"
+"""Value of ``ckpt_path`` that is no path, but stands for a checkpoint of the same run."""
 
 
 class RunConfig(SaveConfigCallback):
     """Lightning's callback, which here writes into the run directory, and never over another run's file.
 
     A run that goes on from a checkpoint in its own directory is the same run: ``fit`` replaces the file, and what is
-    measured of such a checkpoint leaves it as it is.
+    measured of such a checkpoint leaves it as it is. Every checkpoint says whose it is.
+
+    Args:
+        parser: The subcommand's parser.
+        config: The subcommand's configuration.
+        text: What the file says; None is the configuration.
+        settings: The settings that make a run this one.
+        continued: The run that goes on, if it was found by its settings.
+        keywords: Further arguments of Lightning's callback.
     """
+
+    def __init__(
+        self,
+        parser: LightningArgumentParser,
+        config: Namespace,
+        text: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        continued: ContinuedRun | None = None,
+        **keywords: Any,  # noqa: ANN401 (Lightning's own signature)
+    ) -> None:
+        super().__init__(parser, config, **keywords)
+        self._text = text
+        self._settings = settings or {}
+        self._continued = continued
+        self._directory = Path()
+        self.lock = RunLock()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save the file; a collective operation.
@@ -36,40 +65,58 @@ class RunConfig(SaveConfigCallback):
         """
         if self.already_saved:
             return
-        directory = run_directory(trainer)
-        on_first_process(lambda: self._save(directory, stage))
+        self._directory = run_directory(trainer)
+        on_first_process(lambda: self._save(stage))
         self.already_saved = True
 
-    def _save(self, directory: Path, stage: str) -> None:
-        check_alone(directory, self.config.get("ckpt_path"))
-        path = directory / CONFIG
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let other processes go on with the run."""
+        self.lock.release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let other processes go on with the run."""
+        self.lock.release()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down which run the checkpoint is of.
+
+        Args:
+            trainer: The trainer of the run.
+            pl_module: Not used.
+            checkpoint: Changed in place.
+        """
+        versions = [logger.version for logger in trainer.loggers]
+        checkpoint[RUN] = run_record(self._directory, self._settings, versions)
+
+    def _save(self, stage: str) -> None:
+        check_alone(self._directory, self.config.get("ckpt_path"), self._continued)
+        if stage == "fit":
+            self.lock.acquire(self._directory)
+        path = self._directory / CONFIG
         if stage == "fit" or not path.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            write_text(path, self.parser.dump(self.config, skip_none=False))
+            write_text(path, self._text or self.parser.dump(self.config, skip_none=False))
 
 
-def check_alone(directory: Path, checkpoint: str | None) -> None:
-    """Raise where a run would write over the files of another run, or Lightning would delete them.
+def check_alone(directory: Path, checkpoint: str | None, continued: ContinuedRun | None = None) -> bool:
+    """Return whether a run goes on in its directory; raise where it would write over the files of another run.
 
     Args:
         directory: Directory of the run.
-        checkpoint: The checkpoint that the run goes on from; if it is in the same directory, this is the same run. With
-            the CSV logger no run can go on in its directory, since that logger begins by deleting its file.
+        checkpoint: The checkpoint that the run goes on from; if it is in the same directory, this is the same run.
+        continued: The run that goes on, if it was found by its settings.
 
     Raises:
         ConfigError: The directory holds another run.
     """
     if not (directory / CONFIG).exists():
-        return
-    if (directory / CSV_LOG).exists() or not _goes_on(directory, checkpoint):
+        return False
+    same = {continued.directory.resolve()} if continued else set()
+    if checkpoint is not None and checkpoint != _OF_THE_RUN_ITSELF:
+        same.add(run_of_checkpoint(Path(checkpoint)))
+    if directory.resolve() not in same and checkpoint != _OF_THE_RUN_ITSELF:
         raise ConfigError(
             f"Expected {directory} to be this run's alone, but it holds the {CONFIG} of an earlier one, and the logger "
             "gives both the same name and version: set another `version` of the logger (W&B: `id`) or none, or move "
-            "the earlier run."
+            "the earlier run. `--ckpt_path=last` goes on with it, if the settings are the same."
         )
-
-
-def _goes_on(directory: Path, checkpoint: str | None) -> bool:
-    if checkpoint is None or checkpoint in _OF_THE_RUN_ITSELF:
-        return checkpoint is not None
-    return run_of_checkpoint(Path(checkpoint)) == directory.resolve()
+    return True

@@ -13,7 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.distributed import on_first_process
 from caopd.evaluation.forgetting import BEFORE, FORGETTING, Measurement, as_json, forgetting
+from caopd.files import write_text
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.rounds.prompts import stage_ends
 from caopd.run_directory import STAGES, run_directory
@@ -67,11 +69,12 @@ class StageMetrics(Callback):
 
         A run that is resumed after its last step is not trained at all, and this is the only hook that it reaches.
         """
-        if not self.measurements or not trainer.is_global_zero:
-            return
+        if self.measurements:
+            on_first_process(lambda: self._report(trainer))
+
+    def _report(self, trainer: Trainer) -> None:
         path = self._directory / STAGES
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(as_json(self.measurements), indent=2, allow_nan=False) + "\n")
         console = Console()
         for table in stage_tables(self.measurements):
             console.print(table)
@@ -90,19 +93,19 @@ def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
     """
     matrix = Table(title="every task before training and after each stage")
     for column in ("metric", "after stage", *measurements[0].tasks):
-        matrix.add_column(column, justify="left" if column in ("metric", "after stage") else "right")
+        matrix.add_column(in_terminal(column), justify="left" if column in ("metric", "after stage") else "right")
     for spec in shown_of_runs():
         matrix.add_section()
         for index, each in enumerate(measurements):
             cells = [number(values[spec.name]) for values in each.tasks.values()]
-            matrix.add_row(spec.name if index == 0 else "", each.stage, *cells)
+            matrix.add_row(spec.name if index == 0 else "", in_terminal(each.stage), *cells)
     lost = Table(title="forgetting: from the end of the task's own stage to the end (positive: worse)")
     lost.add_column("task")
     for name in FORGETTING:
         lost.add_column(name, justify="right")
     values_of = forgetting(measurements)
     for task, values in values_of.items():
-        lost.add_row(task, *(number(value, sign=True) for value in values.values()))
+        lost.add_row(in_terminal(task), *(number(value, sign=True) for value in values.values()))
     return [matrix, lost] if values_of else [matrix]
 
 

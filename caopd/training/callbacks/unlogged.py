@@ -17,12 +17,13 @@ class Unlogged(Logger):
 
     Args:
         save_dir: Folder of all runs, the trainer's ``default_root_dir``.
+        version: Name of the run's folder, if it goes on in one; None takes the next free number.
     """
 
-    def __init__(self, save_dir: Path) -> None:
+    def __init__(self, save_dir: Path, version: str | None = None) -> None:
         super().__init__()
         self._save_dir = save_dir
-        self._version = next_number(save_dir / RUNS)
+        self._version = next_number(save_dir / RUNS) if version is None else version
 
     @property
     def save_dir(self) -> str:
@@ -35,8 +36,8 @@ class Unlogged(Logger):
         return RUNS
 
     @property
-    def version(self) -> int:
-        """The number of the run."""
+    def version(self) -> int | str:
+        """The number of the run, or the name of its folder."""
         return self._version
 
     def log_metrics(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)

@@ -1,6 +1,8 @@
 """Scores of an evaluation against scikit-learn and plain sums."""
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -99,6 +101,40 @@ def test_a_prompt_without_any_answer_has_no_vote_and_is_not_right():
     in_domain, _ = scored(batch).compute()
     assert in_domain["vote"]["accuracy"] == 0
     assert in_domain["vote"]["format_adherence"] == in_domain["vote"]["answer_parse_rate"] == 0
+
+
+def test_completions_without_a_verdict_are_counted_and_in_no_metric():
+    """One of every prompt's completions has none; the oracle is an evaluation that never sampled it."""
+    source = [*batches(), *batches(num_samples=NUM_SAMPLES)]
+    with_more, without = [], []
+    for batch in source:
+        size = batch.num_samples or 1
+        lost = range(0, len(batch.completions), size if size > 1 else 3)
+        kept = [each for i, each in enumerate(batch.completions) if i not in lost]
+        all_of_them = [
+            replace(each, verified=replace(each.verified, verdict=None)) if i in lost else each
+            for i, each in enumerate(batch.completions)
+        ]
+        with_more.append(replace(batch, completions=all_of_them))
+        without.append(replace(batch, completions=kept, num_samples=batch.num_samples and size - 1))
+    found, expected = scored(*with_more).compute()[0], scored(*without).compute()[0]
+    assert (found["greedy"].pop("n_no_verdict"), found["sampled"].pop("n_no_verdict")) == (9, 21)
+    assert (expected["greedy"].pop("n_no_verdict"), expected["sampled"].pop("n_no_verdict")) == (0, 0)
+    assert all(math.isnan(found["sampled"].pop(f"pass_at_{k}")) for k in (1, 2, 4))  # these are of all N
+    for part, values in found.items():
+        for name, value in values.items():
+            assert value == pytest.approx(expected[part][name], nan_ok=True), (part, name)
+
+
+def test_a_whole_prompt_without_a_verdict_has_no_vote_but_pass_at_k_of_the_others():
+    (batch, other, _) = batches(num_samples=NUM_SAMPLES)
+    lost = [replace(each, verified=replace(each.verified, verdict=None)) for each in other.completions]
+    found = scored(batch, replace(other, completions=lost)).compute()[0]
+    expected = scored(batch).compute()[0]
+    assert found["sampled"].pop("n_no_verdict") == len(lost)
+    assert expected["sampled"].pop("n_no_verdict") == 0
+    assert found["vote"] == pytest.approx(expected["vote"], nan_ok=True)
+    assert found["sampled"] == pytest.approx(expected["sampled"], nan_ok=True)
 
 
 def test_values_are_logged_under_the_tasks_and_the_parts_names():

@@ -1,6 +1,7 @@
 """A model's files give weights, architecture and special tokens; nothing else changes what is sampled or trained."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -143,6 +144,8 @@ def test_generation_defaults_of_old_files_are_not_used(directory, tokenizer, pla
         {"dtype": "bfloat16"},
         {"torch_dtype": "float16"},
         {"is_decoder": False},
+        {"attn_implementation": "kernels-community/flash-attn2"},
+        {"experts_implementation": "deepgemm"},
         {"task_specific_params": {"text-generation": {"do_sample": True, "max_length": 8}}},
     ],
     ids=lambda entry: next(iter(entry)),
@@ -227,7 +230,7 @@ def test_weights_that_would_be_random_are_refused(directory, tokenizer, entry, n
         ModelSource(str(directory)).load_model(tokenizer)
 
 
-@pytest.mark.parametrize("entry", [{"vocab_size": 300}, {"attn_implementation": "flash_attention_2"}])
+@pytest.mark.parametrize("entry", [{"vocab_size": 300}, {"hidden_act": "no_such_one"}])
 def test_what_transformers_refuses_is_said(directory, tokenizer, entry):
     write(directory / "config.json", **entry)
     with pytest.raises(ModelError, match="transformers could not load it"):
@@ -237,6 +240,40 @@ def test_what_transformers_refuses_is_said(directory, tokenizer, entry):
 def test_damaged_weights_are_said(directory, tokenizer):
     weights = directory / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
+    with pytest.raises(ModelError, match="transformers could not load it"):
+        ModelSource(str(directory)).load_model(tokenizer)
+
+
+class Payload:
+    def __reduce__(self):
+        return (os.mkdir, ("CODE_HAS_RUN",))
+
+
+def test_weights_that_would_run_code_are_refused_unread(directory, tokenizer, monkeypatch):
+    monkeypatch.chdir(directory)
+    (directory / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Payload()}, directory / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="names code, which loading it would run"):
+        ModelSource(str(directory)).load_model(tokenizer)
+    assert not Path("CODE_HAS_RUN").exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_beside_the_weights_is_not_run(directory, file, monkeypatch):
+    monkeypatch.chdir(directory)
+    (directory / "beside.py").write_text("import os\n\nos.mkdir('CODE_HAS_RUN')\nclass Any: ...\n")
+    auto = {"AutoConfig": "beside.Any", "AutoModelForCausalLM": "beside.Any", "AutoTokenizer": ["beside.Any", None]}
+    write(directory / file, model_type="own", tokenizer_class="Own", auto_map=auto)
+    source = ModelSource(str(directory))
+    with pytest.raises(ModelError, match="contains custom code"):
+        source.load_model(source.load_tokenizer())
+    assert not Path("CODE_HAS_RUN").exists()
+
+
+def test_files_of_any_form_are_no_traceback(directory, tokenizer):
+    (directory / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "../../weights.bin"}}
+    (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match="transformers could not load it"):
         ModelSource(str(directory)).load_model(tokenizer)
 

@@ -41,7 +41,7 @@ def test_prompts_are_read_once_for_all_their_rollouts(tokenizer, policy, observe
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0.0, max_new_tokens=2), Sampling(1.0), Sampling(0.7, 0.9, 5)])
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_logits_that_are_no_numbers_are_an_error_in_words(tokenizer, policy, sampling, value):
     broken = copy.deepcopy(policy)
     with torch.no_grad():

@@ -1,6 +1,8 @@
 import dataclasses
+import hashlib
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -33,9 +35,11 @@ GROUPS = [
         (
             rollout("B", StopReason.EOS, RIGHT, ConfidenceReading(0.85, (2, 18), ConfidenceOutcome.PERCENT)),
             rollout("C", StopReason.EOS, WRONG, MISSING),
+            replace(rollout("B", StopReason.EOS, RIGHT, MISSING), rewards={"Brevity": -1 / 3}),
+            rollout("D", StopReason.EOS, None, MISSING),
             rollout("\x00😀\ud83d\x85\u2029", StopReason.LENGTH, RIGHT, MISSING, (-0.0, -123.456e-30)),
         ),
-        mu_hats=(1 / 3, 0.0, None),
+        mu_hats=(1 / 3, 0.0, 0.5, None, None),
     ),
     VerifiedGroup(
         Example("2", "", ""),
@@ -69,7 +73,7 @@ def test_infinite_logprobs_survive(tmp_path):
 
 def test_no_field_of_the_carriers_is_left_out(tmp_path):
     save_groups(tmp_path / "a.jsonl", GROUPS[:1])
-    row = json.loads((tmp_path / "a.jsonl").read_text())
+    row = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[1])
     for carrier, saved in (
         (GROUPS[0], row),
         (GROUPS[0].example, row["example"]),
@@ -88,5 +92,69 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"round_7\.jsonl.*no such file.*Resume"):
+    with pytest.raises(DataError, match=r"round_7\.jsonl.*no such file"):
         load_groups(tmp_path / "round_7.jsonl")
+
+
+def header(path):
+    return json.loads(path.read_bytes().partition(b"\n")[0])
+
+
+def test_the_first_line_says_what_the_others_are(tmp_path):
+    path = tmp_path / "a.jsonl"
+    digest = save_groups(path, GROUPS, 3, {"data.seed": "7"})
+    lines = path.read_bytes().partition(b"\n")[2]
+    assert header(path) == {
+        **{"format": 1, "round": 3, "settings": {"data.seed": "7"}, "num_groups": 2},
+        "sha256": hashlib.sha256(lines).hexdigest(),
+    }
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load_groups(path, digest) == GROUPS
+
+
+def test_a_file_that_is_whole_but_another_one_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    digest = save_groups(path, GROUPS, 3)
+    other = save_groups(path, GROUPS, 4)
+    with pytest.raises(DataError) as raised:
+        load_groups(path, digest)
+    for part in (str(path), digest[:12], other[:12], "a file of round 4"):
+        assert part in str(raised.value)
+
+
+def test_every_flipped_bit_is_found_or_changes_no_group(tmp_path):
+    """A resumed run knows the digest of the whole file, other readers that of the groups."""
+    path = tmp_path / "a.jsonl"
+    digest = save_groups(path, GROUPS, 3, {"data.seed": "7"})
+    content = path.read_bytes()
+    first = content.index(b"\n")
+    bits = [*range(0, first * 8, 3), *range(first * 8, len(content) * 8, 101)]
+    for bit in bits:
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=r"a\.jsonl"):
+            load_groups(path, digest)
+        try:
+            groups = load_groups(path)
+        except DataError:
+            continue
+        assert groups == GROUPS
+        assert bit // 8 < first
+
+
+@pytest.mark.parametrize(("version", "wrote"), [(0, "an older"), (2, "a newer"), ("x", "a newer")])
+def test_other_formats_are_refused_with_what_is_read_here(tmp_path, version, wrote):
+    path = tmp_path / "a.jsonl"
+    save_groups(path, GROUPS)
+    lines = path.read_bytes().partition(b"\n")[2]
+    path.write_bytes(json.dumps({**header(path), "format": version}).encode() + b"\n" + lines)
+    with pytest.raises(DataError, match=rf"of format 1, .*{version!r}: it was written by {wrote} version"):
+        load_groups(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]\n", b'{"example": {}}\n', b"\xff\n"])
+def test_a_file_without_a_header_is_refused(tmp_path, content):
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=r"first line of .*a\.jsonl"):
+        load_groups(tmp_path / "a.jsonl")

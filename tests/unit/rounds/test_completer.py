@@ -1,15 +1,16 @@
 import contextlib
+from dataclasses import replace
 
 import pytest
 
 from caopd.confidence import InlineConfidence
 from caopd.errors import RolloutError
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
-from caopd.rounds.completer import Completer, check_versions
+from caopd.rounds.completer import Completer, check_groups, check_versions
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.phases import PhaseClock
 from caopd.tasks import DrawTask
-from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Rollout, StopReason
+from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Rollout, StopReason, Verdict, VerifiedRollout
 from caopd.verifiers import ExactMatch
 
 
@@ -22,6 +23,46 @@ def test_rollouts_of_other_weights_are_refused():
     check_versions([], expected=3)
     with pytest.raises(RolloutError, match=r"policy version 3.*\[2, 3\].*stale"):
         check_versions([[rollout_of("a", 3)], [rollout_of("b", 2)]], expected=3)
+
+
+def test_an_engine_that_returns_something_else_is_named():
+    one, empty = rollout_of("a"), replace(rollout_of("a"), token_ids=(), logprobs=())
+    check_groups([[one, empty]] * 3, 3, 2, "my.Engine")
+    for groups, found in (
+        ([[one, one]] * 2, "2 groups of 2 rollouts"),
+        ([[one, one], [one, one], [one]], "3 groups of 1, 2 rollouts"),
+        ([], "0 groups of no rollouts"),
+    ):
+        with pytest.raises(RolloutError, match=rf"my\.Engine to return 3 groups of 2 rollouts.*{found}.*`generate`"):
+            check_groups(groups, 3, 2, "my.Engine")
+    short = replace(one, token_ids=(1, 2))
+    with pytest.raises(RolloutError, match=r"my\.Engine .*rollout of prompt 1 has 2 ids and 1 log-probabilities"):
+        check_groups([[one, one], [one, short]], 2, 2, "my.Engine")
+
+
+class Earns:
+    def __init__(self, error=None):
+        self.error = error
+
+    def __call__(self, example, verified):
+        if self.error is not None and verified.rollout.text == "b":
+            raise self.error
+        return len(verified.rollout.text)
+
+
+def test_rewards_are_kept_with_the_rollout_and_errors_are_left_to_the_method():
+    """There, the rollouts are on disk already."""
+    completer = Completer(TransformersEngine(), None, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
+    verdict, reading = Verdict(True, "a", AnswerOutcome.PARSED), InlineConfidence().parse("a")
+    group = tuple(VerifiedRollout(rollout_of(text), verdict, reading) for text in ("aaa", "b"))
+    unjudged = replace(group[0], verdict=None)
+    groups, examples = [(*group, unjudged)], [Example("1", "Q", "a")]
+    assert completer.rewarded({}, examples, groups) == groups
+    (found,) = completer.rewarded({"Length": Earns()}, examples, groups)
+    assert [each.rewards for each in found] == [{"Length": 3.0}, {"Length": 1.0}, None]
+    (found,) = completer.rewarded({"Length": Earns(LookupError("b"))}, examples, groups)
+    assert [each.rewards for each in found] == [{"Length": 3.0}, None, None]
+    assert [each.verdict for each in found] == [verdict, verdict, None]
 
 
 def test_completions_are_verified_against_their_own_example(tokenizer, policy):

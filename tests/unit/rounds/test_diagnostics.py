@@ -66,6 +66,18 @@ def test_of_groups_of_different_sizes_as_many_rollouts_count_as_the_smallest_has
     assert optimism(groups, SDFT())["stated_optimism"] == pytest.approx(expected)
 
 
+def test_rollouts_without_a_verdict_are_left_out(groups):
+    """Of the first group the two right ones are left, of the second none, of the teacher's first completions one."""
+    right, half = groups[2].rollouts, groups[0].rollouts
+    lost = [replace(each, verdict=None) for each in half]
+    first = replace(groups[0], rollouts=(half[0], lost[1], half[2], lost[3]))
+    second = replace(groups[1], rollouts=tuple(lost))
+    found = optimism_bias([first, second, groups[2]], [(half[1], *lost[:3]), right, half])
+    assert found == pytest.approx({"teacher_accuracy": (0 + 0.5) / 2, "optimism_bias": (-1.0 - 0.5) / 2})
+    assert optimism_bias([first], [lost]) == {}
+    assert optimism([first, second, groups[2]], SDFT())["stated_optimism"] == pytest.approx(0.0)
+
+
 @pytest.mark.parametrize(("every", "due"), [(0, []), (1, [0, 1, 2, 3, 4, 5]), (3, [0, 3])])
 def test_a_probe_is_due_every_so_many_rounds(every, due):
     assert [number for number in range(6) if TeacherProbe(every).is_due(number)] == due

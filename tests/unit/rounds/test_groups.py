@@ -1,11 +1,12 @@
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
 from caopd.errors import DataError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, CaOPD
-from caopd.methods.estimators import Estimator, LeaveOneOut, MonteCarlo
+from caopd.methods.estimators import Estimator, LeaveOneOut, MonteCarlo, Shrinkage
 from caopd.rounds.groups import estimated, shown_context
 from caopd.types import Example, TeacherContext
 
@@ -40,8 +41,42 @@ def test_every_rollout_has_what_the_estimator_makes_of_the_verdicts(group):
     "estimates", [(1.5,), (-0.1,), (math.nan,), (0.5, 0.5), (0.5, 0.5, 0.5, 75), (2, 0, 0, 0), (0.5,) * 5]
 )
 def test_what_is_no_success_rate_is_refused(group, estimates):
-    with pytest.raises(DataError, match=r"test_groups\.Says .*\[0, 1\] of example 'sum-7'.* 4 rollouts, but got"):
+    with pytest.raises(DataError, match=r"test_groups\.Says .*\[0, 1\] of example 'sum-7'.* 4 verdicts, but got"):
         estimated(Says(*estimates), group, ())
+
+
+def without_verdict(group, *indices):
+    """The group as it is when the verifier did not return for some of its rollouts."""
+    rollouts = [replace(each, verdict=None) if i in indices else each for i, each in enumerate(group.rollouts)]
+    return replace(group, rollouts=tuple(rollouts))
+
+
+RIGHT = [True, False, True, True]
+
+
+@pytest.mark.parametrize("missing", [each for size in range(5) for each in combinations(range(4), size)])
+def test_rollouts_without_a_verdict_are_in_neither_part_of_the_estimate(group, missing):
+    """Every subset of the four may be missing; the oracle counts what is left by hand."""
+    left = [index for index in range(4) if index not in missing]
+    mean = sum(RIGHT[index] for index in left) / len(left) if left else None
+    found = estimated(MonteCarlo(), without_verdict(group, *missing), ())
+    assert found.mu_hats == tuple(mean if index in left else None for index in range(4))
+    others = {
+        index: sum(RIGHT[other] for other in left if other != index) / (len(left) - 1)
+        for index in left
+        if len(left) > 1
+    }
+    found = estimated(LeaveOneOut(), without_verdict(group, *missing), ())
+    assert found.mu_hats == pytest.approx(tuple(others.get(index) for index in range(4)))
+    found = estimated(Shrinkage(strength=2.0), without_verdict(group, *missing), ())
+    shrunk = (sum(RIGHT[index] for index in left) + 1) / (len(left) + 2)
+    assert found.mu_hats == tuple(shrunk if index in left else None for index in range(4))
+
+
+def test_a_context_is_never_a_rollout_without_a_verdict(group):
+    context = shown_context(SDPO(), without_verdict(group, 0, 2))
+    assert context.response == group.rollouts[3].body
+    assert shown_context(SDPO(), without_verdict(group, 0, 2, 3)) is None
 
 
 def test_an_estimator_that_raises_is_named(group):

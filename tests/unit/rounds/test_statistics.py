@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from caopd.methods import GRPO, SDPO
+from caopd.rounds.samples import train_samples
 from caopd.rounds.statistics import method_statistics, round_statistics
 from caopd.types import (
     AnswerOutcome,
@@ -61,6 +63,7 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "num_tokens": 72.0,
             "num_tokens_mean": 6.0,
             "without_weight": 0.25,
+            "no_verdict": 0.0,
             "mean_confidence": 0.7,
             "mu_hat": 0.5,
         }
@@ -106,10 +109,33 @@ def test_what_the_method_says_of_its_groups_is_averaged(group_of):
     groups = [group_of(EXAMPLE, [("B", True), ("C", False)]), group_of(EXAMPLE, [("B", True), ("D", True)])]
     expected = {"reward": 0.75, "reward_Correctness": 0.75, "zero_advantage": 0.5}
     for method, found in ((GRPO(), expected), (SDPO(), {})):
-        assert method_statistics(method, [method.train_samples(group) for group in groups]) == pytest.approx(found)
+        samples = [method.train_samples(group) for group in groups]
+        assert method_statistics(method, groups, samples) == pytest.approx(found)
 
 
 def test_a_round_without_rollouts_says_what_it_can():
     groups = [VerifiedGroup(EXAMPLE, (1,), (), ())]
     samples = [TrainSample(EXAMPLE, Response("B"), None, weight=weight) for weight in (1.0, 0.0)]
     assert round_statistics(groups, samples) == {"without_weight": 0.5}
+
+
+def test_rollouts_without_a_verdict_are_counted_and_are_neither_right_nor_wrong():
+    unjudged = replace(ROLLOUTS[1], verdict=None)
+    statistics = statistics_of([ROLLOUTS[0], unjudged, *ROLLOUTS[2:]], [0.25], [1.0])
+    assert statistics["no_verdict"] == 0.25
+    assert statistics["accuracy"] == statistics["answer_parse_rate"] == pytest.approx(1 / 3)
+    assert (statistics["format_adherence"], statistics["mean_confidence"]) == (0.5, 0.7)
+    nothing = statistics_of([unjudged] * 2, [None], [0.0])
+    assert nothing["no_verdict"] == 1.0
+    assert not {"accuracy", "answer_parse_rate", "mu_hat"} & nothing.keys()
+
+
+def test_a_method_describes_the_groups_that_it_made_samples_of(group_of):
+    pair = [("B", True), ("C", False)]
+    whole, lacking = group_of(EXAMPLE, [*pair, ("B", True)]), group_of(EXAMPLE, pair)
+    partly = replace(whole, rollouts=(*whole.rollouts[:2], replace(whole.rollouts[2], verdict=None)))
+    lacking = replace(lacking, rollouts=(lacking.rollouts[0], replace(lacking.rollouts[1], verdict=None)))
+    groups = [whole, partly, lacking]
+    statistics = method_statistics(GRPO(), groups, [train_samples(GRPO(), group) for group in groups])
+    assert statistics["reward"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert method_statistics(GRPO(), [lacking], [train_samples(GRPO(), lacking)]) == {}

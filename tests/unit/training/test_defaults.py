@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import caopd.training.lightning_cli
 from caopd.cli import main
-from caopd.training.callbacks import PhaseProgressBar, RunConfig, SampleCompletions
+from caopd.training.callbacks import PhaseProgressBar, ResumeCommand, RunConfig, SampleCompletions
 from caopd.training.defaults import TRAINER_DEFAULTS, default_callbacks
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
@@ -33,10 +33,9 @@ def trainer_of_the_command_line(monkeypatch, tmp_path):
 
 
 def own(callbacks):
-    """Our callbacks, but for that of the config file, by class; with the settings that a constructor gave them."""
-    ours = [
-        each for each in callbacks if type(each).__module__.startswith("caopd.") and not isinstance(each, RunConfig)
-    ]
+    """Our callbacks by class, but for those of a command line; with the settings that a constructor gave them."""
+    every = [each for each in callbacks if type(each).__module__.startswith("caopd.")]
+    ours = [each for each in every if not isinstance(each, RunConfig | ResumeCommand)]
     assert len(ours) == len({type(each) for each in ours})
     return {type(each): {key: value for key, value in vars(each).items() if key[0] != "_"} for each in ours}
 
@@ -47,7 +46,7 @@ def test_the_callbacks_are_the_command_lines(trainer_of_the_command_line):
     here = own(default_callbacks())
     assert here.pop(PhaseProgressBar).keys() <= bar.keys()
     assert here == there
-    assert len(here) == 7
+    assert len(here) == 8
 
 
 def test_without_a_bar_too(trainer_of_the_command_line):

@@ -3,32 +3,31 @@ from dataclasses import asdict, replace
 import pytest
 
 from caopd.errors import ConfigError
-from caopd.rounds.batches import BatchPlan
 from caopd.training.round_state import RoundProgress, RoundState
 
-PLAN = BatchPlan(8, 2, 4)
-STATE = RoundState(3, "rollouts/round_00003.jsonl", "ab", asdict(PLAN), 512, 16, 2)
+SETTINGS = {"data.seed": "0", "data.batch_size": "8"}
+STATE = RoundState(3, "rollouts/round_00003.jsonl", "ab", SETTINGS, 16, 2)
 
 
 @pytest.mark.parametrize(
-    ("plan", "num_samples", "said"),
+    ("settings", "said"),
     [
-        (BatchPlan(4, 2, 4), 512, "batch_size 8 (now 4)"),
-        (BatchPlan(8, 4, 4), 512, "accumulate 2 (now 4)"),
-        (BatchPlan(8, 2, 8), 512, "world_size 4 (now 8)"),
-        (BatchPlan(8, 2, 4), 256, "num_samples 512 (now 256)"),
+        ({"data.seed": "0", "data.batch_size": "4"}, "has data.batch_size 8 (now 4): batches"),
+        ({"data.seed": "1", "data.batch_size": "4"}, "has data.seed 0 (now 1), data.batch_size 8 (now 4): batches"),
+        ({"data.seed": "0"}, "has data.batch_size 8 (now None): batches"),
+        ({**SETTINGS, "data.task": "DrawTask()"}, "has data.task None (now DrawTask()): batches"),
     ],
 )
-def test_the_rest_of_a_round_is_shared_out_as_its_beginning(plan, num_samples, said):
-    STATE.check_plan(PLAN, 512)
+def test_the_rest_of_a_round_has_the_settings_of_its_beginning(settings, said):
+    STATE.check_settings(dict(SETTINGS))
     with pytest.raises(ConfigError) as raised:
-        STATE.check_plan(plan, num_samples)
+        STATE.check_settings(settings)
     assert said in str(raised.value)
     assert "end of a round" in str(raised.value)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_within_a_round():
-    with pytest.raises(ConfigError, match="earlier version"):
+def test_a_checkpoint_with_other_fields_is_refused_within_a_round():
+    with pytest.raises(ConfigError, match=r"step7\.ckpt.*how its batches were made"):
         RoundProgress({"number": 3, "num_batches_done": 2}).interrupted(3, "step7.ckpt")
 
 

@@ -70,6 +70,17 @@ def test_json_holds_the_curve_of_the_joined_prompts(files, tmp_path):
     )
 
 
+def test_prompts_without_a_verdict_in_either_file_are_left_out_with_a_warning(write, tmp_path):
+    small = [{**row, "correct": None} if row["prompt_id"] == "q3" else row for row in SMALL]
+    large = [{**row, "correct": None} if row["prompt_id"] == "q7" else row for row in LARGE]
+    left = [[row for row in rows if row["prompt_id"] not in ("q3", "q7")] for rows in (SMALL, LARGE)]
+    with pytest.warns(UserWarning, match="2 prompts without a verdict"):
+        assert main(["route", write("a", small), write("b", large), f"--output={tmp_path / 'found'}"]) == 0
+    assert main(["route", write("c", left[0]), write("d", left[1]), f"--output={tmp_path / 'expected'}"]) == 0
+    found, expected = (json.loads((tmp_path / name / "route.json").read_text()) for name in ("found", "expected"))
+    assert {**found, "small": "", "large": ""} == {**expected, "small": "", "large": ""}
+
+
 def test_figures_are_written_as_vectors_and_pixels_and_are_the_same_every_time(files, tmp_path):
     contents = []
     for name in ("first", "second"):

@@ -57,8 +57,7 @@ def test_a_number_and_a_text_are_two_prompts(read):
         (b'{"confidence": NaN, "correct": 1}', "but got nan"),
         ({"confidence": "0.5", "correct": 1}, "but got '0.5'"),
         ({"confidence": True, "correct": 1}, "but got True"),
-        ({"confidence": 0.5, "correct": None}, "`correct` to be 0, 1, true or false, but got None"),
-        ({"confidence": 0.5, "correct": 0.5}, "but got 0.5"),
+        ({"confidence": 0.5, "correct": 0.5}, "`correct` to be 0, 1, true, false, or null .*, but got 0.5"),
         ({"confidence": 0.5, "correct": "1"}, "but got '1'"),
         ({"confidence": 0.5, "correct": 1, "prompt_id": [1]}, r"`prompt_id` to be a text, an integer or null.*\[1\]"),
         ({"confidence": 0.5, "correct": 1, "prompt_id": True}, "`prompt_id`.*but got True"),
@@ -81,7 +80,9 @@ def test_ten_bad_lines_are_shown_and_all_are_counted(read):
 
 
 def test_a_file_without_lines_is_refused(read):
-    with pytest.raises(DataError, match=r"at least one prediction in .*predictions\.jsonl, but it holds no line"):
+    with pytest.raises(
+        DataError, match=r"at least one prediction with a verdict in .*predictions\.jsonl, but it holds no line"
+    ):
         read(b"", b" ")
 
 
@@ -131,3 +132,13 @@ def test_a_judge_takes_no_answer_from_a_thought(read):
 def test_a_line_that_cannot_be_judged_is_refused(read, line, reason):
     with pytest.raises(DataError, match=rf"  line 1: [^\n]*{reason}"):
         read(line, judge=Judge.named("science_qa", "inline"))
+
+
+def test_lines_without_a_verdict_are_counted_and_in_no_column(read):
+    good = {"confidence": 0.5, "correct": 1, "prompt_id": "a"}
+    found = read(good, {"confidence": 0.9, "correct": None, "prompt_id": "b"}, {"confidence": 0.9, "correct": None})
+    assert found.correct.tolist() == [True]
+    assert found.unjudged == ("b", None)
+    assert list(found.prompt_ids) == ["a"]
+    with pytest.raises(DataError, match=r"at least one prediction with a verdict in .*none of its 1 lines"):
+        read({"confidence": 0.9, "correct": None})

@@ -1,5 +1,7 @@
 """A run's configuration is in its own directory, and no run replaces another one's."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from lightning.pytorch.cli import LightningCLI
@@ -7,6 +9,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from caopd.errors import ConfigError
 from caopd.training.callbacks import RunConfig, check_alone
+from caopd.training.continuing import ContinuedRun
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 CHOSEN = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.version=chosen", "--trainer.logger.save_dir={root}"]
@@ -60,13 +63,16 @@ def test_what_is_measured_of_a_run_leaves_its_file(cli, tmp_path):
     assert seeds(tmp_path) == {"lightning_logs/chosen": 3}
 
 
-def test_a_csv_file_that_the_logger_would_delete_stays(tmp_path):
-    (tmp_path / "config.yaml").write_text("seed_everything: 3\n")
+def test_a_run_is_alone_unless_it_goes_on(tmp_path):
     checkpoint = str(tmp_path / "checkpoints" / "last.ckpt")
-    check_alone(tmp_path, checkpoint)
-    (tmp_path / "metrics.csv").write_text("step\n")
-    with pytest.raises(ConfigError, match="this run's alone"):
-        check_alone(tmp_path, checkpoint)
+    assert not check_alone(tmp_path, checkpoint)
+    (tmp_path / "config.yaml").write_text("seed_everything: 3\n")
+    assert check_alone(tmp_path, checkpoint)
+    elsewhere = str(tmp_path / "elsewhere" / "checkpoints" / "last.ckpt")
+    assert check_alone(tmp_path, elsewhere, ContinuedRun(Path(elsewhere), tmp_path, 3, []))
+    for other in (None, elsewhere):
+        with pytest.raises(ConfigError, match="this run's alone"):
+            check_alone(tmp_path, other)
 
 
 def test_the_file_is_utf8_whatever_the_locale_and_says_any_name(cli, tmp_path):

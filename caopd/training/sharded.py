@@ -1,0 +1,150 @@
+"""Sharded checkpoints that a kill leaves whole, and in which a flipped bit is found."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+import zlib
+from hashlib import sha256
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+from caopd.distributed import on_first_process
+from caopd.files import PART, disk_full, write_text
+from caopd.training.shards import META, METADATA
+
+CHECKSUMS = "checksums.json"
+"""The SHA-256 of these two: file -> hexadecimal digits. What is in the shards has checksums of its own."""
+
+
+class AtomicModelParallelStrategy(ModelParallelStrategy):
+    """Lightning's strategy, whose sharded checkpoints appear whole or not at all.
+
+    Lightning writes shards into the folder of the checkpoint that had the name before, such as ``last.ckpt``: a kill
+    leaves a folder that looks complete, with shards of two moments. Here a new folder, ``NAME.ckpt.part``, is written
+    and renamed. Arguments are Lightning's.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        filepath: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401 (Lightning's own signature)
+    ) -> None:
+        """Write the folder, or the file where ``save_distributed_checkpoint`` is off; a collective operation.
+
+        Args:
+            checkpoint: What is written, with this process's shards.
+            filepath: Where.
+            storage_options: Not supported.
+
+        Raises:
+            DiskFullError: There is no room for the shards of a process; the checkpoint that had the name is as it was.
+        """
+        if not self._save_distributed_checkpoint:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+            return
+        path = Path(self.broadcast(filepath))
+        part = path.with_name(path.name + PART)
+        on_first_process(lambda: shutil.rmtree(part, ignore_errors=True))
+        try:
+            super().save_checkpoint(checkpoint, part, storage_options)
+        except CheckpointException as error:  # raised in every process
+            on_first_process(lambda: shutil.rmtree(part, ignore_errors=True))
+            full = next(filter(None, (disk_full(failure, path) for failure, _ in error.failures.values())), None)
+            if full is not None:
+                raise full from error
+            raise
+        on_first_process(lambda: put_in_place(part, path))
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give the folder of a finished checkpoint its name; the one that had the name is moved aside, then removed.
+
+    A kill between the two renamings leaves the older one as ``previous-NAME.ckpt``, a checkpoint as any other.
+
+    Args:
+        part: The folder.
+        path: Its name from now on.
+    """
+    sums = {name: sha256((part / name).read_bytes()).hexdigest() for name in (METADATA, META)}
+    write_text(part / CHECKSUMS, json.dumps(sums) + "\n")
+    aside = path.with_name(f"previous-{path.name}")
+    if aside.exists():
+        shutil.rmtree(aside)
+    if path.exists():
+        path.rename(aside)
+    part.rename(path)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_sums(path: Path) -> None:
+    """Raise if the metadata of a sharded checkpoint are not as they were written.
+
+    Only a checkpoint of :class:`AtomicModelParallelStrategy` says how they were written.
+
+    Args:
+        path: Folder of the checkpoint.
+
+    Raises:
+        ValueError: A file is damaged; the message names it.
+    """
+    sums = path / CHECKSUMS
+    if not sums.is_file():
+        return
+    try:
+        expected = json.loads(sums.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"its {CHECKSUMS} is damaged ({error})") from error
+    for name in (METADATA, META):
+        found = sha256((path / name).read_bytes()).hexdigest()
+        if found != expected.get(name):
+            raise ValueError(f"its {name} is damaged: its SHA-256 is {found[:12]}, and {CHECKSUMS} has another one")
+
+
+def check_chunks(path: Path) -> None:
+    """Raise if what lies in the shards is not as it was written; all of it is read, piece by piece.
+
+    Args:
+        path: Folder of a checkpoint whose metadata are known to be plain data.
+
+    Raises:
+        ValueError: A shard is damaged; the message names it, and what lies there.
+    """
+    for index, place in FileSystemReader(path).read_metadata().storage_data.items():
+        with (path / place.relative_path).open("rb") as shard:
+            shard.seek(place.offset)
+            content = io.BytesIO(shard.read(place.length))
+        try:
+            damaged = damaged_entry(content)
+            content.seek(0)
+            torch.load(content, map_location="cpu", weights_only=True)
+        except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError, zipfile.BadZipFile) as error:
+            damaged = str(error)[:300]
+        if damaged is not None:
+            raise ValueError(f"its {place.relative_path} is damaged at {index.fqn} ({damaged})")
+
+
+def damaged_entry(file: Path | io.BytesIO) -> str | None:
+    """Return the first entry of a file of torch that is not as it was written; this reads all of it.
+
+    Entries have checksums of their data. What surrounds these can change what is loaded in one way: torch takes an
+    entry that is marked as a folder for an empty one.
+
+    Args:
+        file: The file, or its content.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            marked = (entry.filename for entry in archive.infolist() if entry.external_attr)
+            return archive.testzip() or next(marked, None)
+    except (zlib.error, NotImplementedError, RuntimeError, EOFError) as error:  # a bit of an entry's own header
+        return f"an entry ({error})"
