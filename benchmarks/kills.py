@@ -15,8 +15,9 @@ import random
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fits import ROOT, environment
@@ -83,14 +84,16 @@ class Kill:
     ranks: tuple[int, ...]
 
 
-def kills(setup: Setup, places: Sequence[str], generator: random.Random) -> Iterator[Kill]:
-    """Yield kills for ever: every other one at a place, all places in turn, the rest at random."""
-    while True:
-        for place in generator.sample(places, len(places)):
+def kills(setup: Setup, number: int, generator: random.Random) -> deque[Kill]:
+    """Return so many kills and some more, as some come too late: every other one at a place, the rest at random."""
+    planned: deque[Kill] = deque()
+    while len(planned) < 3 * number:
+        for place in generator.sample(PLACES, len(PLACES)):
             rank = generator.randrange(setup.num_processes)
-            yield Kill(place, generator.choice((1, 1, 2, 3)), (rank,))
+            planned.append(Kill(place, generator.choice((1, 1, 2, 3)), (rank,)))
             several = generator.random() < 0.3
-            yield Kill(RANDOM, generator.random(), tuple(range(setup.num_processes)) if several else (rank,))
+            planned.append(Kill(RANDOM, generator.random(), tuple(range(setup.num_processes)) if several else (rank,)))
+    return planned
 
 
 def record_setup(setup: Setup, num_kills: int, generator: random.Random, directory: Path) -> dict:
@@ -100,7 +103,7 @@ def record_setup(setup: Setup, num_kills: int, generator: random.Random, directo
     if any(ended.statuses):
         raise SystemExit(f"the run that is not killed ended with {ended.statuses}: see {directory / 'whole.log'}")
     expected, seconds = outcome(directory / "whole"), ended.seconds
-    planned, runs, done = kills(setup, PLACES, generator), [], 0
+    planned, runs, done = kills(setup, num_kills, generator), [], 0
     while done < num_kills:
         name = f"run{len(runs)}"
         runs.append(
@@ -112,21 +115,25 @@ def record_setup(setup: Setup, num_kills: int, generator: random.Random, directo
 
 
 def killed_run(
-    setup: Setup, planned: Iterator[Kill], seconds: float, directory: Path, expected: Outcome, num_kills: int
+    setup: Setup, planned: deque[Kill], seconds: float, directory: Path, expected: Outcome, num_kills: int
 ) -> dict:
     """Start a run again until it has been killed so often and ends, and return the kills and differences."""
     made, starts, log = [], 0, directory.with_suffix(".log")
-    for kill in planned:
-        last = len(made) >= num_kills
-        ended = start(setup, None if last else kill, seconds, directory, log)
+    while True:
+        kill = planned.popleft() if len(made) < num_kills else None
+        try:
+            ended = start(setup, kill, seconds, directory, log)
+        except TimeoutError as error:
+            return _record(made, starts, [f"{kill}: {error}; see {log}"])
         starts += 1
-        if ended.was_killed:
-            alone = ended.seconds_alone and round(ended.seconds_alone, 2)
-            made.append({"place": kill.place, "moment": kill.moment, "ranks": kill.ranks, "seconds_alone": alone})
-        elif any(ended.statuses):
-            return _record(made, starts, [f"the run ended with {ended.statuses}: see {log}"])
-        elif last or starts > 3 * num_kills:
+        if kill is None or not ended.was_killed:
             break
+        alone = ended.seconds_alone and round(ended.seconds_alone, 2)
+        made.append({**asdict(kill), "seconds_alone": alone})
+    if kill is not None and kill.place != RANDOM:  # it was not reached before the run ended: first in another run
+        planned.appendleft(replace(kill, moment=1))
+    if any(ended.statuses):
+        return _record(made, starts, [f"the run ended with {ended.statuses}: see {log}"])
     found = differences(expected, outcome(directory))
     if not found:
         shutil.rmtree(directory)
@@ -162,8 +169,8 @@ def report(record: dict) -> str:
         "",
         f"`{record['command']}`; {machine['cpus']} CPU cores, one thread each; {machine['timestamp'][:10]}; "
         f"{versions}. {num_kills} kills (SIGKILL) of {num_runs} runs, each started again with the same command until "
-        f"it ended, and compared with a run that was not killed: {setups[0]['values']:,} values and hashes, bit by "
-        "bit. Seconds (`time/*`) are left out. A cell is kills / differences found in the runs that had them.",
+        f"it ended, and compared with a run that was not killed: {setups[0]['values']:,} values and hashes. "
+        "Seconds (`time/*`) are left out. A cell is kills / differences found in the runs that had them.",
         "",
         "| place | " + " | ".join(setup["setup"] for setup in setups) + " |",
         "|---|" + "---|" * len(setups),

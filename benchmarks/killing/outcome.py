@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 SECONDS = "time/"
 """Prefix of the tags that are left out: seconds differ, and those of a phase in a process that was killed are lost."""
+OF_THE_DIRECTORY = "/caopd_run/"
+"""Keys of a checkpoint that say where the run is, and what its loggers call it; they are left out."""
 _OF_DIRECTORIES = re.compile(r"[^\s'\"]*/lightning_logs/[^/\s'\"]+/")
 Outcome = dict[str, Any]
 """Where a value stands -> the value, or a hash of it."""
@@ -54,28 +56,34 @@ def differences(expected: Outcome, found: Outcome) -> list[str]:
 
 
 def logged(runs: list[Path]) -> Outcome:
-    """Return every value in the event files of some runs: tag and step -> value.
+    """Return every value in the logs of some runs, as TensorBoard shows them: tag and step -> value.
 
     Args:
         runs: Run directories. A value that is written twice, as a batch that is trained on again writes it, must be
-            the same.
+            the same: both are returned where it is not.
     """
-    values: dict[str, set[str]] = {}
-    for file in sorted(file for run in runs for file in run.rglob("events.out.*")):
-        events = EventAccumulator(str(file), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
-        events.Reload()
-        tags = events.Tags()
-        for tag in tags["scalars"]:
-            for event in events.Scalars(tag) if not tag.startswith(SECONDS) else []:
-                values.setdefault(f"log {tag} at {event.step}", set()).add(float(event.value).hex())
-        for tag in tags["images"]:
-            for event in events.Images(tag):
-                values.setdefault(f"log {tag} at {event.step}", set()).add(_sha256(event.encoded_image_string))
-        for tag in tags["tensors"]:
-            for event in events.Tensors(tag):
-                text = event.tensor_proto.SerializeToString()
-                values.setdefault(f"log {tag} at {event.step}", set()).add(_sha256(text))
-    return {name: " and ".join(sorted(each)) for name, each in values.items()}
+    written = [_events(file) for run in runs for file in sorted(run.rglob("events.out.*"))]
+    shown = {name: value for run in runs for name, value in _events(run)}
+    twice: dict[str, set[str]] = {}
+    for name, value in (pair for events in written for pair in events):
+        twice.setdefault(name, set()).add(value)
+    return {name: " and ".join(sorted(twice[name])) for name in shown}
+
+
+def _events(path: Path) -> list[tuple[str, str]]:
+    """Return all events of a file or of a run: tag and step, and the value or its hash."""
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    scalars = [(tag, each.step, each.value.hex()) for tag in tags["scalars"] for each in events.Scalars(tag)]
+    images = [(tag, e.step, _sha256(e.encoded_image_string)) for tag in tags["images"] for e in events.Images(tag)]
+    texts = [
+        (tag, e.step, _sha256(e.tensor_proto.SerializeToString()))
+        for tag in tags["tensors"]
+        for e in events.Tensors(tag)
+    ]
+    every = [*scalars, *images, *texts]
+    return [(f"log {tag} at {step}", value) for tag, step, value in every if not tag.startswith(SECONDS)]
 
 
 def _number(run: Path) -> tuple[int, str]:
@@ -86,7 +94,8 @@ def _number(run: Path) -> tuple[int, str]:
 def _content(name: str, path: Path) -> Outcome:
     if path.suffix == ".ckpt":
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        return {f"{name} {where}": value for where, value in _leaves(checkpoint)}
+        leaves = _leaves(checkpoint)
+        return {f"{name} {where}": value for where, value in leaves if not where.startswith(OF_THE_DIRECTORY)}
     if path.name == "config.yaml":  # it says from which checkpoint the run went on
         return {name: "is there"}
     if path.suffix == ".json":

@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loops.fit_loop import _FitLoop
 
 from caopd.training.resume import interrupted_hook
 
 _SECONDS = "time/"
 """Prefix of the metrics that differ from run to run."""
+_UNSAVED = ("_last_global_step_saved", "_defer_save_until_validation", "current_score")
+"""What a ModelCheckpoint decides by or saves, but does not restore."""
 
 
 class SavingCallbacks:
@@ -43,8 +46,7 @@ class SavingCallbacks:
             "hook": self._hook or interrupted_hook(fit_loop),
             "metrics": {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith(_SECONDS)},
             "should_stop": trainer.should_stop,
-            "steps": {key: callback._last_global_step_saved for key, callback in callbacks.items()},
-            "deferred": {key: callback._defer_save_until_validation for key, callback in callbacks.items()},
+            "callbacks": {key: {name: getattr(each, name) for name in _UNSAVED} for key, each in callbacks.items()},
             "superseded": sorted(before - self._kept),
         }
 
@@ -68,18 +70,17 @@ class SavingCallbacks:
         callbacks = _callbacks(trainer)
         for key, callback in callbacks.items():
             wrote = any(Path(file).parts[-2:] == resumed_from.parts[-2:] for file in _files(callback))
-            callback._last_global_step_saved = trainer.global_step if wrote else saved["steps"].get(key, 0)
-            callback._defer_save_until_validation = saved["deferred"].get(key, False)
+            for name, value in saved["callbacks"].get(key, {}).items():
+                setattr(callback, name, value)
+            if wrote:
+                callback._last_global_step_saved = trainer.global_step
         for file in saved["superseded"]:
             if any(Path(str(callback.dirpath)) in Path(file).parents for callback in callbacks.values()):
                 trainer.strategy.remove_checkpoint(file)
         self._kept = {file for callback in callbacks.values() for file in _deleted_later(callback)}
         self._call(trainer, saved["hook"])
-        epoch = trainer.fit_loop.epoch_progress.state_dict()["current"]
-        if (
-            epoch["started"] == epoch["processed"]
-        ):  # Lightning takes a run that is counted in steps for one within this epoch
-            trainer.fit_loop._restarting = trainer.fit_loop.epoch_loop.restarting = False
+        if saved["hook"] == "on_train_epoch_end":
+            _leave_epoch(trainer.fit_loop)
 
     def _call(self, trainer: Trainer, hook: str | None) -> None:
         self._hook = hook
@@ -90,6 +91,14 @@ class SavingCallbacks:
             elif hook is not None:
                 getattr(callback, hook)(trainer, trainer.lightning_module)
         self._hook = None
+
+
+def _leave_epoch(fit_loop: _FitLoop) -> None:
+    """Go on behind an epoch that has ended; Lightning would go on within it where a run is counted in steps."""
+    fit_loop._restarting = fit_loop.epoch_loop.restarting = False
+    progress = fit_loop.epoch_progress
+    if fit_loop.done and progress.current.completed < progress.state_dict()["current"]["processed"]:
+        progress.increment_completed()  # as it does at the end of an epoch, but not of a run that is over
 
 
 def _callbacks(trainer: Trainer) -> dict[str, ModelCheckpoint]:

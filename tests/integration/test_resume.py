@@ -174,6 +174,53 @@ def test_a_run_that_is_counted_in_steps_resumes_at_a_rounds_end(validated, fit, 
         assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
+@pytest.mark.parametrize("last", [5, 6])
+def test_a_last_step_within_a_round_or_at_its_end_is_followed_by_all_that_ends_the_round(
+    last, validated, fit, every_step, tmp_path
+):
+    """Lightning ends a run that has had its last step before it looks at the validation and the end of the round."""
+    settings = {**EVERY_VALIDATION, "trainer.max_steps": last, "trainer.max_epochs": -1}
+    whole = fit(tmp_path / "whole", every_step, **settings)
+    resumed = fit(tmp_path / "resumed", every_step, ckpt_path=whole.checkpoint_file(f"step{last}"), **settings)
+    expected = logged(whole, last - 1)
+    del expected["train/loss"]
+    assert logged(resumed, 0) == expected
+    assert (resumed.directory / "metrics.json").read_text() == (whole.directory / "metrics.json").read_text()
+
+
+STOPPING = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.EarlyStopping
+      init_args: {monitor: val/n, patience: 1}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {every_n_epochs: 1, save_on_train_epoch_end: true, save_top_k: -1, filename: "round{epoch}",
+                  auto_insert_metric_name: false}
+"""
+
+
+def test_a_run_that_was_stopped_early_is_not_trained_on(fit, tmp_path):
+    """The number of prompts never gets smaller, so training is to stop after two rounds: the checkpoint says so."""
+    (tmp_path / "stopping.yaml").write_text(STOPPING)
+    whole = fit(tmp_path / "whole", tmp_path / "stopping.yaml", **EVERY_VALIDATION)
+    assert not whole.checkpoint_file("round2").exists()
+    resumed = fit(
+        tmp_path / "resumed", tmp_path / "stopping.yaml", ckpt_path=whole.checkpoint_file("round1"), **EVERY_VALIDATION
+    )
+    assert not (resumed.directory / "checkpoints").exists()
+    assert (resumed.directory / "metrics.json").read_text() == (whole.directory / "metrics.json").read_text()
+
+
+MEASURED = ("rollout/parity_mean", "rollout/parity_max", "rollout/teacher_accuracy", "rollout/optimism_bias")
+
+
+def test_what_was_measured_while_rollouts_were_sampled_is_logged_after_a_resume_too(fit, every_step, tmp_path):
+    settings = {**SETTINGS, "trainer.max_epochs": 1, "data.teacher_probe.every_num_rounds": 1}
+    whole = fit(tmp_path / "whole", every_step, **settings)
+    resumed = fit(tmp_path / "resumed", every_step, ckpt_path=whole.checkpoint_file("step1"), **settings)
+    assert [resumed.scalars(tag) for tag in MEASURED] == [whole.scalars(tag) for tag in MEASURED]
+
+
 INTERRUPTING = """
 import os
 import signal

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from caopd.files import write_text
 from caopd.plots import save_figure
@@ -31,14 +32,14 @@ def log_figure(trainer: Trainer, directory: Path, name: str, plot: Callable[[], 
     loggers = _loggers(trainer)
     if not loggers:
         return
-    figure, step = plot(), trainer.global_step
+    figure, step = plot(), _step_of_numbers(trainer)
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(f"val/{name}", figure, step)
         elif isinstance(logger, WandbLogger):
             logger.log_image(f"val/{name}", [figure], step)
         else:
-            save_figure(figure, _stem(directory, name, step), [".png"])
+            save_figure(figure, _stem(directory, name, trainer.global_step), [".png"])
 
 
 def log_table(
@@ -53,14 +54,23 @@ def log_table(
         columns: Names of the columns.
         rows: Any texts, one for each column.
     """
-    step = trainer.global_step
+    step = _step_of_numbers(trainer)
     for logger in _loggers(trainer):
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(f"val/{name}", _markdown(columns, rows), step)
         elif isinstance(logger, WandbLogger):
             logger.log_text(f"val/{name}", list(columns), [list(map(escaped_lines, row)) for row in rows], step=step)
         else:
-            write_text(_stem(directory, name, step).with_suffix(".md"), _markdown(columns, rows) + "\n")
+            write_text(_stem(directory, name, trainer.global_step).with_suffix(".md"), _markdown(columns, rows) + "\n")
+
+
+def _step_of_numbers(trainer: Trainer) -> int:
+    """Return the step at which Lightning logs the validation's numbers: within a fit, that of the last batch.
+
+    A run that goes on from a checkpoint logs anew from its number of steps on, where TensorBoard drops what was before.
+    """
+    in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+    return trainer.global_step - 1 if in_fit else trainer.global_step
 
 
 def _loggers(trainer: Trainer) -> list[Logger]:

@@ -190,3 +190,9 @@ def test_to_moves_every_tensor_and_keeps_the_numbers():
         if isinstance(value, torch.Tensor):
             before = getattr(batch, name)
             assert (value.device.type, value.dtype, value.shape) == ("meta", before.dtype, before.shape), name
+
+
+def test_the_random_numbers_of_a_micro_batch_are_the_same_after_a_resume():
+    whole = [torch.rand(1).item() for _ in RoundBatches([None] * 4, seed=7)]
+    assert [torch.rand(1).item() for _ in RoundBatches([None] * 2, num_done=2, seed=7)] == whole[2:]
+    assert len(set(whole)) == 4

@@ -5,7 +5,7 @@ import torch
 from transformers import get_scheduler
 
 from caopd.errors import ConfigError
-from caopd.training.resume import apply_settings, settings_of
+from caopd.training.resume import apply_settings, interrupted_hook, settings_of
 
 
 def made(rate, decay=0.1, groups=2, kind=torch.optim.AdamW):
@@ -71,3 +71,31 @@ def test_another_optimizers_state_is_refused():
     optimizer.load_state_dict(trained(1e-3)[0])
     with pytest.raises(ConfigError, match=r"model\.optimizer.*momentum.*but it has.*betas"):
         apply_settings(wanted, optimizer, scheduler)
+
+
+def loops(epoch, batch, validation=(0, 0, False)):
+    """What Lightning saves of its loops: (ready, started, processed, completed) of epoch and batch."""
+    names = ("ready", "started", "processed", "completed")
+    ready, completed, is_last = validation
+    counts = {"ready": ready, "started": ready, "processed": completed, "completed": completed}
+    return {
+        "epoch_progress": {"current": dict(zip(names, epoch, strict=True))},
+        "epoch_loop.batch_progress": {"current": dict(zip(names, batch, strict=True))},
+        "epoch_loop.val_loop.batch_progress": {"total": counts, "current": counts, "is_last_batch": is_last},
+    }
+
+
+@pytest.mark.parametrize(
+    ("saved", "hook"),
+    [
+        (loops((1, 1, 0, 0), (3, 3, 2, 2)), None),
+        (loops((1, 1, 0, 0), (3, 3, 3, 2)), "on_train_batch_end"),
+        (loops((1, 1, 0, 0), (4, 4, 4, 4), (3, 2, False)), None),
+        (loops((1, 1, 0, 0), (4, 4, 4, 4), (3, 3, True)), "on_validation_end"),
+        (loops((1, 1, 1, 0), (4, 4, 4, 4), (3, 3, True)), "on_train_epoch_end"),
+        (loops((1, 1, 1, 1), (4, 4, 4, 4), (3, 3, True)), None),
+    ],
+    ids=["in a batch", "behind a batch", "in a validation", "behind it", "behind a round", "between rounds"],
+)
+def test_the_counts_of_the_loops_say_which_hook_was_running(saved, hook):
+    assert interrupted_hook(saved) == hook
