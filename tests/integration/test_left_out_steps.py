@@ -42,6 +42,16 @@ class Flawed(DistillationLoss):
 """
 ADAM = {"model.optimizer": "torch.optim.AdamW", "model.optimizer.lr": "1e-3", "model.optimizer.betas": "[0.9, 0.98]"}
 MOMENTUM = {"model.optimizer": "torch.optim.SGD", "model.optimizer.lr": "0.05", "model.optimizer.momentum": "0.9"}
+STRATEGIES = {
+    "ddp": {"trainer.strategy": "ddp"},
+    "fsdp2": {
+        "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "trainer.strategy.data_parallel_size": 2,
+        "trainer.strategy.tensor_parallel_size": 1,
+        "trainer.strategy.save_distributed_checkpoint": "false",
+        "trainer.inference_mode": "false",
+    },
+}
 SCALED = """
 trainer:
   plugins:
@@ -191,9 +201,10 @@ def prompts_in(path):
     return {tuple(json.loads(line)["prompt_ids"]) for line in path.read_text().splitlines()}
 
 
-def test_two_processes_leave_out_the_same_steps(command, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
+def test_two_processes_leave_out_the_same_steps(strategy, command, tmp_path):
     """The loss of process 1 alone is NaN, once."""
-    settings = {**settings_of(losses=[2], process=1), "trainer.devices": 2, "trainer.strategy": "ddp"}
+    settings = {**settings_of(losses=[2], process=1), **STRATEGIES[strategy], "trainer.devices": 2}
     configs = (QUICKSTART, tmp_path / "every_step.yaml")
     result = command(*fit_arguments(tmp_path / "run", configs, settings), cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-4000:]
