@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,16 +32,9 @@ def log_figure(trainer: Trainer, directory: Path, name: str, plot: Callable[[], 
         plot: Makes the figure, which belongs to no pyplot state.
     """
     loggers = _loggers(trainer)
-    if not loggers:
-        return
-    figure, step = plot(), _step_of_numbers(trainer)
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(f"val/{name}", figure, step)
-        elif isinstance(logger, WandbLogger):
-            logger.log_image(f"val/{name}", [figure], step)
-        else:
-            save_figure(figure, _stem(directory, name, trainer.global_step), [".png"])
+    if loggers:
+        with _young_freed():
+            _show(loggers, plot(), directory, name, trainer)
 
 
 def log_table(
@@ -78,6 +73,30 @@ def _loggers(trainer: Trainer) -> list[Logger]:
     if not trainer.is_global_zero:
         return []
     return [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger | Unlogged)]
+
+
+@contextmanager
+def _young_freed() -> Iterator[None]:
+    """Free, at once, what the block has made and only cycles hold: a figure is such, and would stay for many rounds."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)
+        if enabled:
+            gc.enable()
+
+
+def _show(loggers: Sequence[Logger], figure: Figure, directory: Path, name: str, trainer: Trainer) -> None:
+    step = _step_of_numbers(trainer)
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(f"val/{name}", figure, step)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(f"val/{name}", [figure], step)
+        else:
+            save_figure(figure, _stem(directory, name, trainer.global_step), [".png"])
 
 
 def _stem(directory: Path, name: str, step: int) -> Path:

@@ -1,7 +1,9 @@
 """Every kind of logger gets figures and tables, or files stand in for them; read back from what loggers write."""
 
+import gc
 import json
 import os
+import weakref
 
 import pytest
 import wandb
@@ -44,6 +46,22 @@ def show(tmp_path):
         return len(plotted)
 
     return run
+
+
+def test_a_figure_is_gone_when_it_has_been_shown(tmp_path):
+    """Python alone would free it many rounds later: until then each takes two MiB."""
+    made = []
+
+    def plot():
+        figure = bars_figure({"x": {"a": [0.5]}})
+        made.append(weakref.ref(figure))
+        return figure
+
+    trainer = Trainer(logger=TensorBoardLogger(tmp_path), default_root_dir=tmp_path, accelerator="cpu")
+    for _ in range(3):
+        log_figure(trainer, tmp_path / "run", "bars", plot)
+        assert [figure() for figure in made] == [None] * len(made)
+    assert gc.isenabled()
 
 
 def files(root):
