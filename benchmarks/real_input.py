@@ -80,7 +80,7 @@ def run_task(name: str, data: Path, directory: Path, rounds: tuple[int, int]) ->
     seconds["first"] = fit(f"smollm2_{name}", first, source, f"--trainer.max_epochs={rounds[0]}")
     checkpoint = f"--ckpt_path={newest(first, '*.ckpt')}"
     seconds["resumed"] = fit(f"smollm2_{name}", second, source, f"--trainer.max_epochs={rounds[1]}", checkpoint)
-    groups = [json.loads(line) for line in newest(second, "rollouts/*.jsonl").read_text().splitlines()]
+    groups = [json.loads(line) for line in newest(second, "rollouts/*.jsonl").read_text().splitlines()[1:]]
     for run, which, when in ((first, 0, "before"), (second, -1, "after")):
         image = events_of(run).Images("val/reliability")[which]
         (RESULTS / f"real_input_{name}_{when}.png").write_bytes(image.encoded_image_string)

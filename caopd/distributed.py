@@ -180,6 +180,8 @@ def _agree(failure: CaopdError | None = None, patience: timedelta = _PATIENCE) -
         distributed.all_reduce(has_failed, ReduceOp.MAX, group=_group(), async_op=True).wait(patience)
         if has_failed:
             distributed.all_gather_object(failures, failure, group=_group())
+        else:
+            _known_to_all.clear()
     of_peer = next((each for each in failures if each is not None), None)
     if of_peer is not None and failure is None:
         _known_to_all[:] = [of_peer]

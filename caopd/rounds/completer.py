@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
 from caopd.distributed import together
-from caopd.errors import CaopdError, RolloutError, UnansweredError, name_of
+from caopd.errors import RolloutError, UnansweredError, name_of
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
 from caopd.rollouts.decoding import opens_thought
@@ -96,10 +96,14 @@ class Completer:
             check_groups(groups, len(requests), num_rollouts, name_of(self._engine))
             check_versions(groups, self._version)
             begun = [opens_thought(self._tokenizer, request.prompt_ids) for request in requests]
-            return [
-                tuple(verification(rollout, example, thinks) for rollout in group)
-                for example, group, thinks in zip(examples, groups, begun, strict=True)
-            ]
+            every = verification.each(
+                [
+                    (rollout, example, thinks)
+                    for example, group, thinks in zip(examples, groups, begun, strict=True)
+                    for rollout in group
+                ]
+            )
+            return [tuple(every[start : start + num_rollouts]) for start in range(0, len(every), num_rollouts)]
 
         with self._clock("verify"):
             return together(verified)  # what comes next may be a sharded model's forward pass, which is collective
@@ -119,27 +123,23 @@ class Completer:
         """
         if not rewards:
             return groups
+        every = [(example, each) for example, group in zip(examples, groups, strict=True) for each in group]
         with self._clock("verify"):
-            return [
-                tuple(self._rewarded(rewards, example, verified) for verified in group)
-                for example, group in zip(examples, groups, strict=True)
-            ]
+            rewarded = iter(self._rewarded(rewards, every))
+        return [tuple(next(rewarded) for _ in group) for group in groups]
 
-    def _rewarded(self, rewards: Rewards, example: Example, verified: VerifiedRollout) -> VerifiedRollout:
-        if verified.verdict is None:
-            return verified
-        where = f"a completion of example {example.id!r}"
-        try:
-            earned = {
-                name: float(self._limit.call(reward, "__call__", (example, verified), where))
-                for name, reward in rewards.items()
-            }
-        except UnansweredError as error:
-            warnings.warn(str(error), stacklevel=2)
-            return replace(verified, verdict=None)
-        except (CaopdError, TypeError, ValueError):  # raised anew by the method, when the rollouts are on disk
-            return verified
-        return replace(verified, rewards=earned)
+    def _rewarded(self, rewards: Rewards, every: Sequence[tuple[Example, VerifiedRollout]]) -> list[VerifiedRollout]:
+        found = [verified for _, verified in every]
+        for name, reward in rewards.items():
+            asked = [index for index, verified in enumerate(found) if verified.verdict is not None]
+            calls = [(every[index], f"a completion of example {every[index][0].id!r}") for index in asked]
+            for index, answer in zip(asked, self._limit.each(reward, "__call__", calls), strict=True):
+                if isinstance(answer, UnansweredError):
+                    warnings.warn(str(answer), stacklevel=2)
+                    found[index] = replace(found[index], verdict=None, rewards=None)
+                else:
+                    found[index] = replace(found[index], rewards={**(found[index].rewards or {}), name: answer})
+        return [_checked(verified) for verified in found]
 
     def compare(
         self,
@@ -196,3 +196,16 @@ def check_versions(groups: Sequence[Sequence[Rollout]], expected: int) -> None:
             f"Expected every rollout to be sampled by policy version {expected}, but got {sorted(versions)}: the "
             "engine generates with stale weights."
         )
+
+
+def _checked(verified: VerifiedRollout) -> VerifiedRollout:
+    """Return the rollout with its rewards as numbers, without any where one raised, or is no number.
+
+    The method then asks for them itself and raises what they raise, when the rollouts are on disk.
+    """
+    try:
+        return replace(
+            verified, rewards=verified.rewards and {name: float(each) for name, each in verified.rewards.items()}
+        )
+    except (TypeError, ValueError):
+        return replace(verified, rewards=None)

@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
-from caopd.errors import ModelError, PromptTooLongError, user_code
+from caopd.errors import DataError, ModelError, PromptTooLongError, user_code
 from caopd.methods import Method
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
@@ -17,6 +17,8 @@ from caopd.rounds.samples import train_samples
 from caopd.rounds.splice import Completion, revised_completion, sampled_completion, written_completion
 from caopd.types import Example, Message, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
 
+_OF_TEMPLATES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What a chat template may raise, which computes as Python does."""
 _EMPTY_SOLUTION = TeacherContext("solution", "", 1.0, empirical=True)
 
 
@@ -163,6 +165,7 @@ class SampleEncoder:
 
     def _completion(self, sample: TrainSample) -> Completion:
         if isinstance(sample.rollout, Response):
+            _check_characters(sample.rollout.text)
             return written_completion(sample.rollout.text, sample.confidence, self.confidence_format, self.tokenizer)
         if sample.confidence is None:
             return sampled_completion(sample.rollout, lambda ids: decode_ids(self.tokenizer, ids))
@@ -198,6 +201,7 @@ def encode_prompts(
 
     Raises:
         ModelError: If the template cannot be read, or refuses the messages.
+        DataError: If a prompt holds half of a surrogate pair.
     """
     if not conversations:
         return []
@@ -208,14 +212,28 @@ def encode_prompts(
             add_generation_prompt=True,
             **template_arguments,
         )
-    except TemplateError as error:
+    except _OF_TEMPLATES as error:
         roles = sorted({message["role"] for messages in conversations for message in messages})
         raise ModelError(
             f"Expected the chat template of {tokenizer.name_or_path!r} to render messages of the roles "
             f"{', '.join(roles)}, but it does not: {error}. Correct its `chat_template`, or choose a task without a "
             "role that the model does not know."
         ) from error
+    for text in texts:
+        _check_characters(text)
     return [tuple(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def _check_characters(text: str) -> None:
+    """Raise where a text holds half of a surrogate pair, which a task of one's own may give and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(error.start - 30, 0) : error.end + 30]
+        raise DataError(
+            f"Expected prompts and demonstrations of characters, but got half of a surrogate pair: {around!a}. Correct "
+            "the rows of the task."
+        ) from error
 
 
 def _copies_context(sample: TrainSample, completion: Completion) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caopd.files import written
 from caopd.rounds.batches import TokenBatch
 
 
@@ -43,12 +42,8 @@ def save_step(path: Path, facts: dict[str, Any], micro_batches: Sequence[MicroBa
         OSError: The file cannot be written.
     """
     shares = [{"number": one.number, "loss": float(one.loss), "batch": _plain(one.batch)} for one in micro_batches]
-    content = io.BytesIO()
-    torch.save({**facts, "micro_batches": shares}, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_bytes(content.getvalue())
-    os.replace(beside, path)
+    with written(path) as file:
+        torch.save({**facts, "micro_batches": shares}, file)
 
 
 def _plain(batch: TokenBatch) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def check_checkpoint(path: Path, training: bool, everywhere: bool = False) -> No
     except UnsoundCheckpointError as error:
         others = _of_same_run(path, training)
         sound = next((other for other, reason in others if reason is None), None)
-        raise UnsoundCheckpointError(path, error.reason, sound) from error
+        raise UnsoundCheckpointError(path, error.reason, sound) from None  # the inner one says less
 
 
 def newest_of_a_rounds_end(checkpoint: Path) -> Path | None:
@@ -151,15 +151,15 @@ def newest_of_a_rounds_end(checkpoint: Path) -> Path | None:
         checkpoint: One of the run's checkpoints.
     """
     for path, reason in _of_same_run(checkpoint, training=True):
-        if reason is None and not any("round" in state for state in _data_states(path)):
+        if reason is None and not _is_within_a_round(path):
             return path
     return None
 
 
-def _data_states(path: Path) -> list[dict[str, Any]]:
-    """Return what data modules have written into a sound checkpoint."""
-    content = torch.load(path / META if path.is_dir() else path, map_location="cpu", mmap=True)
-    return [value for key, value in content.items() if key.endswith("DataModule")]
+def _is_within_a_round(path: Path) -> bool:
+    content = torch.load(path / META if path.is_dir() else path, map_location="cpu", mmap=True, weights_only=True)
+    rounds = [value.get("round") for key, value in content.items() if key.endswith("DataModule")]
+    return any(each is not None and each["num_batches_done"] < each["num_batches"] for each in rounds)
 
 
 def _of_same_run(checkpoint: Path, training: bool) -> Iterable[tuple[Path, str | None]]:

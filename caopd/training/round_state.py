@@ -83,7 +83,7 @@ class RoundState:
             raise DataError(
                 f"{error} The checkpoint {checkpoint} was written within round {self.number} and goes on with these "
                 f"rollouts. Without them resume from a checkpoint that was written at the end of a round{newest}."
-            ) from error
+            ) from None  # the inner one says less
 
     def check_settings(self, settings: Mapping[str, str]) -> None:
         """Raise unless the rest of the round is made and shared out as its beginning was.

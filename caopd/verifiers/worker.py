@@ -10,46 +10,59 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
+from collections.abc import Callable
+from functools import partial
+from mmap import mmap
 from multiprocessing.connection import Connection
 from types import FrameType
 
+SECONDS_BETWEEN_ANSWERS = 0.01
+"""Answers of calls that are quicker than this are sent together."""
 _PR_SET_PDEATHSIG = 1
 """Option of Linux's ``prctl``: the signal that this process gets when the one that started it ends."""
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, progress: mmap) -> None:
     """Answer requests until the other side is gone.
 
-    A request is ``(slot, part, method, arguments)``. Where ``part`` is bytes, the pickled object is kept in the slot
-    and nothing is called; where it is None, the method of the slot's object is. An answer is ``(True, result)``, or
-    ``(False, exception, traceback as text)``.
+    A request is ``(slot, part, method, calls)``. Where ``part`` is bytes, the pickled object is kept in the slot, which
+    is one answer; where it is None, the method of the slot's object is called with the arguments of each call. Answers,
+    ``(True, result)`` or ``(False, exception, traceback as text)``, are sent in lists: those of quick calls together.
 
     Args:
         connection: Where requests come from.
+        progress: Shared memory of one integer: how many calls of the request have begun.
     """
     os.set_inheritable(connection.fileno(), False)  # else a process of the verifier's own would keep it open
     _ignore_signals()
     _end_with_parent()
+    begun = memoryview(progress).cast("q")
     parts: dict[int, object] = {}
     while True:
         try:
-            request = connection.recv_bytes()
-        except (EOFError, OSError):
-            return
-        try:
-            connection.send_bytes(_answer(request, parts))
-        except (BrokenPipeError, ConnectionResetError):
+            slot, part, method, calls = connection.recv()
+            if part is not None:
+                connection.send([_answer(partial(_keep, parts, slot), (part,))])
+            answers, last = [], time.monotonic()
+            for number, arguments in enumerate(calls, start=1):
+                begun[0] = number
+                answers.append(_answer(getattr(parts[slot], method), arguments))
+                if number == len(calls) or time.monotonic() - last > SECONDS_BETWEEN_ANSWERS:
+                    connection.send(answers)
+                    answers, last = [], time.monotonic()
+        except (EOFError, ConnectionError):
             return
 
 
-def _answer(request: bytes, parts: dict[int, object]) -> bytes:
+def _keep(parts: dict[int, object], slot: int, copy: bytes) -> None:
+    parts[slot] = pickle.loads(copy)
+
+
+def _answer(function: Callable[..., object], arguments: tuple[object, ...]) -> bytes:
     try:
-        slot, part, method, arguments = pickle.loads(request)
-        if part is not None:
-            parts[slot] = pickle.loads(part)
-            return pickle.dumps((True, None))
-        return pickle.dumps((True, getattr(parts[slot], method)(*arguments)))
+        return pickle.dumps((True, function(*arguments)))
     except Exception as error:
         own = traceback.TracebackException(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
         return pickle.dumps((False, _portable(error), "".join(own.format())))

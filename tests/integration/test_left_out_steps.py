@@ -111,7 +111,7 @@ def test_a_step_that_is_left_out_changes_nothing(optimizer, flaw, tmp_path):
 
 
 def test_a_step_that_is_left_out_has_no_part_in_what_is_logged(tmp_path):
-    run = fitted(tmp_path, "run", settings_of(losses=[2]))
+    run = fitted(tmp_path, "run", settings_of(gradients=[2]))
     assert [math.isnan(loss) for loss in run.scalars("train/loss")] == [False, True, False, False]
     assert (steps(run, "train/skipped_steps"), run.scalars("train/skipped_steps")) == ([1, 2, 3], [1.0] * 3)
     pairs = [totals["kl_body"] for totals in sys.modules["flawed"].Flawed.last.totals]

@@ -297,15 +297,21 @@ def drop_the_last_group(lines):
 
 
 def exchange_two_groups(lines):
-    return [lines[1], lines[0], *lines[2:]]
+    return [lines[0], lines[2], lines[1], *lines[3:]]
 
 
 def change_one_estimate(lines):
-    row = json.loads(lines[0])
-    return [json.dumps({**row, "mu_hats": [1 - each for each in row["mu_hats"]]}) + "\n", *lines[1:]]
+    row = json.loads(lines[1])
+    return [lines[0], json.dumps({**row, "mu_hats": [1 - each for each in row["mu_hats"]]}) + "\n", *lines[2:]]
 
 
-@pytest.mark.parametrize("change", [drop_the_last_group, exchange_two_groups, change_one_estimate])
+def change_the_seed(lines):
+    """What is whole in itself, but not what the checkpoint knows, is another run's."""
+    first = json.loads(lines[0])
+    return [json.dumps({**first, "settings": {**first["settings"], "data.seed": "1"}}) + "\n", *lines[1:]]
+
+
+@pytest.mark.parametrize("change", [drop_the_last_group, exchange_two_groups, change_one_estimate, change_the_seed])
 def test_rollouts_that_were_changed_are_not_trained_on(change, uninterrupted, tmp_path, capsys):
     copied = Run.__new__(Run)
     copied.directory = shutil.copytree(uninterrupted.directory, tmp_path / "copied")
@@ -319,6 +325,8 @@ def test_rollouts_that_were_changed_are_not_trained_on(change, uninterrupted, tm
     message = capsys.readouterr().err
     assert str(file) in message
     assert "as they were written" in message
+    assert str(copied.checkpoint_file("step3")) in message
+    assert f"`--ckpt_path={copied.checkpoint_file('step6')}`" in message  # of a round's end
 
 
 @pytest.mark.parametrize(
@@ -329,6 +337,20 @@ def test_other_batches_are_refused_within_a_round_and_taken_at_its_end(changed, 
     assert main(resume_arguments(uninterrupted, 3, tmp_path / "within", **changed)) == 2
     assert "batches would be left out" in capsys.readouterr().err
     assert main(resume_arguments(uninterrupted, 2, tmp_path / "at_the_end", **changed)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"data.seed": 5}, "data.seed 0 (now 5)"),
+        ({"data.sampling.temperature": 0.5}, "(now Sampling(temperature=0.5"),
+        ({"data.round.num_prompts_per_round": 8}, "(now RoundConfig(num_prompts_per_round=8"),
+        ({"data.estimator": "MonteCarlo"}, "data.estimator Shrinkage("),
+    ],
+)
+def test_other_settings_of_a_round_are_refused_within_it(changed, said, uninterrupted, tmp_path, capsys):
+    assert main(resume_arguments(uninterrupted, 3, tmp_path, **changed)) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_new_learning_rate_is_applied_and_said(uninterrupted, tmp_path):
@@ -358,5 +380,20 @@ def test_lost_rollouts_of_an_interrupted_round_are_an_error(uninterrupted, tmp_p
     finally:
         (tmp_path / "aside").rename(hidden)
     message = capsys.readouterr().err
-    assert "rollouts of the interrupted round" in message
+    assert "rollouts of a round" in message
+    assert f"`--ckpt_path={uninterrupted.checkpoint_file('step6')}`" in message
     assert "end of a round" in message
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_newest_sound_one_offered(uninterrupted, tmp_path, capsys):
+    copied = Run.__new__(Run)
+    copied.directory = shutil.copytree(uninterrupted.directory, tmp_path / "copied")
+    damaged = copied.checkpoint_file("step6")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    assert main(resume_arguments(copied, 6, tmp_path / "resumed")) == 2
+    message = capsys.readouterr().err
+    assert f"{damaged} is none that can be used: it is damaged at " in message
+    assert f"`--ckpt_path={copied.checkpoint_file('step5')}`" in message
+    assert "Traceback" not in message

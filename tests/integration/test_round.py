@@ -1,15 +1,19 @@
 """A round is made and read without a Trainer, and is the one that a run trains on."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
+import torch
 
 from caopd.confidence import InlineConfidence
-from caopd.errors import UserCodeError
-from caopd.methods import SDFT, CaOPD
+from caopd.errors import RolloutError, UnansweredError, UserCodeError
+from caopd.losses import DistillationLoss
+from caopd.methods import SDFT, SDPO, CaOPD
 from caopd.methods.estimators import MonteCarlo
 from caopd.models import ModelSource
 from caopd.rollouts import Sampling, TransformersEngine
+from caopd.rounds.batches import BatchPlan
 from caopd.rounds.buffer import load_groups
 from caopd.rounds.completer import Completer
 from caopd.rounds.config import RoundConfig
@@ -21,6 +25,7 @@ from caopd.rounds.phases import PhaseClock
 from caopd.rounds.prompts import Curriculum
 from caopd.rounds.round import RoundMaker
 from caopd.tasks import DrawTask, stages_of
+from caopd.types import AnswerOutcome, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +38,8 @@ def encoder():
     return SampleEncoder(ModelSource().load_tokenizer(), InlineConfidence(), {}, 512, 8)
 
 
-def maker_of(method, encoder):
-    engine = TransformersEngine()
+def maker_of(method, encoder, engine=None):
+    engine = engine or TransformersEngine()
     engine.start(encoder.tokenizer)
     completer = Completer(engine, encoder.tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
     sizes = RoundConfig(num_prompts_per_round=16, num_rollouts=4, num_trained_rollouts=1)
@@ -73,3 +78,52 @@ def test_no_error_of_a_method_loses_the_rollouts(student, encoder):
     with pytest.raises(UserCodeError, match="LookupError"):
         maker_of(Fails(), encoder).make(0, prompts_of(encoder, SDFT()), Policies(student, None, version=0), kept.extend)
     assert [len(group.rollouts) for group in kept] == [4] * 16
+
+
+class Never:
+    """Finds everything wrong, or does not come back."""
+
+    def __init__(self, returns=True):
+        self.returns = returns
+
+    def verify(self, text, target):
+        if not self.returns:
+            raise UnansweredError("it did not return")
+        return Verdict(False, text, AnswerOutcome.PARSED)
+
+
+def test_a_round_without_any_success_teaches_sdpo_nothing_and_says_so(student, encoder):
+    prompts = replace(prompts_of(encoder, SDPO()), verifier=Never())
+    with pytest.warns(UserWarning, match=r"Round 0 teaches nothing: none of its 16 .*caopd\.methods\.sdpo\.SDPO"):
+        made = maker_of(SDPO(), encoder).make(0, prompts, Policies(student, None, version=0))
+    assert [sample.weight for sample in made.trained] == [0.0] * 16
+    for reduction in ("sequence_mean", "token_mean"):
+        loss = DistillationLoss(reduction=reduction)
+        for batch in BatchPlan(4, 2, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, 0):
+            weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_B, batch.denominators)
+            assert torch.equal(weight_T, torch.zeros_like(weight_T))
+
+
+@pytest.mark.filterwarnings("ignore:it did not return")
+def test_a_round_in_which_no_rollout_has_a_verdict_ends_the_run_with_its_rollouts_kept(student, encoder):
+    kept = []
+    prompts = replace(prompts_of(encoder, SDFT()), verifier=Never(returns=False))
+    with pytest.raises(UserCodeError, match=r"test_round\.Never to judge the 64 rollouts of round 0"):
+        maker_of(SDFT(), encoder).make(0, prompts, Policies(student, None, version=0), kept.extend)
+    assert [len(group.rollouts) for group in kept] == [4] * 16
+
+
+class Silent(TransformersEngine):
+    """Samples nothing."""
+
+    rounding = None
+
+    def generate(self, requests, num_rollouts, sampling):
+        groups = super().generate(requests, num_rollouts, sampling)
+        return [[replace(each, token_ids=(), logprobs=(), text="") for each in group] for group in groups]
+
+
+def test_a_round_of_empty_completions_ends_the_run(student, encoder):
+    maker = maker_of(SDFT(), encoder, Silent())
+    with pytest.raises(RolloutError, match="all 64 rollouts of round 0 are empty"):
+        maker.make(0, prompts_of(encoder, SDFT()), Policies(student, None, version=0))

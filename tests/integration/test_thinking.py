@@ -28,7 +28,7 @@ def test_an_unfinished_thought_is_no_answer_and_is_not_taught_to_state_a_confide
     scalars = run.events.Tags()["scalars"]
     assert "train/kl_body" in scalars
     assert "train/kl_confidence" not in scalars
-    lines = (run.directory / "rollouts" / "round_00000.jsonl").read_text().splitlines()
+    lines = (run.directory / "rollouts" / "round_00000.jsonl").read_text().splitlines()[1:]
     rollouts = [each for line in lines for each in json.loads(line)["rollouts"]]
     assert {each["reading"]["outcome"] for each in rollouts} == {"unfinished"}
     assert {each["verdict"]["answer"] for each in rollouts} == {None}

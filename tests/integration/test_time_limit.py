@@ -38,7 +38,7 @@ class StallingTask(DrawTask):
     verifier: Verifier = field(default=Stalling(), init=False)
 
     def examples(self, split: str) -> Sequence[Example]:
-        marks = {0: "some ", 1: "some ", 2: "all "} if split == "train" else {0: "all "}
+        marks = {0: "some ", 1: "all "} if split == "train" else {0: "all "}
         return [
             replace(example, target=marks.get(number, "") + example.target)
             for number, example in enumerate(super().examples(split))
@@ -47,11 +47,21 @@ class StallingTask(DrawTask):
 
 class StallingReward(Reward):
     def __call__(self, example, rollout):
-        while example.target.startswith("some ") and crc32(rollout.rollout.text.encode()) % 2:
+        while example.target.startswith("reward ") and not rollout.verdict.correct:
             pass
         return float(rollout.verdict.correct)
+
+
+@dataclass(frozen=True)
+class StallingRewardTask(DrawTask):
+    verifier: Verifier = field(default=Stalling(), init=False)
+
+    def examples(self, split: str) -> Sequence[Example]:
+        first, *others = super().examples(split)
+        return [replace(first, target=f"reward {first.target}"), *others]
 """
 SETTINGS = {
+    "trainer.max_epochs": 1,
     "data.task": "stalling.StallingTask",
     "data.task.num_train": 16,
     "data.round.num_trained_rollouts": 4,
@@ -80,25 +90,23 @@ def finished(request, fit_as_users_do, tmp_path_factory):
 def test_a_run_whose_verifier_does_not_return_ends_and_estimates_without_these_rollouts(finished):
     directory, _ = finished
     run = Run(directory)
-    for number in range(2):
-        groups = load_groups(run.directory / "rollouts" / f"round_{number:05d}.jsonl")
-        unjudged = 0
-        for group in groups:
-            target = group.example.target
-            stalled = [stalls(verified, target) for verified in group.rollouts]
-            judged = [
-                ExactMatch().verify(verified.body, target.split()[-1]).correct
-                for verified, is_stalled in zip(group.rollouts, stalled, strict=True)
-                if not is_stalled
-            ]
-            assert [verified.verdict is None for verified in group.rollouts] == stalled
-            expected = [None if each or not judged else fmean(judged) for each in stalled]
-            assert list(group.mu_hats) == pytest.approx(expected)
-            unjudged += sum(stalled)
-        assert unjudged >= 4
-        assert run.scalars("rollout/no_verdict")[number] == pytest.approx(unjudged / 64)
-        assert run.scalars("rollout/without_weight")[number] == pytest.approx(unjudged / 64)
-    assert len(run.scalars("train/loss")) == 16 // (2 if "ddp" in directory.name else 1)
+    unjudged = 0
+    for group in load_groups(run.directory / "rollouts" / "round_00000.jsonl"):
+        target = group.example.target
+        stalled = [stalls(verified, target) for verified in group.rollouts]
+        judged = [
+            ExactMatch().verify(verified.body, target.split()[-1]).correct
+            for verified, is_stalled in zip(group.rollouts, stalled, strict=True)
+            if not is_stalled
+        ]
+        assert [verified.verdict is None for verified in group.rollouts] == stalled
+        expected = [None if each or not judged else fmean(judged) for each in stalled]
+        assert list(group.mu_hats) == pytest.approx(expected)
+        unjudged += sum(stalled)
+    assert 4 < unjudged < 8  # all of one row, and some of another
+    assert run.scalars("rollout/no_verdict") == [pytest.approx(unjudged / 64)]
+    assert run.scalars("rollout/without_weight") == [pytest.approx(unjudged / 64)]
+    assert len(run.scalars("train/loss")) == 8 // (2 if "ddp" in directory.name else 1)
 
 
 def test_the_held_out_row_is_counted_and_in_no_metric(finished):
@@ -123,7 +131,7 @@ def test_predictions_without_a_verdict_are_null_and_scored_as_such(finished, tmp
         "data.task.num_test": 24,
         "data.verifier_timeout_seconds": 1,
         "trainer.default_root_dir": tmp_path,
-        "ckpt_path": Run(directory).checkpoint_file("round1"),
+        "ckpt_path": Run(directory).checkpoint_file("round0"),
     }
     assert main(["predict", f"--config={QUICKSTART}", *options(settings)]) == 0
     (file,) = tmp_path.rglob("predictions.jsonl")
@@ -144,23 +152,25 @@ def test_a_reward_that_does_not_return_leaves_the_advantages(fit_as_users_do, tm
     (tmp_path / "rewards.yaml").write_text(
         "model: {method: {class_path: caopd.methods.GRPO, init_args: {rewards: [{class_path: "
         "stalling.StallingReward}]}}, loss: null, teacher: null}\n"
-        "data: {task: {class_path: stalling.StallingTask}}\n"
+        "data: {task: {class_path: stalling.StallingRewardTask}}\n"
     )
-    settings = {**SETTINGS, "trainer.max_epochs": 1, "data.task": None}
+    settings = {**SETTINGS, "data.task": None}
     result = fit_as_users_do(tmp_path, tmp_path / "rewards.yaml", **settings)
     assert result.returncode == 0, result.stderr[-4000:]
     run = Run(tmp_path)
     groups = load_groups(run.directory / "rollouts" / "round_00000.jsonl")
-    means = []
+    means, unjudged = [], 0
     for group in groups:
         for verified in group.rollouts:
-            stalled = stalls(verified, group.example.target) or (
-                group.example.target.startswith("some ") and crc32(verified.rollout.text.encode()) % 2 == 1
-            )
+            target = group.example.target
+            correct = ExactMatch().verify(verified.body, target.split()[-1]).correct
+            stalled = target.startswith("reward ") and not correct
             assert (verified.verdict is None) == stalled
-            assert verified.rewards == (None if stalled else {"StallingReward": float(verified.verdict.correct)})
+            assert verified.rewards == (None if stalled else {"StallingReward": float(correct)})
         earned = [verified.rewards["StallingReward"] for verified in group.judged.rollouts]
         if len(earned) >= 2:
             means.append(fmean(earned))
+        unjudged += len(group.rollouts) - len(earned)
+    assert unjudged > 0
     assert run.scalars("rollout/reward") == [pytest.approx(fmean(means))]
     assert "stalling.StallingReward" in result.stderr

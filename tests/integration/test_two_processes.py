@@ -1,7 +1,6 @@
 """Every shipped config that is made for 8 GPUs runs on two CPU processes, as users run it and with every default on."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ import yaml
 
 from caopd.cli import main
 from caopd.models.tiny import build_model, build_tokenizer
+from tests.needs import needs_vllm
 
 from .conftest import ROOT, Run
 
@@ -57,10 +57,13 @@ ROW = {
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory):
     """The embedded architecture, untrained, with room for long prompts."""
+    return saved_model(tmp_path_factory.mktemp("model"), width=32, num_layers=1)
+
+
+def saved_model(directory, width, num_layers):
     torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("model")
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer, width=32, num_layers=1)
+    model = build_model(tokenizer, width, num_layers)
     model.config.max_position_embeddings = 8192
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
@@ -86,40 +89,47 @@ def flat(config, above=""):
     return result
 
 
+@pytest.fixture
+def run_config(rows, command, tmp_path, capsys):
+    """Run a shipped config with a small model, and check that it is otherwise as it was shipped; return its output."""
+
+    def run(name, model):
+        path, shipped = ROOT / "configs" / f"{name}.yaml", flat(FOR_8_GPUS[name])
+        given = {
+            key: value
+            for key, value in REPLACED.items()
+            if any(f"{each}.".startswith(f"{key}.") for each in shipped)
+            if (key, shipped.get(key)) != ("data.round.num_rollouts", 1)
+        }
+        values = {MODEL: model, DATA: json.dumps(rows), PLACE: tmp_path}
+        overrides = [f"--{key}={values.get(value, value)}" for key, value in given.items()]
+        result = command("fit", f"--config={path}", *overrides, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr[-4000:]
+        directory = Run(tmp_path).directory
+        assert (directory / "checkpoints" / f"round{ROUNDS - 1}.ckpt").is_file()
+        metrics = json.loads((directory / "metrics.json").read_text())
+        assert (metrics["initial"]["step"], metrics["initial"]["n"]) == (0, 5)
+        assert metrics["final"]["step"] >= ROUNDS
+        assert len(Run(tmp_path).scalars("train/loss")) == metrics["final"]["step"]
+        assert differing(path, directory, capsys) == set(given)
+        return result.stderr
+
+    return run
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in FOR_8_GPUS]
 )
-def test_a_config_for_8_gpus_runs_on_two_processes(name, small_model, rows, command, tmp_path, capsys):
-    shipped = flat(FOR_8_GPUS[name])
-    given = {
-        key: value
-        for key, value in REPLACED.items()
-        if any(f"{each}.".startswith(f"{key}.") for each in shipped)
-        if (key, shipped.get(key)) != ("data.round.num_rollouts", 1)
-    }
-    values = {MODEL: small_model, DATA: json.dumps(rows), PLACE: tmp_path}
-    path = ROOT / "configs" / f"{name}.yaml"
-    overrides = [f"--{key}={values.get(value, value)}" for key, value in given.items()]
-
-    result = command("fit", f"--config={path}", *overrides, cwd=tmp_path)
-
-    assert result.returncode == 0, result.stderr[-4000:]
-    directory = Run(tmp_path).directory
-    assert (directory / "checkpoints" / f"round{ROUNDS - 1}.ckpt").is_file()
-    metrics = json.loads((directory / "metrics.json").read_text())
-    assert (metrics["initial"]["step"], metrics["initial"]["n"]) == (0, 5)
-    assert metrics["final"]["step"] >= ROUNDS
-    assert len(Run(tmp_path).scalars("train/loss")) == metrics["final"]["step"]
-    assert differing(path, directory, capsys) == {key for key in given if key != "data.task.init_args.source"} | {
-        f"data.task.init_args.source.{key}" for key in shipped_source(rows)
-    }
+def test_a_config_for_8_gpus_runs_on_two_processes(name, small_model, run_config):
+    run_config(name, small_model)
 
 
-def shipped_source(rows):
-    """The settings of a data source that a file has in place of a data set on the hub."""
-    return {"path", "splits.train", "splits.validation", "shares.train", "shares.validation", "shares.test"} | {
-        f"files.{split}" for split in rows["files"]
-    }
+@needs_vllm
+@pytest.mark.slow
+def test_the_main_job_samples_with_vllm_on_two_processes(run_config, tmp_path_factory):
+    """A model just above the size from which `auto` takes vLLM."""
+    model = saved_model(tmp_path_factory.mktemp("larger"), width=128, num_layers=6)
+    assert "rollout engine: VLLMEngine" in run_config("sdpo_caopd", model)
 
 
 def differing(path, directory, capsys):
@@ -129,10 +139,10 @@ def differing(path, directory, capsys):
         main(["fit", f"--config={path}", "--print_config"])
     before = flat(yaml.safe_load(capsys.readouterr().out))
     after = flat(yaml.safe_load((directory / "config.yaml").read_text()))
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return {next((name for name in REPLACED if f"{key}.".startswith(f"{name}.")), key) for key in changed}
 
 
 def test_the_configs_for_8_gpus_are_found():
     assert len(FOR_8_GPUS) == 11
     assert set(ALWAYS) <= FOR_8_GPUS.keys()
-    assert Path(ROOT / "configs").is_dir()

@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from caopd.distributed import described, is_distributed, is_first_process, on_first_process, together
 from caopd.errors import CaopdError, ConfigError, PeerError
+from caopd.training.held_out_data import HeldOutDataModule
 from caopd.training.peers import PeerLine
 
 
@@ -69,8 +70,8 @@ class PeerWatch(Callback):
         line = self._line
         if line is None or (not line.is_alone and line.fail(described(exception), _where(trainer))):
             return
-        if trainer.datamodule is not None:  # type: ignore[attr-defined]
-            trainer.datamodule.on_exception(exception)  # type: ignore[attr-defined]
+        if isinstance(trainer.datamodule, HeldOutDataModule):  # type: ignore[attr-defined]
+            trainer.datamodule.engine.close()  # type: ignore[attr-defined]  # no process of vLLM is left
         if isinstance(exception, KeyboardInterrupt):
             raise SystemExit(1)  # as Lightning does after it has saved
         if line.ended is not None and isinstance(exception, RuntimeError) and not isinstance(exception, CaopdError):
@@ -86,6 +87,7 @@ def _first_node(trainer: Trainer) -> str | None:
 
 def _where(trainer: Trainer) -> str:
     """Return how far the run is: the loops' own counters."""
-    training, validation = trainer.fit_loop.epoch_loop.batch_progress, trainer.validate_loop.batch_progress
-    counters = [trainer.current_epoch, trainer.global_step, training.state_dict(), validation.state_dict()]
-    return json.dumps([trainer.state.stage, *counters])
+    training = trainer.fit_loop.epoch_loop
+    evaluation = [loop.batch_progress for loop in (training.val_loop, trainer.validate_loop, trainer.test_loop)]
+    progress = [each.state_dict() for each in (training.batch_progress, *evaluation)]
+    return json.dumps([trainer.state.stage, trainer.current_epoch, trainer.global_step, progress])

@@ -1,3 +1,5 @@
+import copy
+import re
 from dataclasses import replace
 
 import pytest
@@ -5,7 +7,7 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from caopd.confidence import InlineConfidence
-from caopd.errors import DataError, PromptTooLongError
+from caopd.errors import DataError, ModelError, PromptTooLongError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
@@ -235,8 +237,6 @@ def test_rows_are_checked_by_the_method(encoder):
 
 
 def test_template_arguments_reach_the_template(tokenizer):
-    import copy
-
     changed = copy.deepcopy(tokenizer)
     changed.chat_template = "{% if shout %}!{% endif %}" + tokenizer.chat_template
     plain = SampleEncoder(changed, FORM, {}, 512, 8).student_prompts([SYSTEM])[0]
@@ -246,8 +246,6 @@ def test_template_arguments_reach_the_template(tokenizer):
 
 def test_a_completion_is_trained_on_behind_the_prompt_it_was_sampled_from(tokenizer, sampled, examples):
     """Also where the template would render another one by then, as those that write the date do."""
-    import copy
-
     dated = copy.deepcopy(tokenizer)
     dated.chat_template = "{{ strftime_now('%f') }}" + tokenizer.chat_template
     encoder = SampleEncoder(dated, FORM, {}, 512, 8)
@@ -273,3 +271,55 @@ def test_prompts_are_encoded_as_their_template_renders_them(byte_level_tokenizer
     assert [decode_ids(tokenizer, ids) for ids in together] == ["the answer|calm", "é|calm", "is B.|calm"]
     assert [ids.count(end) for ids in together] == [1, 1, 1], "the template's special tokens are not doubled"
     assert encode_prompts(tokenizer, [], {}) == []
+
+
+class Speechless(InlineConfidence):
+    def render(self, confidence):
+        if confidence != 1.0:
+            raise LookupError("no word for it")
+        return super().render(confidence)
+
+
+class Mute(InlineConfidence):
+    @property
+    def instruction(self):
+        raise LookupError("no words")
+
+
+class Unknown(SDFT):
+    def known_context(self, example):
+        raise LookupError("no demonstration")
+
+
+def test_what_formats_and_methods_raise_names_them_and_the_row(tokenizer, sampled):
+    examples = DrawTask(num_train=2).examples("train")
+    name = re.escape(repr(examples[0].id))
+    with pytest.raises(UserCodeError, match=rf"Mute .*the prompt of example {name}.*LookupError: no words"):
+        SampleEncoder(tokenizer, Mute(), {}, 512, 8).student_prompts(examples)
+    with pytest.raises(UserCodeError, match=rf"Unknown .*example {name}.*LookupError"):
+        SampleEncoder(tokenizer, InlineConfidence(), {}, 512, 8).check(examples, Unknown())
+    encoder = SampleEncoder(tokenizer, Speechless(), {}, 512, 8)
+    context = TeacherContext("demonstration", "6", 0.5)
+    with pytest.raises(UserCodeError, match=rf"Speechless .*the teacher's prompt of example {name}.*LookupError"):
+        encoder.teacher_prompts([(examples[0], context)])
+    verified = sampled(tokenizer, tokenizer("6")["input_ids"])
+    with pytest.raises(UserCodeError, match=rf"Speechless .*a completion of example {name}.*LookupError"):
+        encoder.encode([TrainSample(examples[0], verified, None, confidence=0.5)], [(1,)])
+
+
+@pytest.mark.parametrize("method", [SDPO(), SDFT(), SFT()])
+def test_half_of_a_surrogate_pair_is_an_error_before_the_first_rollout(encoder, method):
+    row = Example("row-9", "Q \ud83d" if isinstance(method, SDPO) else "Q", "B", demonstration="B \ud83d")
+    with pytest.raises(DataError, match=r"half of a surrogate pair: .*\\ud83d"):
+        encoder.check([row], method)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages[0] + 1 }}", "{{ 1 / 0 }}", "{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ x.y }}"],
+)
+def test_a_template_that_fails_or_leaves_its_sandbox_is_an_error(tokenizer, template):
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = template
+    with pytest.raises(ModelError, match="chat template of"):
+        encode_prompts(changed, [[{"role": "user", "content": "Q"}]], {})

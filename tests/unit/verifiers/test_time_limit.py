@@ -85,6 +85,10 @@ class Own:
         os.kill(child, signal.SIGTERM)
         return Verdict(os.waitpid(child, 0)[1] == signal.SIGTERM, None, AnswerOutcome.PARSED)
 
+    def sleeps(self, text):
+        time.sleep(0.4)
+        return self.right(text)
+
     def exits(self, text):
         os._exit(3)
 
@@ -162,6 +166,30 @@ def test_a_call_that_does_not_return_is_ended_and_the_next_one_is_answered(limit
     assert 0.5 <= time.monotonic() - start < 10
     assert not is_running(process)
     assert verify(limit, verifier, "fine").correct
+
+
+@pytest.mark.parametrize(
+    ("how", "error"), [("loops", UnansweredError), ("exits", UnansweredError), ("raises_a_known_error", UserCodeError)]
+)
+def test_of_many_calls_that_are_made_at_once_only_the_one_that_ends_badly_is_lost(limit, own, how, error):
+    """Answers that came before it, and were not sent yet, are asked for again."""
+    texts = ["fine"] * 30 + [how] + ["fine"] * 5 + [how] + ["fine"]
+    answers = limit.each(own.Own(), "verify", [((text, ""), f"call {n}") for n, text in enumerate(texts)])
+    assert len(answers) == len(texts)
+    for number, (text, answer) in enumerate(zip(texts, answers, strict=True)):
+        if text == how:
+            assert isinstance(answer, error)
+            assert f"call {number}" in str(answer)
+        else:
+            assert answer.correct
+    assert limit.each(own.Own(), "verify", []) == []
+
+
+def test_slow_calls_have_the_whole_time_each(own):
+    slow = TimeLimit(1.0)
+    answers = slow.each(own.Own(), "verify", [(("sleeps", ""), "x")] * 5)
+    assert [answer.correct for answer in answers] == [True] * 5
+    slow.close()
 
 
 def test_what_the_verifier_started_is_ended_with_it(limit, own, tmp_path, monkeypatch):
