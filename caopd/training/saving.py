@@ -2,8 +2,7 @@
 
 Callbacks are called one after the other. A checkpoint holds the state of those behind the one that writes it from
 before the hook, and Lightning does not call them again: the best checkpoint of a round would be missing. Lightning also
-keeps beside their states what they decide by: the metrics they monitor, the step they last saved at, whether training
-is to stop.
+keeps beside their states what they decide by: the metrics they monitor, the step they last saved at.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.loops.fit_loop import _FitLoop
 
 from caopd.training.resume import interrupted_hook
@@ -45,7 +45,6 @@ class SavingCallbacks:
         return {
             "hook": self._hook or interrupted_hook(fit_loop),
             "metrics": {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith(_SECONDS)},
-            "should_stop": trainer.should_stop,
             "callbacks": {key: {name: getattr(each, name) for name in _UNSAVED} for key, each in callbacks.items()},
             "superseded": sorted(before - self._kept),
         }
@@ -63,19 +62,23 @@ class SavingCallbacks:
         saved, self._restored = self._restored, None
         if saved is None:
             return
-        trainer.should_stop = saved["should_stop"]
+        # Not what else stopped it, such as `max_time`: a run that goes on may have another limit.
+        stops = [each.stopping_reason for each in trainer.early_stopping_callbacks]
+        trainer.should_stop = any(reason != EarlyStoppingReason.NOT_STOPPED for reason in stops)
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in saved["metrics"].items()})
         trainer.fit_loop.epoch_loop.val_loop.setup_data()  # callbacks ask how many batches a validation has
         resumed_from, trainer.ckpt_path = Path(str(trainer.ckpt_path)), None  # else it would never be deleted
         callbacks = _callbacks(trainer)
         for key, callback in callbacks.items():
             wrote = any(Path(file).parts[-2:] == resumed_from.parts[-2:] for file in _files(callback))
-            for name, value in saved["callbacks"].get(key, {}).items():
-                setattr(callback, name, value)
+            unsaved = saved["callbacks"].get(key, {})
+            for name in _UNSAVED:  # a checkpoint sets nothing else
+                setattr(callback, name, unsaved.get(name, getattr(callback, name)))
             if wrote:
                 callback._last_global_step_saved = trainer.global_step
-        for file in saved["superseded"]:
-            if any(Path(str(callback.dirpath)) in Path(file).parents for callback in callbacks.values()):
+        folders = {Path(str(callback.dirpath)) for callback in callbacks.values()}
+        for file in map(Path, saved["superseded"]):
+            if file.parent in folders and file.suffix == ModelCheckpoint.FILE_EXTENSION:
                 trainer.strategy.remove_checkpoint(file)
         self._kept = {file for callback in callbacks.values() for file in _deleted_later(callback)}
         self._call(trainer, saved["hook"])
@@ -88,8 +91,10 @@ class SavingCallbacks:
             if hook == "on_train_batch_end":
                 index = trainer.fit_loop.epoch_loop.batch_idx
                 callback.on_train_batch_end(trainer, trainer.lightning_module, None, None, index)
-            elif hook is not None:
-                getattr(callback, hook)(trainer, trainer.lightning_module)
+            elif hook == "on_validation_end":
+                callback.on_validation_end(trainer, trainer.lightning_module)
+            elif hook == "on_train_epoch_end":
+                callback.on_train_epoch_end(trainer, trainer.lightning_module)
         self._hook = None
 
 
