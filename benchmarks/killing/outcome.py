@@ -99,7 +99,7 @@ def _content(name: str, path: Path) -> Outcome:
     if path.name in (
         "config.yaml",
         ".metadata",
-    ):  # they say from which checkpoint the run went on, and where shards are
+    ):  # they say from where the run went on, where shards are
         return {name: "is there"}
     if path.suffix == ".json":
         return {f"{name} {where}": value for where, value in _leaves(json.loads(path.read_text()))}
