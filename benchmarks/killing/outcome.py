@@ -96,10 +96,8 @@ def _content(name: str, path: Path) -> Outcome:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         leaves = _leaves(checkpoint)
         return {f"{name} {where}": value for where, value in leaves if not where.startswith(OF_THE_DIRECTORY)}
-    if path.name in (
-        "config.yaml",
-        ".metadata",
-    ):  # they say from where the run went on, where shards are
+    # These say from where the run went on, where its shards are, and the sums of such files.
+    if path.name in ("config.yaml", ".metadata", "checksums.json"):
         return {name: "is there"}
     if path.suffix == ".json":
         return {f"{name} {where}": value for where, value in _leaves(json.loads(path.read_text()))}
