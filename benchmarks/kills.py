@@ -55,7 +55,7 @@ class Setup:
 
 TWO = ("--trainer.devices=2",)
 SHARDED = (
-    "--trainer.strategy=lightning.pytorch.strategies.ModelParallelStrategy",
+    "--trainer.strategy=caopd.training.sharded.AtomicModelParallelStrategy",
     "--trainer.strategy.data_parallel_size=2",
     "--trainer.strategy.tensor_parallel_size=1",
     "--trainer.inference_mode=false",

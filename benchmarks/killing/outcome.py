@@ -92,11 +92,12 @@ def _number(run: Path) -> tuple[int, str]:
 
 
 def _content(name: str, path: Path) -> Outcome:
-    if path.suffix == ".ckpt":
+    if path.suffix == ".ckpt" or path.name == "meta.pt":  # a whole checkpoint, or a sharded one's part without shards
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         leaves = _leaves(checkpoint)
         return {f"{name} {where}": value for where, value in leaves if not where.startswith(OF_THE_DIRECTORY)}
-    if path.name == "config.yaml":  # it says from which checkpoint the run went on
+    # These say from where the run went on, where its shards are, and the sums of such files.
+    if path.name in ("config.yaml", ".metadata", "checksums.json"):
         return {name: "is there"}
     if path.suffix == ".json":
         return {f"{name} {where}": value for where, value in _leaves(json.loads(path.read_text()))}
