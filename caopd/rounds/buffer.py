@@ -133,7 +133,7 @@ def _header(path: Path, line: bytes) -> RoundHeader:
     try:
         row = json.loads(line)
         version = row["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"Expected the first line of {path} to say the `format` of the rollouts below it, but it does not: it "
             "is damaged, or of a version of caopd before formats were numbered. Restore it, or remove it."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from os.path import normpath
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NoReturn
@@ -26,10 +27,10 @@ The version rises when a reader of the version before could not go on from such 
 """
 
 
+_NAMED_FILES = ("best_model_path", "last_model_path", "kth_best_model_path")
+"""Files that Lightning's ``ModelCheckpoint`` restores, and deletes when others take their place."""
 LAST = "last"
 """Value of ``ckpt_path`` that stands for the newest sound checkpoint of a run with the same settings."""
-OF_LIGHTNING = ("hpc", "registry")
-"""Values of ``ckpt_path`` that Lightning itself understands: SLURM's checkpoint, and Lightning's registry."""
 
 
 class UnsoundCheckpointError(ConfigError, CaopdError):
@@ -117,10 +118,27 @@ def check_given(path: str, training: bool) -> None:
     """
     if not (path and Path(path).exists()):
         raise ConfigError(
-            f"Expected `ckpt_path` to be a checkpoint file, `{LAST}`, or one of {', '.join(OF_LIGHTNING)}, but there "
-            f"is no file {path!r} in {Path.cwd()}. Checkpoints are under `checkpoints/` of a run directory."
+            f"Expected `ckpt_path` to be a checkpoint file or `{LAST}`, but there is no file {path!r} in {Path.cwd()}. "
+            "Checkpoints are under `checkpoints/` of a run directory."
         )
     check_checkpoint(Path(path), training)
+
+
+def check_none_is_taken(root: Path) -> None:
+    """Raise if Lightning would go on, under SLURM and without being asked to, from a checkpoint of another run.
+
+    Args:
+        root: The trainer's ``default_root_dir``.
+
+    Raises:
+        ConfigError: There is such a checkpoint.
+    """
+    found = sorted(root.glob("hpc_ckpt_*.ckpt"))
+    if found:
+        raise ConfigError(
+            f"Expected no checkpoint of another run in {root}, but Lightning would go on from {found[-1]} under SLURM: "
+            f"`--ckpt_path={found[-1]}` does so on purpose; else move it, or set another `trainer.default_root_dir`."
+        )
 
 
 def check_checkpoint(path: Path, training: bool, everywhere: bool = False) -> None:
@@ -201,6 +219,20 @@ def _check_content(path: Path, content: Mapping[str, Any], training: bool, keys:
     check_format(path, content)
     if training and "lr_schedulers" not in content:
         raise _error(path, "it holds weights alone (`save_weights_only`), from which no run can go on")
+    if training:
+        _check_files(path, content)
+
+
+def _check_files(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise if a callback would take a file outside its folder for one of its checkpoints: it would delete it."""
+    for state in content.get("callbacks", {}).values():
+        if not (isinstance(state, dict) and "best_k_models" in state):
+            continue
+        named = [*state["best_k_models"], *(state.get(key) for key in _NAMED_FILES)]
+        folder = normpath(str(state.get("dirpath")))
+        outside = [file for file in named if file and not Path(normpath(file)).is_relative_to(folder)]
+        if outside:
+            raise _error(path, f"it names {str(outside[0])!r} as a checkpoint of {state.get('dirpath')!r}")
 
 
 def refuse_settings(*_: object, **__: object) -> NoReturn:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -37,7 +38,7 @@ from caopd.run_directory import own_run_directory
 from caopd.texts import check_utf8, escaped_lines
 from caopd.training.callbacks import PhaseProgressBar, ResumeCommand, RunConfig, Unlogged, check_alone, requeued
 from caopd.training.checkpoint_io import AtomicCheckpointIO
-from caopd.training.checkpoints import LAST, OF_LIGHTNING, check_given, check_sharding
+from caopd.training.checkpoints import LAST, check_given, check_none_is_taken, check_sharding
 from caopd.training.class_names import explained
 from caopd.training.continued_logs import keep_rows, with_versions
 from caopd.training.continuing import ContinuedRun, begun_from, find_run, newest_sound, run_folders, step_of
@@ -76,13 +77,16 @@ class CaopdCLI(LightningCLI):
         config, parser = self.config[self.subcommand], self._parser(self.subcommand)
         given, plain = config.clone(), yaml.safe_load(parser.dump(config, skip_none=False))
         settings = run_settings(plain)
+        config.weights_only = True  # by default Lightning would load whatever code a file names
         if self.subcommand == "fit" and config.ckpt_path is None and requeued():
             config.ckpt_path = LAST
         if config.ckpt_path == LAST:
             self._find_last(config, run_folders(plain["trainer"]), settings)
             given.ckpt_path = None if self._continued is None else begun_from(self._continued)
-        elif config.ckpt_path is not None and config.ckpt_path.partition(":")[0] not in OF_LIGHTNING:
+        elif config.ckpt_path is not None:
             check_given(config.ckpt_path, self.subcommand == "fit")
+        elif SLURMEnvironment.detect():
+            check_none_is_taken(Path(config.trainer.default_root_dir or "."))
         text = parser.dump(given, skip_none=False)
         self.save_config_kwargs = {"text": text, "settings": settings, "continued": self._continued}
 

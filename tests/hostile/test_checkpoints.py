@@ -205,3 +205,19 @@ def test_texts_of_a_config_are_none_of_the_cards_markup(caopd, received):
     ]
     (snippet,) = [token.content for token in tokens if token.type == "fence"]
     compile(snippet, "card", "exec")
+
+
+@pytest.mark.parametrize("file", ["{dirpath}/../../../precious", "{here}/precious", "precious"])
+def test_a_checkpoint_cannot_have_another_file_deleted(file, received, with_checkpoint, here):
+    """Lightning deletes what it restores as the best checkpoint, once there is a better one."""
+    (here / "precious").touch()
+    _, checkpoint = received
+    callbacks = torch.load(checkpoint, weights_only=True)["callbacks"]
+    (key,) = [key for key in callbacks if key.startswith("ModelCheckpoint")]
+    named = file.format(dirpath=callbacks[key]["dirpath"], here=here)
+    state = {**callbacks[key], "best_model_path": named, "best_k_models": {named: torch.tensor(1.0)}}
+    changed(checkpoint, callbacks={**callbacks, key: state})
+    status, output = with_checkpoint("fit", checkpoint)
+    assert status == 2
+    assert "as a checkpoint of" in output
+    assert (here / "precious").exists()

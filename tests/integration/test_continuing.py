@@ -226,6 +226,14 @@ def test_slurm_starts_a_run_again_that_is_exactly_where_it_was(
     assert_same_run(Run(tmp_path / "runs"), uninterrupted)
 
 
+def test_lightning_takes_no_checkpoint_by_itself(stopped, slurm, tmp_path, capsys):
+    """It would go on from any file of this name below `default_root_dir`, whatever run wrote it."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "hpc_ckpt_1.ckpt").touch()
+    assert stopped() == 2
+    assert "hpc_ckpt_1.ckpt under SLURM" in capsys.readouterr().err
+
+
 def test_a_job_that_slurm_does_not_take_back_says_what_to_do(stopped, slurm, tmp_path):
     (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\necho no such job >&2\nexit 1\n")
     with pytest.warns(UserWarning, match=r"job 70_4 .*no such job.*--ckpt_path=last"):

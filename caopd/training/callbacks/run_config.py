@@ -17,9 +17,6 @@ from caopd.run_directory import CONFIG, run_directory, run_of_checkpoint
 from caopd.training.continuing import RUN, ContinuedRun, run_record
 from caopd.training.run_lock import RunLock
 
-_OF_THE_RUN_ITSELF = "hpc"
-"""Value of ``ckpt_path`` that is no path, but stands for a checkpoint of the same run."""
-
 
 class RunConfig(SaveConfigCallback):
     """Lightning's callback, which here writes into the run directory, and never over another run's file.
@@ -111,9 +108,9 @@ def check_alone(directory: Path, checkpoint: str | None, continued: ContinuedRun
     if not (directory / CONFIG).exists():
         return False
     same = {continued.directory.resolve()} if continued else set()
-    if checkpoint is not None and checkpoint != _OF_THE_RUN_ITSELF:
+    if checkpoint is not None:
         same.add(run_of_checkpoint(Path(checkpoint)))
-    if directory.resolve() not in same and checkpoint != _OF_THE_RUN_ITSELF:
+    if directory.resolve() not in same:
         raise ConfigError(
             f"Expected {directory} to be this run's alone, but it holds the {CONFIG} of an earlier one, and the logger "
             "gives both the same name and version: set another `version` of the logger (W&B: `id`) or none, or move "
