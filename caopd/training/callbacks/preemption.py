@@ -129,7 +129,7 @@ class Preemption(Callback):
             return
         path = self._checkpoints / f"preempted-step{trainer.global_step}.ckpt"
         earlier = [file for file in self._checkpoints.glob("preempted-step*.ckpt") if file != path and file.is_file()]
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         rank_zero_info(f"The run was asked to end. It is saved as {path}.")
         for file in earlier if trainer.is_global_zero else []:
             file.unlink(missing_ok=True)
