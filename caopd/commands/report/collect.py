@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,6 +154,8 @@ def _tensorboard_curves(directory: Path) -> dict[str, list[tuple[float, float]]]
     files = sorted(directory.rglob("events.out.tfevents.*"))  # a logger's `sub_dir` is a folder below it
     if not files:
         return {}
+    # A run that went on has marked as void what it logs again; for the reader that is worth a warning, but no user.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     events = EventAccumulator(str(files[0].parent), size_guidance={"scalars": 2000, "images": 1, "tensors": 1})
     events.Reload()
     there = events.Tags()["scalars"]
