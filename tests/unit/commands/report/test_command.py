@@ -125,7 +125,7 @@ def test_nothing_is_left_of_a_report_that_cannot_be_written(runs, tmp_path, caps
         (output / "report.md").write_text("an earlier report")
     largest_file(20_000)  # tables fit, a figure does not
     assert main(["report", str(runs), f"--output={output}"]) == 1
-    assert "cannot be read or written" in capsys.readouterr().err
+    assert "Expected room for" in capsys.readouterr().err
     assert os.listdir(tmp_path / "new") == (["report"] if exists else [])
     if exists:
         assert os.listdir(output) == ["report.md"]
