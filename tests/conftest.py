@@ -1,9 +1,11 @@
 """What several suites share: the embedded model, a byte-level tokenizer, and builders of carriers."""
 
+import os
 import resource
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import distributed
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from xdist.scheduler import LoadFileScheduling
 
@@ -44,6 +46,21 @@ class ByFile(LoadFileScheduling):
 def pytest_xdist_make_scheduler(config, log):
     """How ``pytest -n`` shares out tests."""
     return ByFile(config, log)
+
+
+OF_PROCESS_GROUPS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_stays():
+    """Ends the process group that a strategy has made here; another test's processes would take its port for theirs."""
+    before = {name: os.environ.get(name) for name in OF_PROCESS_GROUPS}
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        os.environ.update({} if value is None else {name: value})
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,8 @@ def _fork(arguments: Sequence[str], settings: dict[str, str], output: int) -> in
 
 def _spawn(arguments: Sequence[str], settings: dict[str, str], output: int) -> int:
     command = [sys.executable, "-m", "caopd", *arguments]
-    return subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **settings}).pid
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the config names a callback of this folder
+    return subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **paths, **settings}).pid
 
 
 def _torchrun(num_processes: int) -> dict[str, str]:

@@ -131,17 +131,19 @@ def newest_sound(folders: Iterable[Path]) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    every = list(folders)
+    every, damaged = list(folders), ""
     for path in newest_first(every):
         try:
             check_checkpoint(path, training=False, everywhere=True)
         except ConfigError as error:
-            rank_zero_warn(f"A newer checkpoint is left out. {error}")
+            damaged = damaged or f" {error}"
             continue
+        if damaged:
+            rank_zero_warn(f"A newer checkpoint is left out.{damaged}")
         return path
     raise ConfigError(
         f"Expected `ckpt_path=last` to find a checkpoint below {', '.join(map(str, every))}, but there is none that "
-        "can be used: give its file, or `trainer.default_root_dir` of the run."
+        f"can be used: give its file, or `trainer.default_root_dir` of the run.{damaged}"
     )
 
 

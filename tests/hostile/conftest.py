@@ -2,6 +2,7 @@
 
 import json
 import os
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def run_directory(folder, config=None, metrics=None, rollouts=None, predictions=
         (folder / "config.yaml").write_text(config if isinstance(config, str) else yaml.safe_dump(config))
     if rollouts is not None:
         (folder / "rollouts").mkdir(exist_ok=True)
-        (folder / "rollouts" / "round_00001.jsonl").write_text(rollouts)
+        lines = rollouts.encode() + b"\n"
+        header = {"format": 1, "round": 1, "settings": {}, "num_groups": 1, "sha256": sha256(lines).hexdigest()}
+        (folder / "rollouts" / "round_00001.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + lines)
     if predictions is not None:
         (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predictions))
     return folder
