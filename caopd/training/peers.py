@@ -88,6 +88,8 @@ class PeerLine(threading.Thread):
         self._door: Door | None = None
         self._changed = threading.Condition(threading.RLock())
         self._failed: dict[int, Word] = {}
+        self._failed_later: list[Word] = []
+        """What others have said of their next failure, while this process was not yet out of the last one."""
         self._ended: dict[int, Word] = {}
         self._closing = False
         self.is_alone = False
@@ -164,7 +166,8 @@ class PeerLine(threading.Thread):
             alike = not self._ended and [each.where for each in self._failed.values()] == [where] * num_processes()
             self.is_alone = not alike
             if alike:
-                self._failed.clear()
+                self._failed = {word.process: word for word in self._failed_later}
+                self._failed_later.clear()
             return alike
 
     @property
@@ -244,7 +247,8 @@ class PeerLine(threading.Thread):
             peer.is_done = True
         else:
             heard = self._failed if word.kind == "failed" else self._ended
-            heard.setdefault(word.process, word)
+            if heard.setdefault(word.process, word) != word and word.kind == "failed":
+                self._failed_later.append(word)
             if self._is_first:
                 self._say(word, but=peer)
             if word.kind == "ended":
