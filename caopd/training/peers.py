@@ -122,6 +122,12 @@ class PeerLine(threading.Thread):
         self._peers[0].connection = connection
         self._selector.register(connection, selectors.EVENT_READ)
 
+    def start(self) -> None:
+        """Begin; in process 0, when the others, which have connected, are let in: all are to hear its last word."""
+        super().start()
+        with self._changed:
+            self._changed.wait_for(lambda: all(each.connection for each in self._peers.values()), self._timeout_seconds)
+
     def run(self) -> None:
         """Speak and listen until :meth:`close`."""
         before = time.monotonic()
