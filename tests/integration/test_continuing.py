@@ -94,7 +94,9 @@ def uninterrupted(tmp_path_factory):
     return Run(directory / "runs")
 
 
-@pytest.mark.parametrize("at", ["sanity", "batch 0 2", "batch 1 0", "validation 1 0"])
+@pytest.mark.parametrize(
+    "at", ["sanity", "batch 0 2", pytest.param("batch 1 0", marks=pytest.mark.slow), "validation 1 0"]
+)
 def test_a_run_that_sigterm_ended_goes_on_in_its_directory(at, stopped, uninterrupted, tmp_path, capsys):
     assert stopped(at, ckpt_path="last") == 128 + signal.SIGTERM
     message = capsys.readouterr().err
@@ -212,7 +214,16 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize(("at", "number"), [*((at, signal.SIGUSR1) for at in MOMENTS), ("batch 0 1", signal.SIGTERM)])
+ALWAYS = ("batch 0 1", "rollout 1")
+
+
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [
+        *(pytest.param(at, signal.SIGUSR1, marks=() if at in ALWAYS else pytest.mark.slow) for at in MOMENTS),
+        pytest.param("validation 0 1", signal.SIGTERM),
+    ],
+)
 def test_slurm_starts_a_run_again_that_is_exactly_where_it_was(
     at, number, stopped, slurm, uninterrupted, tmp_path, monkeypatch
 ):
@@ -252,7 +263,7 @@ class OneIsAsked(Callback):
 """
 
 
-@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("asked", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_signal_to_one_of_two_processes_ends_both_behind_the_same_batch(
     asked, fit_as_users_do, tmp_path, monkeypatch
 ):

@@ -204,7 +204,8 @@ def prompts_in(path):
     return {tuple(json.loads(line)["prompt_ids"]) for line in path.read_text().splitlines()[1:]}
 
 
-@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_leave_out_the_same_steps(strategy, command, tmp_path):
     """The loss of process 1 alone is NaN, once."""
     settings = {**settings_of(losses=[2], process=1), **STRATEGIES[strategy], "trainer.devices": 2}

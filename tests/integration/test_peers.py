@@ -161,7 +161,8 @@ def test_an_error_that_the_other_process_does_not_come_to_hear_ends_both(run_unt
     assert "ValueError: a callback's own error in process 1" in ended.output
 
 
-@pytest.mark.parametrize("strategy", [DDP, pytest.param(FSDP2, marks=pytest.mark.slow)], ids=["ddp", "fsdp2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [DDP, FSDP2], ids=["ddp", "fsdp2"])
 def test_an_error_in_every_process_alike_saves_a_checkpoint(strategy, run_until_its_end):
     ended = run_until_its_end(faulty("raise", 0, 1), **strategy)
     assert ended.status == 1, ended.output[-3000:]

@@ -77,7 +77,7 @@ def stalls(verified, target):
     return target.startswith("all ") or (target.startswith("some ") and crc32(text.encode()) % 2 == 1)
 
 
-@pytest.fixture(scope="module", params=["one_process", "ddp"])
+@pytest.fixture(scope="module", params=["one_process", pytest.param("ddp", marks=pytest.mark.slow)])
 def finished(request, fit_as_users_do, tmp_path_factory):
     directory = tmp_path_factory.mktemp(request.param)
     (directory / "stalling.py").write_text(OWN)

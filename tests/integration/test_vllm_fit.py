@@ -114,7 +114,11 @@ def test_options_that_cannot_work_end_the_run_at_once_with_what_to_do(tmp_path, 
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+    ids=lambda number: number.name,
+)
 def test_a_signal_leaves_nothing_behind(number, tmp_path, directory, nothing_left):
     """As a terminal does it: the signal goes to the whole group of the command, while vLLM samples."""
     sizes = {"data.round.num_prompts_per_round": 64, "data.round.num_rollouts": 32}  # most of the time it samples

@@ -191,7 +191,7 @@ def start_trainer(stand_in, tmp_path, memory):
         trainer.wait()
 
 
-@pytest.mark.parametrize("doing", ["start", "take_policy"])
+@pytest.mark.parametrize("doing", [pytest.param("start", marks=pytest.mark.slow), "take_policy"])
 def test_a_killed_trainer_leaves_nothing_however_stuck_its_child_is(start_trainer, stand_in, memory, doing):
     trainer = start_trainer(doing)
     assert list(stand_in.glob("caopd-*_vllm-*"))
