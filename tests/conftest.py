@@ -31,6 +31,11 @@ CORPUS = [
 ]
 
 
+def starts_vllm(nodeid):
+    """Whether a test starts vLLM."""
+    return "vllm" in nodeid or nodeid.startswith("tests/contracts/test_engines.py")
+
+
 class ByFile(LoadFileScheduling):
     """Keeps the tests of a file in one process, where they share costly fixtures, and those that start vLLM in one.
 
@@ -38,8 +43,7 @@ class ByFile(LoadFileScheduling):
     """
 
     def _split_scope(self, nodeid):
-        starts_vllm = "vllm" in nodeid or nodeid.startswith("tests/contracts/test_engines.py")
-        return "vllm" if starts_vllm else super()._split_scope(nodeid)
+        return "vllm" if starts_vllm(nodeid) else super()._split_scope(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,11 +56,11 @@ OF_PROCESS_GROUPS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "W
 
 
 @pytest.fixture(autouse=True)
-def no_process_group_stays():
+def no_process_group_stays(request):
     """Ends the process group that a strategy has made here; another test's processes would take its port for theirs."""
     before = {name: os.environ.get(name) for name in OF_PROCESS_GROUPS}
     yield
-    if distributed.is_initialized():
+    if distributed.is_initialized() and not starts_vllm(request.node.nodeid):  # vLLM's own serves a file of tests
         distributed.destroy_process_group()
     for name, value in before.items():
         os.environ.pop(name, None)
