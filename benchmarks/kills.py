@@ -94,7 +94,9 @@ def kills(setup: Setup, number: int, generator: random.Random) -> deque[Kill]:
             rank = generator.randrange(setup.num_processes)
             writes = 0 if place.partition(",")[0] in FILES and setup.name not in SHARDED_BY_ALL else rank
             planned.append(Kill(place, generator.choice((1, 1, 2, 3)), (writes,)))
-            several = generator.random() < 0.3
+            # Before processes are connected a launcher ends the others of a killed one, and here is none: the command
+            # itself, which imports for seconds before that, is killed as a whole at random.
+            several = not setup.forked or generator.random() < 0.3
             planned.append(Kill(RANDOM, generator.random(), tuple(range(setup.num_processes)) if several else (rank,)))
     return planned
 
@@ -210,10 +212,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], choices=[1, 2])
     parser.add_argument("--seed", type=int, default=0, help="of the places and moments")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--again", nargs="+", help="kinds of runs, made again for the record that is in --output")
     parser.add_argument("--directory", type=Path, help="of the runs; by default a temporary one")
     options = parser.parse_args(arguments)
     setups = [setup for setup in SETUPS if setup.num_processes in options.processes]
     total = sum(setup.share for setup in setups)
+    setups = [setup for setup in setups if options.again is None or setup.name in options.again]
     directory = options.directory or Path(tempfile.mkdtemp(prefix="caopd-kills-"))
     generator = random.Random(options.seed)
     found = [
@@ -221,8 +225,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for index, setup in enumerate(setups)
     ]
     chosen = f"--kills {options.kills} --processes {' '.join(map(str, options.processes))} --seed {options.seed}"
-    record = {"command": f"python benchmarks/kills.py {chosen}", "environment": environment(1), "setups": found}
     options.output.mkdir(parents=True, exist_ok=True)
+    if options.again is None:
+        record = {"command": f"python benchmarks/kills.py {chosen}", "environment": environment(1), "setups": found}
+    else:
+        record = json.loads((options.output / "kills.json").read_text())
+        new = {setup["setup"]: setup for setup in found}
+        record["setups"] = [new.get(setup["setup"], setup) for setup in record["setups"]]
+        record["command"] += f", then with --again {' '.join(map(repr, options.again))}"
     (options.output / "kills.json").write_text(json.dumps(record, indent=1) + "\n")
     (options.output / "kills.md").write_text(report(record))
     print(report(record))
