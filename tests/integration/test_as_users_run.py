@@ -85,6 +85,7 @@ def test_a_run_with_every_default_ends(setup, fit_as_users_do, tmp_path):
     assert [path.name for path in run.rglob("round*.ckpt")] == ["round1.ckpt"]
 
 
+@pytest.mark.slow
 def test_processes_that_the_trainer_forks_end_without_another_validation(fit_as_users_do, tmp_path):
     """From within them none can be started; the sanity check is the only validation here."""
     result = fit_as_users_do(tmp_path, **{"trainer.devices": 2, "trainer.strategy": "ddp_fork"})

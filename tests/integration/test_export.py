@@ -114,6 +114,7 @@ def test_vllm_completes_as_the_checkpoints_model_does(run, prompts, tokenizer, t
     assert json.loads(answer.read_text()) == by_hand(in_checkpoint(run, tokenizer), prompts)
 
 
+@pytest.mark.slow
 @needs_smollm2
 def test_a_gguf_model_becomes_a_plain_one(tmp_path):
     source = ModelSource(SMOLLM2)

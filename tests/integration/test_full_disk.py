@@ -35,12 +35,10 @@ def assert_ends_in_words(run, name, directory):
     assert not list(directory.rglob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "logger", "name"),
-    [
-        (20_000, "false", "version_0/rollouts/round_00000.jsonl"),
-        pytest.param(20_000, "true", "a file, such as a log's,", marks=pytest.mark.slow),
-    ],
+    [(20_000, "false", "version_0/rollouts/round_00000.jsonl"), (20_000, "true", "a file, such as a log's,")],
 )
 def test_a_run_without_room_ends_in_words(limit, logger, name, tmp_path):
     """TensorBoard writes in a thread of its own."""

@@ -114,7 +114,8 @@ def trust_region_in_one_process(fit, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("trust_one"), **{**ONE_PROCESS, **TRUST_REGION})
 
 
-@pytest.mark.parametrize("strategy", slow_but("fsdp2"))
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_a_trust_region_equals_one_process(strategy, trust_region_in_one_process, spawn, tmp_path):
     """The student of now is half of the teacher: its sharded weights take part in a second forward pass."""
     two = spawn(tmp_path, **{**TWO_PROCESSES, **TRUST_REGION, **STRATEGIES[strategy]})

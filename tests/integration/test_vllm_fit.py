@@ -97,12 +97,13 @@ def test_a_stale_engine_stops_the_run_and_says_why(tmp_path, nothing_left):
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "message"),
     [
         ("kv_cache_gib: 4000", "error: Let vLLM take less memory: lower `kv_cache_gib`"),
-        pytest.param("max_model_len: 100000", "error: Lower `max_model_len`", marks=pytest.mark.slow),
-        pytest.param("arguments: {nonsense: 1}", "error: Correct `arguments`", marks=pytest.mark.slow),
+        ("max_model_len: 100000", "error: Lower `max_model_len`"),
+        ("arguments: {nonsense: 1}", "error: Correct `arguments`"),
     ],
 )
 def test_options_that_cannot_work_end_the_run_at_once_with_what_to_do(tmp_path, nothing_left, option, message):
