@@ -109,6 +109,16 @@ def test_a_run_that_sigterm_ended_goes_on_in_its_directory(at, stopped, uninterr
     assert_same_run(Run(tmp_path / "runs"), uninterrupted)  # which asserts that there is one directory
 
 
+def test_a_handler_of_the_users_own_is_called_as_well(stopped):
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        assert stopped("batch 0 2") == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
+
+
 def test_the_rows_of_a_csv_log_are_those_of_an_uninterrupted_run(stopped, tmp_path):
     logger = {"trainer.logger": "CSVLogger", "trainer.logger.flush_logs_every_n_steps": 1}
     assert stopped("batch 1 2", ckpt_path="last", **logger, **{"trainer.logger.save_dir": tmp_path / "runs"}) == 143

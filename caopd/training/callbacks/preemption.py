@@ -46,11 +46,13 @@ class Preemption(Callback):
         self._phase: Phase | None = None
         self._step, self._saved_step = 0, -1
         self._checkpoints = Path()
+        self._before: dict[int, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask for the run directory; a collective operation."""
+        """Ask for the run directory, a collective operation, and remember the handlers of the user's own."""
         if stage == "fit":
             self._checkpoints = run_directory(trainer) / "checkpoints"
+            self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over from Lightning's handlers, which it restores in the end."""
@@ -119,6 +121,8 @@ class Preemption(Callback):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Remember the signal; everything else would have to wait until the processes are at the same point."""
         self._signal = number
+        if callable(own := self._before.get(number)):
+            own(number, frame)
         if self._under_slurm and self._phase in ("sync", "rollout", "verify") and self._saved_step == self._step:
             self._requeue()
 
