@@ -94,9 +94,7 @@ def kills(setup: Setup, number: int, generator: random.Random) -> deque[Kill]:
             rank = generator.randrange(setup.num_processes)
             writes = 0 if place.partition(",")[0] in FILES and setup.name not in SHARDED_BY_ALL else rank
             planned.append(Kill(place, generator.choice((1, 1, 2, 3)), (writes,)))
-            # Before processes are connected a launcher ends the others of a killed one, and here is none: the command
-            # itself, which imports for seconds before that, is killed as a whole at random.
-            several = not setup.forked or generator.random() < 0.3
+            several = generator.random() < 0.3
             planned.append(Kill(RANDOM, generator.random(), tuple(range(setup.num_processes)) if several else (rank,)))
     return planned
 
@@ -175,7 +173,8 @@ def report(record: dict) -> str:
         f"`{record['command']}`; {machine['cpus']} CPU cores, one thread each; {machine['timestamp'][:10]}; "
         f"{versions}. {num_kills} kills (SIGKILL) of {num_runs} runs, each started again with the same command until "
         f"it ended, and compared with a run that was not killed: {setups[0]['values']:,} values and hashes. "
-        "Seconds (`time/*`) are left out. A cell is kills / differences found in the runs that had them.",
+        "Seconds (`time/*`) are left out. A cell is kills / differences found in the runs that had them. Where a "
+        "process was killed before the processes were connected, the other one was ended as a launcher does.",
         "",
         "| place | " + " | ".join(setup["setup"] for setup in setups) + " |",
         "|---|" + "---|" * len(setups),

@@ -24,6 +24,8 @@ from killing.victim import VARIABLE
 
 KILLED = -signal.SIGKILL
 SECONDS_BETWEEN_LOOKS = 0.02
+_CONNECTED = "All distributed processes registered"
+"""What Lightning says when the processes have found each other."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,12 @@ def run(
         pids = [
             begin(arguments, settings | _ranks(rank, num_processes), output.fileno()) for rank in range(num_processes)
         ]
-        return _wait(pids, start, kill_after, patience)
+        return _wait(pids, start, kill_after, patience, log)
 
 
-def _wait(pids: list[int], start: float, kill_after: tuple[float, Sequence[int]] | None, patience: float) -> Ended:
+def _wait(
+    pids: list[int], start: float, kill_after: tuple[float, Sequence[int]] | None, patience: float, log: Path
+) -> Ended:
     statuses: dict[int, int] = {}
     first_kill: float | None = None
     deadline = start + patience
@@ -100,16 +104,27 @@ def _wait(pids: list[int], start: float, kill_after: tuple[float, Sequence[int]]
                 if statuses[rank] == KILLED and first_kill is None:
                     first_kill = time.monotonic()
                     deadline = first_kill + patience
+                    if not _are_connected(log):  # as a launcher does, which starts the processes and sees them end
+                        _end(pids, statuses)
         if time.monotonic() > deadline:
-            for rank, pid in enumerate(pids):
-                if rank not in statuses:
-                    os.kill(pid, signal.SIGKILL)
+            _end(pids, statuses)
             raise TimeoutError(f"{len(pids) - len(statuses)} of {len(pids)} processes did not end within {patience} s")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     end = time.monotonic()
     survived = first_kill is not None and any(status != KILLED for status in statuses.values())
     alone = end - first_kill if survived and first_kill is not None else None
     return Ended(tuple(statuses[rank] for rank in range(len(pids))), end - start, alone)
+
+
+def _are_connected(log: Path) -> bool:
+    """Return whether the processes of the last run in a log have found each other."""
+    return _CONNECTED in log.read_text(errors="replace").rpartition("\n===== ")[2]
+
+
+def _end(pids: list[int], statuses: dict[int, int]) -> None:
+    for rank, pid in enumerate(pids):
+        if rank not in statuses:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _fork(arguments: Sequence[str], settings: dict[str, str], output: int) -> int:
