@@ -8,6 +8,7 @@ import stat
 
 import pytest
 import torch
+import wandb
 
 from caopd.cli import main
 from caopd.training.run_lock import RunLock
@@ -188,6 +189,7 @@ def test_weights_and_biases_keeps_one_run(stopped, tmp_path, monkeypatch):
     assert stopped(**settings) == 0
     (metrics,) = tmp_path.rglob("metrics.json")
     assert {path.name.rpartition("-")[2] for path in tmp_path.rglob("offline-run-*")} == {metrics.parent.name}
+    wandb.finish()
 
 
 def test_a_run_that_is_still_running_is_left_alone(stopped, tmp_path, capsys):
