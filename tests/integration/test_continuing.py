@@ -186,10 +186,11 @@ def test_weights_and_biases_keeps_one_run(stopped, tmp_path, monkeypatch):
     logger = {"trainer.logger": "WandbLogger", "trainer.logger.offline": "true"}
     settings = {"ckpt_path": "last", **logger, "trainer.logger.save_dir": tmp_path / "runs"}
     assert stopped("batch 1 2", **settings) == 143
+    wandb.finish()  # as the end of a process does
     assert stopped(**settings) == 0
+    wandb.finish()
     (metrics,) = tmp_path.rglob("metrics.json")
     assert {path.name.rpartition("-")[2] for path in tmp_path.rglob("offline-run-*")} == {metrics.parent.name}
-    wandb.finish()
 
 
 def test_a_run_that_is_still_running_is_left_alone(stopped, tmp_path, capsys):
