@@ -45,8 +45,12 @@ def with_versions(logger: Any, run: ContinuedRun, root: str) -> Any:  # noqa: AN
 
 
 def _versions(run: ContinuedRun, loggers: Sequence[Any]) -> Sequence[str | int | None]:
-    """Return a version for every logger; where their number has changed, the run directory's name."""
-    return run.versions if len(run.versions) == len(loggers) else [run.directory.name] * len(loggers)
+    """Return a name for every logger: the first one gives the run directory its name.
+
+    Those of the others are recorded (W&B, for one, draws its own), unless there are more or fewer loggers now.
+    """
+    others = run.versions[1:] if len(run.versions) == len(loggers) else [run.directory.name] * (len(loggers) - 1)
+    return [run.directory.name, *others]
 
 
 def keep_rows(trainer: Trainer, step: float) -> None:

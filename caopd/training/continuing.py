@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from caopd.errors import ConfigError
 from caopd.run_directory import CONFIG, read_config, run_of_checkpoint
-from caopd.training.checkpoints import check_checkpoint, newest_first
+from caopd.texts import escaped_lines
+from caopd.training.checkpoints import UnsoundCheckpointError, check_checkpoint, newest_first
 from caopd.training.run_identity import differences, run_settings
 from caopd.training.shards import META
 
@@ -82,7 +83,7 @@ def find_run(folders: Sequence[Path], settings: Mapping[str, Any]) -> ContinuedR
     for path in newest_first(folders):
         try:
             content = _content(path)
-            record = content.get(RUN)
+            record = _record(path, content)
             differ = None if record is None else differences(record["settings"], settings)
             if record is None or differ:
                 others.append((path, differ))
@@ -92,7 +93,7 @@ def find_run(folders: Sequence[Path], settings: Mapping[str, Any]) -> ContinuedR
             damaged.append(error)
             continue
         for each in damaged:
-            rank_zero_warn(f"A newer checkpoint is left out. {each}")
+            rank_zero_warn(escaped_lines(f"A newer checkpoint is left out. {each}"))
         return ContinuedRun(path, _directory_of(path, record), int(content["global_step"]), record["versions"])
     if damaged:
         raise ConfigError(f"{damaged[0]} There is no sound one of this run: remove what is damaged to start anew.")
@@ -139,7 +140,7 @@ def newest_sound(folders: Iterable[Path]) -> Path:
             damaged = damaged or f" {error}"
             continue
         if damaged:
-            rank_zero_warn(f"A newer checkpoint is left out.{damaged}")
+            rank_zero_warn(escaped_lines(f"A newer checkpoint is left out.{damaged}"))
         return path
     raise ConfigError(
         f"Expected `ckpt_path=last` to find a checkpoint below {', '.join(map(str, every))}, but there is none that "
@@ -160,6 +161,29 @@ def _content(path: Path) -> dict[str, Any]:
         check_checkpoint(path, training=True)
         raise
     return content if isinstance(content, dict) else {}
+
+
+def _record(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what a checkpoint says of its run, None if it says nothing.
+
+    Versions become names of folders, so each must be one name: a path would lead the loggers elsewhere.
+
+    Raises:
+        UnsoundCheckpointError: It is not what :func:`run_record` returns.
+    """
+    record = content.get(RUN)
+    if record is None:
+        return None
+    kinds = {"directory": str, "settings": dict, "versions": list}
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in kinds.items()):
+        raise UnsoundCheckpointError(path, f"what it says of its run, {RUN}, is damaged")
+    for version in record["versions"]:
+        is_name = isinstance(version, str) and version not in ("", "..") and Path(version).name == version
+        if not (version is None or isinstance(version, int) or is_name):
+            raise UnsoundCheckpointError(path, f"it gives its run the name {version!r}, which is none of a folder")
+    if not isinstance(content.get("global_step"), int):
+        raise UnsoundCheckpointError(path, f"its number of steps is {content.get('global_step')!r}")
+    return record
 
 
 def _directory_of(checkpoint: Path, record: Mapping[str, Any]) -> Path:

@@ -99,20 +99,21 @@ class CaopdCLI(LightningCLI):
         below = ", ".join(map(str, folders))
         if self.subcommand != "fit":
             config.ckpt_path = str(newest_sound(folders))
-            rank_zero_info(f"The last checkpoint below {below} is {config.ckpt_path}.")
+            rank_zero_info(escaped_lines(f"The last checkpoint below {below} is {config.ckpt_path}."))
             return
         self._continued = found = find_run(folders, settings)
         config.ckpt_path = None
         if found is None:
-            rank_zero_info(f"No run with these settings below {below} yet: it starts from the beginning.")
+            said = f"No run with these settings below {below} yet: it starts from the beginning."
+            rank_zero_info(escaped_lines(said))
             return
         config.trainer.logger = with_versions(config.trainer.logger, found, config.trainer.default_root_dir or ".")
         if found.checkpoint is None:
-            rank_zero_info(f"The run in {found.directory} has no checkpoint yet: it starts from the beginning.")
+            said = f"The run in {found.directory} has no checkpoint yet: it starts from the beginning."
         else:
             config.ckpt_path = str(found.checkpoint)
             said = f"The run in {found.directory} goes on after optimizer step {found.step}, from {found.checkpoint}."
-            rank_zero_info(escaped_lines(said))
+        rank_zero_info(escaped_lines(said))
 
     def _before_run(self) -> None:
         """Check the run directory before the logger begins: some begin by deleting files.
@@ -214,7 +215,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         full = disk_full(error, None)  # of a file that a library writes
         if full is None:
             raise
-        sys.stderr.write(f"error: {full}\n")
+        sys.stderr.write(escaped_lines(f"error: {full}\n"))
         return full.exit_status
     finally:
         resume.say()

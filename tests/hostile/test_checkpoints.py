@@ -221,3 +221,39 @@ def test_a_checkpoint_cannot_have_another_file_deleted(file, received, with_chec
     assert status == 2
     assert "as a checkpoint of" in output
     assert (here / "precious").exists()
+
+
+RECORDS = {
+    "path": {"versions": ["../../../elsewhere"]},
+    "absolute": {"versions": ["/elsewhere"]},
+    "above": {"versions": [".."]},
+    "kind": {"versions": [{"class_path": "stranger.Any"}]},
+    "settings": {"settings": "all"},
+    "nothing": {"directory": None},
+}
+
+
+@pytest.mark.parametrize("name", [*RECORDS, "list", "step"])
+def test_what_a_checkpoint_says_of_its_run_leads_nowhere_else(name, received, caopd, here):
+    """A run of the same settings goes on in the folder that its checkpoint names: a name, and no path."""
+    run, checkpoint = received
+    record = torch.load(checkpoint, weights_only=True)["caopd_run"]
+    entries = {"caopd_run": {**record, **RECORDS.get(name, {})}} | {
+        "list": {"caopd_run": [record]},
+        "step": {"global_step": "3"},
+    }.get(name, {})
+    changed(checkpoint, **entries)
+    before = sorted(here.rglob("*"))
+    status, output = caopd(
+        "fit", f"--config={CONFIG}", *SIZES, "--ckpt_path=last", f"--trainer.default_root_dir={run.parent}"
+    )
+    assert status == 2, output
+    assert "is none that can be used" in output
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_checkpoint_that_is_not_changed_is_gone_on_from(received, caopd, here):
+    status, output = caopd(
+        "fit", f"--config={CONFIG}", *SIZES, "--ckpt_path=last", f"--trainer.default_root_dir={received[0].parent}"
+    )
+    assert status == 0, output

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from caopd.rounds.phases import Phase
 from caopd.run_directory import run_directory
+from caopd.texts import escaped_lines
 
 
 def requeued() -> bool:
@@ -134,7 +135,7 @@ class Preemption(Callback):
         path = self._checkpoints / f"preempted-step{trainer.global_step}.ckpt"
         earlier = [file for file in self._checkpoints.glob("preempted-step*.ckpt") if file != path and file.is_file()]
         trainer.save_checkpoint(path, weights_only=False)
-        rank_zero_info(f"The run was asked to end. It is saved as {path}.")
+        rank_zero_info(escaped_lines(f"The run was asked to end. It is saved as {path}."))
         for file in earlier if trainer.is_global_zero else []:
             file.unlink(missing_ok=True)
 
