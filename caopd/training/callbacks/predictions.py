@@ -37,6 +37,8 @@ class PredictionWriter(Callback):
         """Find out where the files are, and make their folder."""
         directory = run_directory(trainer)  # a collective operation
         self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
+        # They are written at the end: what keeps them from being written should show before anything is sampled.
+        on_first_process(lambda: self._path.parent.mkdir(parents=True, exist_ok=True))
 
     def on_predict_batch_end(
         self,

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from lightning import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
@@ -30,3 +31,10 @@ def test_any_group_is_written_so_that_it_scores(tmp_path, capsys, group_of):
     assert [row["prompt_id"] for row in rows] == [example.id for example in examples]
     assert main(["score", str(path), f"--output={tmp_path / 's.json'}"]) == 0
     assert list(json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["categories"]) == CATEGORIES
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_sampled(tmp_path):
+    (tmp_path / "file").touch()
+    writer = PredictionWriter(str(tmp_path / "file" / "p.jsonl"))
+    with pytest.raises(OSError, match="file"):
+        writer.on_predict_start(Trainer(logger=False, default_root_dir=tmp_path, accelerator="cpu"), BoringModel())
