@@ -168,6 +168,7 @@ class CaopdCLI(LightningCLI):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.sort(key=lambda each: not isinstance(each, ResumeCommand))  # first: others may raise on an exception
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):

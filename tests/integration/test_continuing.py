@@ -288,3 +288,26 @@ def test_a_signal_to_one_of_two_processes_ends_both_behind_the_same_batch(
     assert result.returncode == 128 + signal.SIGTERM
     assert "The run ended after optimizer step 2;" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+CTRL_C = """
+import os
+import signal
+from lightning import Callback
+
+class CtrlC(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_rank == batch_idx:  # each is somewhere else
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_in_two_processes_prints_the_command_once(fit_as_users_do, tmp_path):
+    (tmp_path / "interrupted.py").write_text(CTRL_C)
+    (tmp_path / "callbacks.yaml").write_text("trainer: {callbacks: [{class_path: interrupted.CtrlC}]}")
+    settings = {"trainer.devices": 2, "trainer.strategy": "ddp"}
+    result = fit_as_users_do(tmp_path, tmp_path / "callbacks.yaml", **settings)
+    assert result.returncode == 1
+    assert result.stderr.count("--ckpt_path=last\n") == 1, result.stderr[-3000:]
+    assert "Traceback" not in result.stderr

@@ -67,8 +67,9 @@ class RunConfig(SaveConfigCallback):
         self.already_saved = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let other processes go on with the run."""
-        self.lock.release()
+        """Let other processes go on with the run; a validation at the end of a fit is not yet its end."""
+        if stage == "fit":
+            self.lock.release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let other processes go on with the run."""

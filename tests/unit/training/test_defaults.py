@@ -72,3 +72,8 @@ def test_the_trainers_settings_are_the_command_lines(trainer_of_the_command_line
         assert getattr(here, name) == getattr(there, name), name
     assert here.num_sanity_val_steps == float("inf")
     assert isinstance(here.callbacks[-1], ModelCheckpoint)
+
+
+def test_an_exception_is_noted_before_other_callbacks_may_raise(trainer_of_the_command_line):
+    """The watch over peers ends a process that has failed alone."""
+    assert isinstance(trainer_of_the_command_line().callbacks[0], ResumeCommand)
