@@ -15,6 +15,7 @@ from caopd.commands.score.bootstrap import score
 from caopd.commands.score.predictions import Predictions
 from caopd.metrics.bins import reliability_bins
 from caopd.metrics.catalogue import MetricSpec, headline, shown_of_runs
+from caopd.metrics.functional.certainty import calibration_certainty
 from caopd.metrics.functional.ranking import strict_pairwise_ranking
 from caopd.metrics.functional.selective import risk_coverage_curve
 from caopd.plots import reliability_diagram
@@ -107,7 +108,8 @@ def _of_predictions(predicted: Sequence[tuple[str, Predictions]]) -> ReportTable
     for name, predictions in predicted:
         scores, _ = score(predictions)
         rows.append({"run": name, "n": scores.n, **scores.estimates})
-    note = "Files of `caopd predict`; 95 % intervals by bootstrap over prompts. Bold: best value."
+    note = "Files of `caopd predict`; 95 % intervals, prompts as units. Bold: best value; whether "
+    note += "two files differ by more than chance, `caopd score A B --paired` says."
     return ReportTable("predictions", "Predictions", note, columns, rows, range(len(rows)))
 
 
@@ -121,21 +123,24 @@ def _reliability(records: Sequence[RunRecord]) -> ReportFigures:
         source = "predictions"
         if record.predictions is not None:
             confidence, correct = record.predictions.confidence, record.predictions.correct
+            prompt = record.predictions.prompt
         elif record.rollouts is not None:
             source = "rollouts of the last round"
-            confidence, correct = record.rollouts
+            confidence, correct, prompt = record.rollouts
         else:
             continue
         stated = ~np.isnan(confidence)
         if stated.any():
             pair = torch.from_numpy(confidence[stated]), torch.from_numpy(correct[stated])
             spr = float(strict_pairwise_ranking(*pair))
+            certainty = calibration_certainty(*pair, torch.from_numpy(prompt[stated]))
             shown[f"reliability-{number}"] = reliability_diagram(
-                reliability_bins(*pair), title=f"{record.name}: {source}", spr=spr
+                reliability_bins(*pair), title=f"{record.name}: {source}", spr=spr, certainty=certainty
             )
     text = (
         "Bars reach the accuracy of the completions that state a confidence in their bin; the hatched part is the gap "
-        "to what they state. Runs without predictions show the sampled rollouts of their last training round."
+        "to what they state. Thin bars are where the accuracy of a calibrated model would lie in 95 of 100 cases. "
+        "Runs without predictions show the sampled rollouts of their last training round."
     )
     return ReportFigures("Reliability", text, shown, wide=True)
 

@@ -20,7 +20,7 @@ from caopd.metrics.functional import (
 
 NAN = float("nan")
 KEYS = {
-    *("accuracy", "ece", "brier", "ocg", "spr", "auroc", "tie_rate", "mean_confidence"),
+    *("accuracy", "ece", "debiased_ece", "brier", "ocg", "spr", "auroc", "tie_rate", "mean_confidence"),
     *("format_adherence", "answer_parse_rate", "n", "n_parsed"),
     *("ece_strict", "brier_strict", "ocg_strict", "mean_confidence_strict"),
 }
@@ -42,6 +42,7 @@ def from_scratch(confidence, correct, answered):
     return {
         "accuracy": correct.double().mean(),
         "ece": expected_calibration_error(q, r),
+        "debiased_ece": debiased_calibration_error(q, r),
         "brier": brier_score_loss(r.numpy(), q.numpy()),
         "ocg": overconfidence_gap(q, r),
         "spr": strict_pairwise_ranking(q, r),
