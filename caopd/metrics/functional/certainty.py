@@ -160,7 +160,7 @@ def consistency_bars(
 
 def debiased_error(gaps: BinGaps, covariance: Tensor) -> Tensor:
     """Return the debiased error of gaps that move as ``covariance`` says, see :func:`calibration_certainty`."""
-    deviation_M = (covariance.diagonal() * gaps.variance_at(gaps.gap_M)).clamp(min=0).sqrt()
+    deviation_M = (covariance.diagonal() * gaps.within_M).clamp(min=0).sqrt()
     return (2 * gaps.error - expected_absolute(gaps.gap_M, deviation_M).sum()).clamp(min=0)
 
 
@@ -187,7 +187,7 @@ def interval(gaps: BinGaps, noise_M: Tensor, noise_MR: Tensor, calibrated_R: Ten
         middle = (centre + above) / 2
         mean = gaps.drawn(gaps.moved_to(torch.tensor(middle, dtype=torch.float64), noise_M), noise_MR).mean()
         centre, above = (middle, above) if mean < gaps.error else (centre, middle)
-    inside, outside = [centre, centre], [0.0, 1.0]
+    inside, outside = [centre, centre], [0.0, gaps.largest_error]
     for _ in range(_HALVINGS):
         middles = [(a + b) / 2 for a, b in zip(inside, outside, strict=True)]
         for end, is_inside in enumerate(goes(torch.tensor(middles, dtype=torch.float64)).tolist()):

@@ -27,6 +27,7 @@ class BinGaps(NamedTuple):
         share_M: Share of the completions in the bin, float64 ``[M]``, as all others.
         confidence_M: Mean stated confidence q; 0 where the bin is empty.
         variance_M: Mean of q (1 - q): variance of the correctness of a calibrated model.
+        within_M: Variance of a completion's gap within its bin.
         gap_M: Mean confidence minus accuracy, times the share; the absolute values add up to the ECE.
         residual_N: Gap of each completion minus the mean of its bin, in standard deviations, ``[N]``.
         bin_N: Index of each completion's bin, int64 ``[N]``.
@@ -35,6 +36,7 @@ class BinGaps(NamedTuple):
     share_M: Tensor
     confidence_M: Tensor
     variance_M: Tensor
+    within_M: Tensor
     gap_M: Tensor
     residual_N: Tensor
     bin_N: Tensor
@@ -43,6 +45,12 @@ class BinGaps(NamedTuple):
     def error(self) -> Tensor:
         """The expected calibration error, as it is observed."""
         return self.gap_M.abs().sum()
+
+    @property
+    def largest_error(self) -> float:
+        """The error if every gap were as large as it can be."""
+        least_M, most_M = self.range_M
+        return float(torch.maximum(-least_M, most_M).sum())
 
     @property
     def range_M(self) -> tuple[Tensor, Tensor]:
@@ -106,9 +114,9 @@ def bin_gaps(confidence: Tensor, correct: Tensor, n_bins: int) -> BinGaps:
     counts_M = torch.bincount(bin_N, minlength=n_bins).to(torch.float64)
     q_M, variance_M, gap_M = (_ratio(torch.bincount(bin_N, each, n_bins), counts_M) for each in (q, q * (1 - q), gap_N))
     share_M = counts_M / len(q)
-    within_M = variance_M + gap_M * (2 * q_M - 1) - gap_M.square()
-    residual_N = _ratio(gap_N - gap_M[bin_N], within_M.clamp(min=0).sqrt()[bin_N])
-    return BinGaps(share_M, q_M, variance_M, share_M * gap_M, residual_N, bin_N)
+    within_M = (variance_M + gap_M * (2 * q_M - 1) - gap_M.square()).clamp(min=0)
+    residual_N = _ratio(gap_N - gap_M[bin_N], within_M.sqrt()[bin_N])
+    return BinGaps(share_M, q_M, variance_M, within_M, share_M * gap_M, residual_N, bin_N)
 
 
 def noise(sets: Sequence[tuple[BinGaps, Tensor]]) -> Tensor:
@@ -129,11 +137,23 @@ def noise(sets: Sequence[tuple[BinGaps, Tensor]]) -> Tensor:
         n_bins, num = len(gaps.share_M), len(prompt_N)
         cells = torch.bincount(prompt_N * n_bins + gaps.bin_N, gaps.residual_N, num_prompts * n_bins)
         columns.append(cells.view(num_prompts, n_bins))
-        squares = torch.bincount(gaps.bin_N, gaps.residual_N.square(), n_bins)
-        own.append(gaps.share_M * num - squares)
+        squares_M = torch.bincount(gaps.bin_N, gaps.residual_N.square(), n_bins)
+        own.append(gaps.share_M * num - squares_M + _lost(gaps, prompt_N, columns[-1]))
         scale.append(torch.full((n_bins,), 1 / num, dtype=torch.float64))
     sums_PK, scale_K = torch.cat(columns, 1), torch.cat(scale)
     return scale_K[:, None] * (sums_PK.T @ sums_PK + torch.diag(torch.cat(own))) * scale_K
+
+
+def _lost(gaps: BinGaps, prompt_N: Tensor, sums_PM: Tensor) -> Tensor:
+    """Return what is missing from the sums of squares, since residuals are from the mean of the bin itself, ``[M]``.
+
+    Where every completion has a prompt of its own nothing is, since their variances are known.
+    """
+    n_bins = len(gaps.share_M)
+    here_PM = torch.bincount(prompt_N * n_bins + gaps.bin_N, minlength=sums_PM.numel()).view(sums_PM.shape)
+    prompts_M = (here_PM > 0).sum(0)
+    lost_M = sums_PM.square().sum(0) / (prompts_M - 1).clamp(min=1)
+    return torch.where(here_PM.sum(0) > prompts_M, lost_M, torch.zeros_like(lost_M))
 
 
 def draws_of(covariance: Tensor, draws: int, seed: int) -> Tensor:
