@@ -241,7 +241,7 @@ class DistillationModule(LightningModule):
     def _loss_inputs(self, batch: TokenBatch) -> LossInputs:
         mask_BC = batch.completion_mask_BC
         return LossInputs(
-            weight_T=self.loss.token_weights(mask_BC, batch.weight_B, batch.denominators),
+            weight_T=self.loss.token_weights(mask_BC, batch.weight_BC, batch.denominators),
             confidence_mask_T=batch.confidence_mask_BC[mask_BC],
             target_T=batch.completion_ids_BC[mask_BC],
             sampled_logprob_T=batch.sampled_logprob_BC[mask_BC],

@@ -100,7 +100,7 @@ def test_a_round_without_any_success_teaches_sdpo_nothing_and_says_so(student, e
     for reduction in ("sequence_mean", "token_mean"):
         loss = DistillationLoss(reduction=reduction)
         for batch in BatchPlan(4, 2, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, 0):
-            weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_B, batch.denominators)
+            weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_BC, batch.denominators)
             assert torch.equal(weight_T, torch.zeros_like(weight_T))
 
 
