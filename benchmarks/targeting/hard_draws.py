@@ -10,7 +10,7 @@ from caopd.tasks import DrawTask
 from caopd.tasks.draw import KINDS
 from caopd.types import Example
 
-HARD = "e=0"
+HARD, HARD_SHARE = "e=0", 0.3
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class HardDraws(DrawTask):
         hard_share: Share of these questions.
     """
 
-    hard_share: float = 0.3
+    hard_share: float = HARD_SHARE
 
     def examples(self, split: str) -> Sequence[Example]:
         """Return the questions of a split."""

@@ -104,6 +104,22 @@ def test_a_round_without_any_success_teaches_sdpo_nothing_and_says_so(student, e
             assert torch.equal(weight_T, torch.zeros_like(weight_T))
 
 
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
+def test_a_round_without_any_success_still_teaches_that_through_caopd(student, encoder, reduction):
+    prompts = replace(prompts_of(encoder, SDPO()), verifier=Never())
+    made = maker_of(CaOPD(SDPO()), encoder).make(0, prompts, Policies(student, None, version=0))
+    assert (made.statistics["confidence_alone"], made.statistics["without_weight"]) == (1.0, 0.0)
+    assert made.statistics["stated_optimism"] == 0
+    loss = DistillationLoss(reduction=reduction)
+    for batch in BatchPlan(16, 1, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, 0):
+        weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_BC, batch.denominators)
+        trained_T = batch.confidence_mask_BC[batch.completion_mask_BC]
+        assert torch.equal(weight_T > 0, trained_T)
+        assert weight_T.sum().item() == pytest.approx(1)
+        stated = encoder.tokenizer.decode(batch.completion_ids_BC[batch.confidence_mask_BC])
+        assert stated == "\nConfidence: 0.00<|end|>" * 16
+
+
 @pytest.mark.filterwarnings("ignore:it did not return")
 def test_a_round_in_which_no_rollout_has_a_verdict_ends_the_run_with_its_rollouts_kept(student, encoder):
     kept = []
