@@ -18,6 +18,7 @@ import json
 from pathlib import Path
 
 from fits import ROOT, all_or_exit, environment
+from targeting.copying import copied
 from targeting.enumeration import RATES, SIZES, taught
 from targeting.forms import FORMS
 from targeting.page import page
@@ -49,6 +50,7 @@ def main() -> None:
             for form, method in FORMS.items()
             for mean, share in [taught(method, rate, size)]
         ],
+        "copied": copied(),
         "runs": runs,
     }
     (options.results / "confidence_targets.json").write_text(json.dumps(record, indent=1) + "\n")

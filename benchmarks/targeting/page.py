@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from scipy.stats import t
 
 from comparing.results import mean_and_spread
+from targeting.copying import NUM_QUESTIONS
 from targeting.forms import FORMS, LITERAL
 from targeting.hard_draws import HARD_SHARE
 from targeting.training import LAST_ROUNDS, LOGGED, PARTS
@@ -34,6 +35,14 @@ def page(record: dict) -> str:
     ]
     for size in dict.fromkeys(row["num_rollouts"] for row in record["taught"]):
         lines += ["", f"### G = {size}", "", *_enumerated([r for r in record["taught"] if r["num_rollouts"] == size])]
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in record["copied"].items())
+    lines += [
+        "",
+        "## Whether the embedded teacher copies the note",
+        "",
+        f"Share of {NUM_QUESTIONS} confidences, each a random eighth behind a random answer, that are the teacher's "
+        f"most likely continuation, token by token: {shares}.",
+    ]
     if record["runs"]:
         lines += ["", "## What the embedded model learns", "", *_trained(record)]
     return "\n".join(lines) + "\n"

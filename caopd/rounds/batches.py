@@ -79,6 +79,12 @@ class TokenBatch:
     denominators: Denominators
     temperature: float
 
+    @property
+    def confidence_alone_B(self) -> Tensor:
+        """Whether the sequence is trained at tokens of its confidence segment, and at no others."""
+        trained_BC = self.weight_BC != 0
+        return trained_BC.any(dim=1) & ~(trained_BC & ~self.confidence_mask_BC).any(dim=1)
+
     def to(self, device: torch.device | str, **arguments: Any) -> TokenBatch:  # noqa: ANN401 (Tensor.to's own)
         """Return the batch on ``device``."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -91,7 +91,7 @@ class DistillationModule(LightningModule):
         self.saving = SavingCallbacks()
         self._step = StepGuard(nonfinite)
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
-        means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
+        means = [*self.loss.logged, *(COPIES if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
         self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
 
@@ -256,9 +256,10 @@ class DistillationModule(LightningModule):
             if num_tokens:
                 self._counted.append((name, total / num_tokens, num_tokens))
         if output.teacher_top1_T is not None:
-            copied_B = _copied(batch, output.teacher_top1_T == target_T)
-            if copied_B.numel():
-                self._counted.append((COPY_ACCURACY, copied_B.float(), 1.0))
+            copied_B, stating_B = _copied(batch, output.teacher_top1_T == target_T)
+            for name, rows_B in zip(COPIES, (stating_B, stating_B & batch.confidence_alone_B), strict=True):
+                if rows_B.any():
+                    self._counted.append((name, copied_B[rows_B].float(), 1.0))
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the round; a mean that no token or sequence contributed to is left out."""
@@ -366,7 +367,8 @@ class DistillationModule(LightningModule):
         log_alike(self, values)
 
 
-COPY_ACCURACY = "teacher_copy_accuracy"
+COPIES = ("teacher_copy_accuracy", "teacher_copy_accuracy_alone")
+"""Names under ``train/``: of all sequences that state their context's confidence, of those that train nothing else."""
 TRAINING_MEANS, SAVING, LEFT_OUT = "training_means", "saving", "left_out_steps"
 """Keys, in the package's part of a checkpoint, of the sums that the means of its round are made of, for every process,
 of what :class:`SavingCallbacks` keeps, and of the numbers of optimizer steps that were left out."""
@@ -376,9 +378,9 @@ def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-5)
 
 
-def _copied(batch: TokenBatch, predicted_T: Tensor) -> Tensor:
-    """Return, for sequences that state their context's confidence, whether the teacher predicts all of the segment."""
+def _copied(batch: TokenBatch, predicted_T: Tensor) -> tuple[Tensor, Tensor]:
+    """Return whether the teacher predicts all of each sequence's segment, and whether this states its context's."""
     right_BC = torch.ones_like(batch.completion_mask_BC)
     right_BC[batch.completion_mask_BC] = predicted_T
     copied_B = (right_BC | ~batch.confidence_mask_BC).all(dim=1)
-    return copied_B[batch.copies_context_B & batch.confidence_mask_BC.any(dim=1)]
+    return copied_B, batch.copies_context_B & batch.confidence_mask_BC.any(dim=1)

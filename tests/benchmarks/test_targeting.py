@@ -10,6 +10,7 @@ import pytest
 
 from caopd.tasks import DrawTask
 from caopd.tasks.draw import KINDS
+from targeting.copying import copied
 from targeting.enumeration import RATES, SIZES, group, taught
 from targeting.forms import ALL, FORMS, LITERAL, UNSOLVED
 from targeting.hard_draws import HARD, HardDraws
@@ -84,6 +85,12 @@ def test_calibration_is_of_the_questions_that_are_asked_for(group_of):
     assert calibration([hard, easy], None)["success"] == 0.5
 
 
+def test_the_embedded_teacher_copies_the_note_with_and_without_a_solution():
+    shares = copied()
+    assert set(shares) == {"solution and note", "note alone"}
+    assert min(shares.values()) > 0.99
+
+
 def test_every_form_is_a_run_of_its_own():
     runs = [training_run(form, 8, 10, 11) for form in FORMS]
     assert len({run.fingerprint for run in runs}) == len({run.name for run in runs}) == 3
@@ -105,10 +112,12 @@ def test_the_page_has_every_form_and_pairs_by_seed():
         for form in FORMS
     ]
     machine = {"versions": {"caopd": "1"}, "timestamp": "2026-01-01T", "cpus": 2, "processes": 2}
-    text = page({"environment": machine, "num_rounds": 5, "taught": rows, "runs": runs})
+    record = {"environment": machine, "num_rounds": 5, "taught": rows, "copied": {"note alone": 0.5}, "runs": runs}
+    text = page(record)
+    assert "note alone 0.500" in text
     assert "| hard | all rollouts | -0.300 [-0.300, -0.300] | -0.300 [-0.300, -0.300] |" in text
     assert "| hard | literal | 2 | 0.100 ± 0.000 |" in text
-    assert page({"environment": machine, "num_rounds": 5, "taught": rows, "runs": []}).count("### G") == len(SIZES)
+    assert page({**record, "runs": []}).count("### G") == len(SIZES)
 
 
 def test_intervals_are_students():

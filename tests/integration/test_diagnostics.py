@@ -50,3 +50,6 @@ def test_on_sdpo_diagnostics_are_over_all_groups_and_say_what_was_trained(fit, t
     assert logged("teacher_accuracy") >= sum(rate > 0 for rate in rates) / len(rates) - 0.05
     assert logged("optimism_bias") == pytest.approx(logged("teacher_accuracy") - logged("mu_hat"), abs=1e-6)
     assert run.scalars("train/teacher_copy_accuracy")[0] > 0.9
+    alone = "train/teacher_copy_accuracy_alone"
+    assert (alone in run.events.Tags()["scalars"]) is calibrate_all
+    assert not calibrate_all or run.scalars(alone)[0] > 0.9

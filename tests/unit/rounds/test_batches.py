@@ -161,6 +161,7 @@ def test_completion_streams_keep_the_order_of_the_samples():
     assert batch.completion_ids_BC[batch.completion_mask_BC].tolist() == in_order
     assert batch.completion_ids_BC[batch.confidence_mask_BC].tolist() == [23, 43, 44, 61]
     assert batch.weight_BC.tolist() == [[0.5, 0.5, 0.25, 0.0], [0.0, 0.0, 1.0, 1.0], [0.0] * 4]
+    assert batch.confidence_alone_B.tolist() == [False, True, False]
     assert batch.copies_context_B.tolist() == [True, False, True]
     torch.testing.assert_close(batch.advantage_B, torch.tensor([torch.nan, torch.nan, -0.25]), equal_nan=True)
     assert not (batch.confidence_mask_BC & ~batch.completion_mask_BC).any()
