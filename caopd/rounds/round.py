@@ -13,9 +13,9 @@ from caopd.rounds.diagnostics import TeacherProbe, optimism_bias, stated_optimis
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.groups import GroupSampler, Policies
 from caopd.rounds.prompts import RoundPrompts
-from caopd.rounds.samples import train_samples
+from caopd.rounds.samples import probed_context, train_samples
 from caopd.rounds.statistics import method_statistics, round_statistics
-from caopd.types import TeacherContext, TrainSample, VerifiedGroup
+from caopd.types import TrainSample, VerifiedGroup
 from caopd.verifiers import Verifier
 
 
@@ -138,17 +138,11 @@ class RoundMaker:
         """Return the round with the teacher's success on its prompts, under the contexts of their samples."""
         first = process_number() * len(mine)
         own = whole.samples[first : first + len(mine)]
-        contexts = [_context_of(group) for group in own]
+        contexts = [probed_context(group) for group in own]
         num_rollouts = self.probe.num_rollouts
         taught = self.sampler.sample_taught(policies, mine, contexts, prompts.reseeded("probe"), num_rollouts)
         bias = optimism_bias(whole.groups, gather_in_order(taught))
         return replace(whole, statistics=whole.statistics | bias)
-
-
-def _context_of(samples: Sequence[TrainSample]) -> TeacherContext | None:
-    """Return the first context under which a whole completion is trained; if there is none, the first context."""
-    shown = [sample for sample in samples if sample.context]
-    return next((sample.context for sample in [*(each for each in shown if each.body_weight), *shown]), None)
 
 
 def check_rollouts(number: int, groups: Sequence[VerifiedGroup], verifier: Verifier) -> None:
