@@ -184,7 +184,7 @@ def test_the_originals_generation_defaults_are_not_carried_over(run, tokenizer, 
 def test_the_card_carries_what_the_run_measured(run, tmp_path):
     card = ModelCard.load(exported(run, tmp_path / "model") / "README.md")
     metrics = json.loads((run.directory / "metrics.json").read_text())
-    recorded = {(each.metric_type, each.metric_name.split(", ")[1]): each for each in card.data.eval_results}
+    recorded = {(each.metric_type, each.metric_name.rpartition(", ")[2]): each for each in card.data.eval_results}
     for name in ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence"):
         for event in ("greedy", "sampled"):
             assert recorded[name, event].metric_value == metrics["final"][event][name]

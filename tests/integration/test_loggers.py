@@ -13,7 +13,7 @@ from caopd.run_directory import run_of_checkpoint
 from .conftest import QUICKSTART, SIZES, fit_arguments
 
 NAME = "[red] :fire: $y$"
-SHOWN = {"reliability": "png", "completions": "md"}
+SHOWN = {"greedy/reliability": "png", "sampled/reliability": "png", "completions": "md"}
 """Kind of files, for the logger that takes neither -> suffix."""
 
 

@@ -36,7 +36,7 @@ SCALARS = (
     "time/verify_seconds",
     "time/train_seconds",
     "time/rollout_tokens_per_second",
-    *(f"val/{name}" for name in METRICS),
+    *(f"val/{event}/{name}" for event in ("greedy", "sampled") for name in METRICS),
 )
 
 
@@ -154,7 +154,7 @@ def test_predictions_score_as_they_are_and_as_their_task_verifies_them(run, tmp_
     rows = [json.loads(line) for line in (tmp_path / "p.greedy.jsonl").read_text().splitlines()]
     found = []
     for task in ([], ["--task=draw"]):
-        assert main(["score", str(tmp_path / "p.jsonl"), f"--output={tmp_path / 's.json'}", *task]) == 0
+        assert main(["score", str(tmp_path / "p.greedy.jsonl"), f"--output={tmp_path / 's.json'}", *task]) == 0
         found.append(json.loads((tmp_path / "s.json").read_text()))
     as_stated, verified = found
     assert as_stated["n"] == as_stated["n_prompts"] == as_stated["answer_parse_rate"]["n"] == 24
