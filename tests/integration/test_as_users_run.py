@@ -27,7 +27,7 @@ trainer:
     - class_path: lightning.pytorch.callbacks.EarlyStopping
       init_args: {monitor: rollout/mu_hat, mode: max, patience: 9}
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args: {monitor: val/brier, mode: min, save_last: true}
+      init_args: {monitor: val/greedy/brier, mode: min, save_last: true}
 """
 
 INTERRUPTED = """
