@@ -11,7 +11,6 @@ from caopd.errors import ConfigError
 from caopd.losses import TrainingLoss
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
-from caopd.rounds.config import RoundConfig
 from caopd.rounds.diagnostics import TeacherProbe
 from caopd.rounds.prompts import check_rounds
 from caopd.tasks import Task, TaskSequence
@@ -53,12 +52,10 @@ def check_trainer(trainer: Trainer) -> None:
         )
 
 
-def check_settings(round: RoundConfig, estimator: Estimator, keep_rounds: int | None) -> None:
-    """Raise if settings of the data module contradict each other.
+def check_settings(keep_rounds: int | None) -> None:
+    """Raise if settings of the data module cannot be.
 
     Args:
-        round: Number of prompts and rollouts per round.
-        estimator: The estimator of mu_hat.
         keep_rounds: Number of rounds whose rollouts stay on disk; None keeps all.
 
     Raises:
@@ -66,11 +63,6 @@ def check_settings(round: RoundConfig, estimator: Estimator, keep_rounds: int | 
     """
     if keep_rounds is not None and keep_rounds < 1:
         raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
-    if round.adaptive is not None and estimator.num_teacher_rollouts:
-        raise ConfigError(
-            "Expected an estimator that judges by verdicts with `data.round.adaptive`, but got "
-            f"{type(estimator).__name__}, which knows nothing before the teacher has answered."
-        )
 
 
 def check_processes(num_prompts: int, world_size: int) -> None:

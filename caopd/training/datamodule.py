@@ -86,7 +86,7 @@ class RolloutDataModule(HeldOutDataModule):
         self.round = round
         self.sampling = sampling
         self.batch_size = batch_size
-        self.estimator = estimator or MonteCarlo()
+        self.estimator = round.adapted(estimator or MonteCarlo())
         self.parity = parity
         self.teacher_probe = teacher_probe
         self.keep_rounds = keep_rounds
@@ -95,7 +95,7 @@ class RolloutDataModule(HeldOutDataModule):
         self._curriculum = Curriculum(self.stages, round.num_prompts_per_round, seed)
         self._progress = RoundProgress()
         check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
-        checks.check_settings(round, self.estimator, keep_rounds)
+        checks.check_settings(keep_rounds)
 
     def setup(self, stage: str) -> None:
         """Load the splits that the stage needs and check every row before the first rollout.
