@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedModel as Model
 
 import caopd
@@ -124,7 +124,10 @@ def main(rounds: int, prompts: int, reverse: bool) -> None:
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1.2e-3, betas=(0.9, 0.98))
     num_steps = rounds * len(range(0, prompts, BATCH_SIZE))
-    schedule = get_linear_schedule_with_warmup(optimizer, round(0.05 * num_steps), num_steps)
+    warmup = round(0.05 * num_steps)
+    rates = [(step + 1) / (warmup + 1) for step in range(warmup)]  # no step has a rate of 0, which would change nothing
+    rates += [(num_steps - step) / (num_steps - warmup) for step in range(warmup, num_steps + 1)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
     print("before:  ", evaluate(student, held_out), sep="")
     for number in range(rounds):
         rows = train[number * prompts : (number + 1) * prompts]

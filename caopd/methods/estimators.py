@@ -161,8 +161,8 @@ class LeaveOneOut(MonteCarlo):
             ConfigError: Always.
         """
         raise ConfigError(
-            "Expected groups of a fixed size with LeaveOneOut, but `data.round.adaptive` stops a group by its verdicts: "
-            "which others a rollout has then depends on its own verdict, which its target must not. Set "
+            "Expected groups of a fixed size with LeaveOneOut, but `data.round.adaptive` stops a group by its "
+            "verdicts: which others a rollout has then depends on its own verdict, and its target must not. Set "
             "`data.estimator` to MonteCarlo (unbiased), EmpiricalBayes or Shrinkage, or `data.round.adaptive` to null."
         )
 
@@ -223,7 +223,8 @@ class EmpiricalBayes(Estimator):
         w_j <- mean over groups of P(p_j | k, n),   P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k).
 
     Neither posterior nor prior depends on why sampling stopped: the likelihood of k of n is p^k (1 - p)^(n - k) times a
-    factor without p. So both stay right under an adaptive budget, and whole groups are learned from. Empirical Bayes is by Robbins (1956); the fit is Laird's (1978) on a grid, stopped early.
+    factor without p. So both stay right under an adaptive budget, and whole groups are learned from. Empirical Bayes is
+    by Robbins (1956); the fit is Laird's (1978) on a grid, stopped early.
 
     Args:
         size: Number of rates p_j.

@@ -61,8 +61,8 @@ class LoRA:
         refused = [name for name, layer in adapted.items() if layer is head or type(layer) is not Linear]
         if refused:
             raise ConfigError(
-                f"{self._expected(hf)}: leave out {', '.join(refused)}. The loss multiplies hidden states by the head's "
-                "own weight, in pieces, and never calls the layer: an adapter there would get no gradient."
+                f"{self._expected(hf)}: leave out {', '.join(refused)}. The loss multiplies hidden states by the "
+                "head's own weight, piece by piece, and never calls the layer: an adapter there would get no gradient."
             )
         for weight in hf.parameters():
             if weight.requires_grad:  # steps of an optimizer, or of a moving average, would vanish in bfloat16

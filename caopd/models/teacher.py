@@ -98,11 +98,11 @@ class EMA(Teacher):
             dtype = narrow.pop()
             units = 1 / (2 * self.rate)
             raise ConfigError(
-                f"Expected the weights that are trained to be float32, so that the teacher, a moving average, can "
-                f"follow them, but they are {dtype}: a step of rate {self.rate} moves it only where the student is more "
-                f"than {units:.3g} units in the last place away, {units * torch.finfo(dtype).eps:.0%} of a weight. Set "
-                "`model.source.dtype` to float32 (and `trainer.precision` to bf16-mixed, which computes in bfloat16), or "
-                "`model.teacher` to Frozen or TrustRegion."
+                "Expected the weights that are trained to be float32, so that the teacher, a moving average, can "
+                f"follow them, but they are {dtype}: a step of rate {self.rate} moves it only where the student is "
+                f"more than {units:.3g} units in the last place away, up to {units * torch.finfo(dtype).eps:.0%} of a "
+                "weight. Set `model.source.dtype` to float32 (and `trainer.precision` to bf16-mixed, which computes in "
+                "bfloat16), or `model.teacher` to Frozen or TrustRegion."
             )
         return super().make(student, tokenizer)
 

@@ -82,7 +82,7 @@ def test_the_first_batch_is_what_a_fixed_budget_samples_and_the_others_differ(ad
 
 
 def test_mu_hat_of_a_stopped_group_is_that_of_a_first_batch_of_which_so_many_are_right(adaptive):
-    """By the definition: the mean over all sequences that stop there, with so many right, of their first two's share."""
+    """By the definition: the mean, over all sequences that stop there with so many right, of their first two."""
     from scipy.stats import beta
 
     def stops(bits):

@@ -222,7 +222,7 @@ def test_a_state_of_another_estimator_is_refused():
 
 
 def stopped_sequences(rate, batch, num_rollouts, is_certain):
-    """Every sequence of verdicts with its probability, cut where sampling stops: the definition, without a recursion."""
+    """Every sequence of verdicts with its probability, cut where sampling stops: by definition, not recursion."""
     found = {}
     for pattern in map("".join, itertools.product("01", repeat=num_rollouts)):
         sizes = range(batch, num_rollouts + 1, batch)
@@ -296,7 +296,9 @@ def test_what_empirical_bayes_learns_of_stopped_groups_is_the_prior_that_they_co
             sizes.add(len(pattern))
     assert len(sizes) > 2
     joint = {
-        pattern: [w * r ** pattern.count("1") * (1 - r) ** pattern.count("0") for w, r in zip(prior, rates, strict=True)]
+        pattern: [
+            w * r ** pattern.count("1") * (1 - r) ** pattern.count("0") for w, r in zip(prior, rates, strict=True)
+        ]
         for pattern in groups
     }
     for index, weight in enumerate(prior):

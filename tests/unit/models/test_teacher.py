@@ -147,7 +147,9 @@ def test_a_copy_has_no_length_of_its_own(pair, tokenizer):
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.1, 0.25, 0.5])
 def test_a_moving_average_that_rounding_would_stop_is_refused(rate, tokenizer):
     student = ModelSource(dtype="bfloat16").load_model(tokenizer)
-    with pytest.raises(ConfigError, match=rf"float32.*torch\.bfloat16.*rate {rate} .*`model\.source\.dtype`.*TrustRegion"):
+    with pytest.raises(
+        ConfigError, match=rf"float32.*torch\.bfloat16.*rate {rate} .*`model\.source\.dtype`.*TrustRegion"
+    ):
         EMA(rate).make(student, tokenizer)
 
 
