@@ -123,11 +123,8 @@ def main(rounds: int, prompts: int, reverse: bool) -> None:
     student = AutoModelForCausalLM.from_pretrained(MODEL, attn_implementation="eager")
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1.2e-3, betas=(0.9, 0.98))
-    num_steps = rounds * len(range(0, prompts, BATCH_SIZE))
-    warmup = round(0.05 * num_steps)
-    rates = [(step + 1) / (warmup + 1) for step in range(warmup)]  # no step has a rate of 0, which would change nothing
-    rates += [(num_steps - step) / (num_steps - warmup) for step in range(warmup, num_steps + 1)]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
+    w = round(0.05 * (n := rounds * len(range(0, prompts, BATCH_SIZE))))  # optimizer steps of the warm-up, and of all
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / (w + 1), (n - s) / (n - w)))
     print("before:  ", evaluate(student, held_out), sep="")
     for number in range(rounds):
         rows = train[number * prompts : (number + 1) * prompts]
