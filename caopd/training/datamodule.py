@@ -27,6 +27,7 @@ from caopd.run_directory import run_directory
 from caopd.seeds import derive_seed
 from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
+from caopd.training.collapse import FormatWatch
 from caopd.training.held_out_data import HeldOutDataModule
 from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_settings import round_settings
@@ -94,6 +95,7 @@ class RolloutDataModule(HeldOutDataModule):
         self.statistics: dict[str, float] = {}
         self._curriculum = Curriculum(self.stages, round.num_prompts_per_round, seed)
         self._progress = RoundProgress()
+        self._formats = FormatWatch()
         check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
         checks.check_settings(keep_rounds)
 
@@ -193,6 +195,7 @@ class RolloutDataModule(HeldOutDataModule):
         """Return what is left to train on of this process's micro-batches."""
         self.engine.rest()
         self.statistics = made.statistics
+        self._formats.look(made)
         with self.clock("verify"):
             tokenized = made.tokenized(self._encoder(self.sampling))
         plan, model = self.plan, self._model

@@ -27,6 +27,7 @@ from caopd.models import LanguageModel, ModelSource, Teacher, check_finite, chec
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
 from caopd.training.checkpoints import FORMAT, PACKAGE, check_format, refuse_settings
+from caopd.training.collapse import CopyWatch, copied_segments
 from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import DIVERGED, FiniteWeights, check_weights
 from caopd.training.left_out import NonFinite
@@ -103,6 +104,7 @@ class DistillationModule(LightningModule):
         self.saving = SavingCallbacks()
         self._step = StepGuard(nonfinite)
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
+        self._copies = CopyWatch()
         means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
         self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
@@ -271,9 +273,11 @@ class DistillationModule(LightningModule):
             if num_tokens:
                 self._counted.append((name, total / num_tokens, num_tokens))
         if output.teacher_top1_T is not None:
-            copied_B = _copied(batch, output.teacher_top1_T == target_T)
-            if copied_B.numel():
-                self._counted.append((COPY_ACCURACY, copied_B.float(), 1.0))
+            segments = copied_segments(batch, output.teacher_top1_T == target_T)
+            self._copies.add(segments)
+            if segments:
+                copied_B = target_T.new_tensor([copied for _, copied in segments], dtype=torch.float)
+                self._counted.append((COPY_ACCURACY, copied_B, 1.0))
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the round; a mean that no token or sequence contributed to is left out."""
@@ -285,6 +289,7 @@ class DistillationModule(LightningModule):
             if not value.isnan():
                 log_round(self, {f"train/{name}": value})
             mean.reset()
+        self._copies.end_round(self.current_epoch)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop, or leave the step out, before what is not finite reaches the weights; log the step's loss.
@@ -385,11 +390,3 @@ COPY_ACCURACY = "teacher_copy_accuracy"
 TRAINING_MEANS, SAVING, LEFT_OUT = "training_means", "saving", "left_out_steps"
 """Keys, in the package's part of a checkpoint, of the sums that the means of its round are made of, for every process,
 of what :class:`SavingCallbacks` keeps, and of the numbers of optimizer steps that were left out."""
-
-
-def _copied(batch: TokenBatch, predicted_T: Tensor) -> Tensor:
-    """Return, for sequences that state their context's confidence, whether the teacher predicts all of the segment."""
-    right_BC = torch.ones_like(batch.completion_mask_BC)
-    right_BC[batch.completion_mask_BC] = predicted_T
-    copied_B = (right_BC | ~batch.confidence_mask_BC).all(dim=1)
-    return copied_B[batch.copies_context_B & batch.confidence_mask_BC.any(dim=1)]
