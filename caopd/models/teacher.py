@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +19,9 @@ from caopd.errors import ConfigError, ModelError
 from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.language_model import LanguageModel
 from caopd.models.source import ModelSource
+
+LEAST_SUSPICIOUS_RATE = 0.9
+"""Rate of a moving average from which on it may be meant as the decay, the share of the teacher that stays."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Token ids, attention mask and predictor mask of the teacher's sequences, each [B, L]."""
@@ -93,6 +97,11 @@ class EMA(Teacher):
             ConfigError: If the trained weights are too coarse for the copy to follow them. Above a rate of 1/2 no step
                 vanishes.
         """
+        if LEAST_SUSPICIOUS_RATE <= self.rate < 1:
+            rank_zero_warn(
+                f"A `model.teacher.rate` of {self.rate} makes the teacher all but the student after every step: it is "
+                f"the share of the student, 1 minus what others call the decay. Is {1 - self.rate:.4g} meant?"
+            )
         narrow = {weight.dtype for weight in student.parameters() if weight.requires_grad} - {torch.float32}
         if 0 < self.rate <= 0.5 and narrow:
             dtype = narrow.pop()

@@ -11,6 +11,7 @@ from caopd.errors import ConfigError
 from caopd.losses import TrainingLoss
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
+from caopd.rollouts import Sampling
 from caopd.rounds.diagnostics import TeacherProbe
 from caopd.rounds.prompts import check_rounds
 from caopd.tasks import Task, TaskSequence
@@ -63,6 +64,24 @@ def check_settings(keep_rounds: int | None) -> None:
     """
     if keep_rounds is not None and keep_rounds < 1:
         raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
+
+
+def check_greedy(sampling: Sampling, num_rollouts: int) -> None:
+    """Raise if the rollouts of a prompt would all be the same one.
+
+    Args:
+        sampling: How rollouts are sampled.
+        num_rollouts: G.
+
+    Raises:
+        ConfigError: Several are sampled greedily.
+    """
+    if num_rollouts > 1 and (sampling.temperature == 0 or sampling.top_k == 1):
+        raise ConfigError(
+            f"Expected `data.sampling` to have a temperature above 0 and another `top_k` than 1, but got {sampling}: "
+            f"the {num_rollouts} completions of a prompt would all be the same, and mu_hat 0 or 1 whatever the success "
+            "rate."
+        )
 
 
 def check_processes(num_prompts: int, world_size: int) -> None:

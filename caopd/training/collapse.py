@@ -17,11 +17,14 @@ from torch import Tensor
 from caopd.distributed import gather_in_order
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.round import Round
+from caopd.types import StopReason
 
 MIN_SEGMENTS, LEAST_COPYING = 20, 0.1
 """How many segments say whether a teacher copies, and the score below which it hardly does."""
 MIN_ROLLOUTS, LEAST_ADHERENCE = 32, 0.05
 """How many rollouts say whether confidences are stated, and the share below which they hardly are."""
+LARGEST_CUT_SHARE = 0.5
+"""Share of so many rollouts above which most are cut at the limit of their length."""
 MIN_STATED, LARGEST_SHARE_OF_ONE = 256, 0.995
 """How many confidences say whether they differ, and the share of the most frequent value from which they do not."""
 
@@ -95,7 +98,7 @@ class CopyWatch:
 
 
 class FormatWatch:
-    """Looks at what a round's completions state: warns once if it is hardly anything, and once if it is one value."""
+    """Looks at a round's completions: warns once if they hardly state anything, are mostly cut, or state one value."""
 
     def __init__(self) -> None:
         self._has_warned: set[str] = set()
@@ -117,6 +120,15 @@ class FormatWatch:
                 "`data.sampling.max_new_tokens`; where they state it otherwise, change `data.confidence`; where they "
                 "state none, begin with SFT; where they did before, lower the learning rate, or set "
                 "`model.loss.confidence` to ForwardKL.",
+            )
+        rollouts = [verified.rollout for group in made.groups for verified in group.rollouts]
+        num_cut = sum(rollout.stop_reason is StopReason.LENGTH for rollout in rollouts)
+        if len(rollouts) >= MIN_ROLLOUTS and num_cut > LARGEST_CUT_SHARE * len(rollouts):
+            self._warn(
+                "cut",
+                f"Most completions are cut: {num_cut} of the {len(rollouts)} of round {made.number} reach the limit of "
+                "their length before they end. Where answer and confidence come last they have neither, and count as "
+                "wrong: raise `data.sampling.max_new_tokens`.",
             )
         if made.number == 0 or len(stated) < MIN_STATED:
             return  # before training one value is what many models state

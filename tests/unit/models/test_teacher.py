@@ -186,6 +186,14 @@ def test_adapters_are_float32_and_a_moving_average_follows_them(tokenizer):
         torch.testing.assert_close(now, expected, rtol=0, atol=2e-7)
 
 
+def test_a_rate_that_looks_like_a_decay_gives_a_warning(policy, tokenizer, recwarn):
+    for rate in (0.0, 0.01, 0.89, 1.0):
+        EMA(rate).make(policy, tokenizer)
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"rate` of 0\.995.*Is 0\.005 meant"):
+        EMA(0.995).make(policy, tokenizer)
+
+
 def test_a_teacher_that_follows_or_stays_is_made_of_narrow_weights_too(policy, tokenizer):
     narrow = copy.deepcopy(policy).to(torch.bfloat16)
     EMA(0.05).make(policy, tokenizer)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,27 @@ def test_confidences_that_are_hardly_stated_are_told_of_once(recwarn):
     with pytest.warns(UserWarning, match=r"hardly stated: 4 of the 100 completions of round 0.*`data\.confidence`"):
         watch.look(made_round(0, [0.5] * 4 + [None] * 96))
     watch.look(made_round(1, [None] * 100))
+    assert not recwarn
+
+
+def test_completions_that_are_mostly_cut_are_told_of_once(recwarn):
+    whole, watch = made_round(0, [0.5, 1.0] * 50), FormatWatch()
+
+    def cut(number):
+        groups = [
+            replace(group, rollouts=(replace(v, rollout=replace(v.rollout, stop_reason=StopReason.LENGTH)),))
+            if index < number
+            else group
+            for index, group in enumerate(whole.groups)
+            for v in group.rollouts
+        ]
+        return replace(whole, groups=tuple(groups))
+
+    watch.look(cut(50))
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"Most completions are cut: 51 of the 100.*`data\.sampling\.max_new_tokens`"):
+        watch.look(cut(51))
+    watch.look(cut(100))
     assert not recwarn
 
 
