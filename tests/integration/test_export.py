@@ -115,6 +115,7 @@ def test_vllm_completes_as_the_checkpoints_model_does(run, prompts, tokenizer, t
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @needs_smollm2
 def test_a_gguf_model_becomes_a_plain_one(tmp_path):
     source = ModelSource(SMOLLM2)

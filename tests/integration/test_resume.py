@@ -253,6 +253,7 @@ def test_an_interrupted_run_goes_on_behind_its_last_whole_step(index, validated,
     assert_goes_on(validated, fit, tmp_path, done=2 + index // 2)
 
 
+@pytest.mark.slow
 def test_so_does_a_run_that_ctrl_c_ended(validated, command, fit, tmp_path):
     action = "os.kill(os.getpid(), signal.SIGINT)"
     (tmp_path / "interrupting.py").write_text(INTERRUPTING.format(index=2, action=action))
