@@ -12,6 +12,7 @@ from caopd.losses import TrainingLoss
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
 from caopd.rollouts import Sampling
+from caopd.rounds.config import RoundConfig
 from caopd.rounds.diagnostics import TeacherProbe
 from caopd.rounds.prompts import check_rounds
 from caopd.tasks import Task, TaskSequence
@@ -64,6 +65,24 @@ def check_settings(keep_rounds: int | None) -> None:
     """
     if keep_rounds is not None and keep_rounds < 1:
         raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
+
+
+def check_baseline(method: Method, round: RoundConfig) -> None:
+    """Raise if what a rollout is compared with depends on its own verdict.
+
+    Args:
+        method: The method, which says whether rollouts are compared with their group.
+        round: The budget, which says whether verdicts decide the size of a group.
+
+    Raises:
+        ConfigError: Both are so.
+    """
+    if method.signal is Signal.ADVANTAGE and round.adaptive is not None:
+        raise ConfigError(
+            f"Expected groups of a fixed size with {type(method).__name__}, but `data.round.adaptive` stops a group by "
+            "its verdicts: the rest of the group, which an advantage is measured against, then depends on the "
+            "rollout's own verdict, and the gradient points elsewhere. Set `data.round.adaptive` to null."
+        )
 
 
 def check_greedy(sampling: Sampling, num_rollouts: int) -> None:

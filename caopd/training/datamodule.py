@@ -131,6 +131,7 @@ class RolloutDataModule(HeldOutDataModule):
         model.num_steps_per_round = self.plan.num_steps(self.num_samples)
         narrowed = self.sampling.top_p < 1 or self.sampling.top_k > 0
         model.loss.check_sampling(self.sampling.temperature, narrowed, model.num_steps_per_round)
+        checks.check_baseline(model.method, self.round)
         checks.check_greedy(self.sampling, self.round.num_rollouts if model.method.min_rollouts else 0)
         checks.check_stages(self.task, trainer)
         encoder = self._encoder(self.sampling)

@@ -80,6 +80,8 @@ def test_an_adaptive_budget_that_cannot_be(failure):
     message = failure(adaptive, "--data.estimator=SelfConsistency")
     assert "data.round.adaptive" in message
     assert "its own verdict" in failure(adaptive, "--data.estimator=LeaveOneOut", "--data.round.num_trained_rollouts=2")
+    several = ("--data.round.num_trained_rollouts=2", "--data.batch_size=64")
+    assert "fixed size with GRPO" in failure(adaptive, "--model.method=GRPO", *several)
     assert "at least 2 for LeaveOneOut" in failure(
         "--data.estimator=LeaveOneOut", "--data.round.num_rollouts=1", "--data.batch_size=16"
     )
