@@ -84,14 +84,12 @@ def test_adapters_over_narrow_weights_train_and_are_followed(strategy, spawn, tm
         assert 0.1 < share < 0.5, "four steps of a rate of 0.1"
 
 
-def test_the_first_step_of_a_warm_up_trains(fit, tmp_path, recwarn):
-    run = fit(tmp_path, **{"model.warmup": 1.0, "trainer.max_epochs": 1})
-    trained = run.checkpoint("round0")
-    assert trained["global_step"] == 4
-    assert trained["lr_schedulers"][0]["_last_lr"][0] == pytest.approx(1.2e-3)
-    one = fit(tmp_path / "one", **{"model.warmup": 1.0, "trainer.max_steps": 1}).checkpoint("round0")
-    before = ModelSource().load_model(ModelSource().load_tokenizer()).hf.state_dict()
-    assert any(not torch.equal(one["state_dict"][f"student.hf.{name}"], weight) for name, weight in before.items())
+def test_the_first_step_of_a_warm_up_trains(fit, every_step, tmp_path, recwarn):
+    run = fit(tmp_path, every_step, **{"model.warmup": 1.0, "trainer.max_epochs": 1})
+    first, before = run.checkpoint("step1"), ModelSource().load_model(ModelSource().load_tokenizer()).hf.state_dict()
+    assert any(not torch.equal(first["state_dict"][f"student.hf.{name}"], weight) for name, weight in before.items())
+    rates = [run.checkpoint(f"step{step}")["optimizer_states"][0]["param_groups"][0]["lr"] for step in (1, 2, 3)]
+    assert rates == pytest.approx([1.2e-3 * share / 5 for share in (2, 3, 4)]), "of the step that comes next"
     assert warned(" ".join(str(each.message) for each in recwarn)) == {}
 
 
