@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from math import sqrt
 from statistics import fmean
+from types import MappingProxyType
 from typing import ClassVar
 
 from caopd.errors import ConfigError
@@ -110,8 +112,8 @@ class MonteCarlo(Estimator):
         0.5
     """
 
-    def __init__(self) -> None:
-        self._rates: Mapping[tuple[int, int], float] = {}
+    _rates: Mapping[tuple[int, int], float] = MappingProxyType({})
+    """(k, n) -> the estimate, where groups stop early."""
 
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float:
         """Return the mean of the verdicts, without what early stopping adds to it."""
@@ -124,7 +126,7 @@ class MonteCarlo(Estimator):
         def is_certain(correct: int, size: int) -> bool:
             return jeffreys_deviation(correct, size) <= max_deviation
 
-        unbiased = MonteCarlo()
+        unbiased = copy(self)
         unbiased._rates = unbiased_rates(batch, num_rollouts, is_certain)
         return unbiased
 
@@ -174,7 +176,8 @@ class Shrinkage(Estimator):
     Under an adaptive budget m is learned from the first batch of every group: stopping biases the mean of whole ones.
 
     Args:
-        strength: s, the weight of the prior as a number of rollouts; 0 gives the Monte Carlo estimate.
+        strength: s, the weight of the prior as a number of rollouts; 0 gives the Monte Carlo estimate, also under an
+            adaptive budget.
         momentum: Share of the running mean that each round replaces; the first round sets it.
     """
 
@@ -187,6 +190,10 @@ class Shrinkage(Estimator):
             raise ConfigError(f"Expected `strength` of Shrinkage to be 0 or larger, but got {self.strength}.")
         if not 0 < self.momentum <= 1:
             raise ConfigError(f"Expected `momentum` of Shrinkage to be in (0, 1], but got {self.momentum}.")
+
+    def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
+        """Return itself, whose posterior stopping does not change; without a prior, Monte Carlo."""
+        return self if self.strength else MonteCarlo().when_stopped(batch, num_rollouts, max_deviation)
 
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float:
         """Return the posterior mean; before the first finished round the prior's mean is 1/2."""

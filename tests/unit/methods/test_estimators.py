@@ -317,6 +317,9 @@ def test_estimators_that_stopping_would_make_wrong_are_refused():
         SelfConsistency().when_stopped(4, 16, 0.1)
     for estimator in (Shrinkage(), EmpiricalBayes()):
         assert estimator.when_stopped(4, 16, 0.1) is estimator
+    unbiased, bare = (each.when_stopped(4, 16, 0.15) for each in (MonteCarlo(), Shrinkage(strength=0.0)))
+    assert bare.estimate(verdicts("00010000")) == unbiased.estimate(verdicts("00010000")) == 0.25
+    assert MonteCarlo().estimate(verdicts("00010000")) == 0.125, "of a fixed size as ever"
     assert [each.learns_from_stopped for each in (Shrinkage, EmpiricalBayes, MonteCarlo)] == [False, True, False]
 
 
