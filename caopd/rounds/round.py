@@ -15,7 +15,7 @@ from caopd.rounds.groups import GroupSampler, Policies
 from caopd.rounds.prompts import RoundPrompts
 from caopd.rounds.samples import probed_context, train_samples
 from caopd.rounds.statistics import method_statistics, round_statistics
-from caopd.types import TrainSample, VerifiedGroup
+from caopd.types import TrainSample, VerifiedGroup, verdicts_of
 from caopd.verifiers import Verifier
 
 
@@ -107,7 +107,8 @@ class RoundMaker:
             )
         if self.probe.is_due(number):
             whole = self._probed(whole, policies, sampled, mine)
-        judged = [group.verdicts for group in whole.groups if group.verdicts]
+        size = None if sampler.estimator.learns_from_stopped else sampler.round.smallest_group
+        judged = [verdicts for group in whole.groups if (verdicts := verdicts_of(group.rollouts[:size]))]
         with user_code(sampler.estimator, f"round {number}"):
             if judged:
                 sampler.estimator.end_round(judged)
