@@ -120,10 +120,14 @@ def _scored(predictions: Sequence[Predictions], options: argparse.Namespace, wid
 
     (only,) = predictions
     overall, categories = score(only, options.resamples, options.seed)
-    shown: list[object] = list(tables(overall, categories, width))
+    shown: list[object] = list(tables(overall, categories, width, only.event))
     if only.unjudged:
         shown.append(f"without a verdict, and left out: {len(only.unjudged):,}")
-    settings = {"file": str(options.files[0]), "n_no_verdict": len(only.unjudged)}
+    settings: dict[str, object] = {
+        "file": str(options.files[0]),
+        "event": only.event,
+        "n_no_verdict": len(only.unjudged),
+    }
     return shown, settings, as_json(overall, categories)
 
 
@@ -134,8 +138,9 @@ def _compared(predictions: Sequence[Predictions], options: argparse.Namespace, w
     first, second, left_out = matched(predictions, options.files)
     found = compare(first, second, options.resamples, options.seed)
     n_prompts = len(first.prompt_ids)
-    shown: list[object] = [comparison_table(found, options.files, n_prompts)]
+    shown: list[object] = [comparison_table(found, options.files, n_prompts, first.event)]
     if left_out:
         shown.append(f"prompts with a line without a verdict, left out of both: {left_out:,}")
-    settings = {"first": str(options.files[0]), "second": str(options.files[1]), "n_prompts_left_out": left_out}
-    return shown, {**settings, "n_prompts": n_prompts}, comparison_as_json(found)
+    settings = {"first": str(options.files[0]), "second": str(options.files[1]), "event": first.event}
+    numbers = {"n_prompts": n_prompts, "n_prompts_left_out": left_out}
+    return shown, {**settings, **numbers}, comparison_as_json(found)

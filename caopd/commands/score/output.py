@@ -24,16 +24,18 @@ def as_json(overall: Scores, categories: Mapping[str, Scores]) -> dict[str, obje
     return {**_flat(overall), "categories": {name: _flat(scores) for name, scores in categories.items()}}
 
 
-def tables(overall: Scores, categories: Mapping[str, Scores], width: int) -> Iterator[Table]:
+def tables(overall: Scores, categories: Mapping[str, Scores], width: int, event: str | None) -> Iterator[Table]:
     """Yield tables with a row for each measure and a column for each category, as many as are needed.
 
     Args:
         overall: The scores of all completions.
         categories: Category -> its scores.
         width: Number of characters that a line may have.
+        event: Which completions these are, which stands beside every measure; None where it is not known.
     """
     columns = list({"overall": overall}.items()) + list(categories.items())
-    step = max(1, (width - _WIDTH_OF_NAMES) // _WIDTH_OF_SCORES)
+    prefix = "" if event is None else f"{event}/"
+    step = max(1, (width - _WIDTH_OF_NAMES - len(prefix)) // _WIDTH_OF_SCORES)
     for start in range(0, len(columns), step):
         table = Table(title=f"value [{LEVEL:.0%} interval]" if start == 0 else None, title_justify="left")
         table.add_column("", no_wrap=True)
@@ -42,9 +44,9 @@ def tables(overall: Scores, categories: Mapping[str, Scores], width: int) -> Ite
             table.add_column(head, justify="right")
         for measure in overall.estimates:
             cells = [_cell(scores.estimates[measure]) for _, scores in columns[start : start + step]]
-            table.add_row(measure, *cells)
+            table.add_row(prefix + measure, *cells)
         for row, cell in (("ece if calibrated", _floor), ("p-value of calibration", _p_value)):
-            table.add_row(row, *(cell(scores) for _, scores in columns[start : start + step]))
+            table.add_row(prefix + row, *(cell(scores) for _, scores in columns[start : start + step]))
         yield table
 
 
@@ -53,14 +55,18 @@ def comparison_as_json(found: Mapping[str, Comparison]) -> dict[str, object]:
     return {"differences": {name: asdict(each) for name, each in found.items()}}
 
 
-def comparison_table(found: Mapping[str, Comparison], files: Sequence[Path], n_prompts: int) -> Table:
+def comparison_table(
+    found: Mapping[str, Comparison], files: Sequence[Path], n_prompts: int, event: str | None
+) -> Table:
     """Return a table with a row for each measure.
 
     Args:
         found: Measure -> how it differs.
         files: The first and the second file.
         n_prompts: Number of prompts that both hold.
+        event: Which completions these are, which stands beside every measure; None where it is not known.
     """
+    prefix = "" if event is None else f"{event}/"
     title = Text(f"second minus first [paired {LEVEL:.0%} interval], {n_prompts:,} prompts")
     for number, file in zip(("first", "second"), files, strict=True):
         title.append(f"\n{number}: ").append(in_terminal(str(file)))
@@ -74,7 +80,8 @@ def comparison_table(found: Mapping[str, Comparison], files: Sequence[Path], n_p
         between = "-"
         if each.difference is not None:
             between = escape(f"{each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]")
-        table.add_row(f"|{name}|" if CATALOGUE[name].best == "nearest zero" else name, *values, between, each.verdict)
+        shown = f"|{name}|" if CATALOGUE[name].best == "nearest zero" else name
+        table.add_row(prefix + shown, *values, between, each.verdict)
     return table
 
 

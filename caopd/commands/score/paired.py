@@ -67,9 +67,16 @@ def matched(pair: Sequence[Predictions], names: Sequence[Path]) -> tuple[Predict
         of theirs has no verdict.
 
     Raises:
-        DataError: Lines without ``prompt_id``, prompts that one file alone holds, or different numbers of lines.
+        DataError: Different events, lines without ``prompt_id``, prompts that one file alone holds, or different
+            numbers of lines.
     """
     first, second = pair
+    if len({first.event, second.event}) > 1:
+        raise DataError(
+            f"Expected {names[0]} and {names[1]} to hold completions of one event, but the first says "
+            f"{first.event or 'nothing'} and the second {second.event or 'nothing'}. Compare greedy completions with "
+            "greedy ones, and sampled ones with sampled ones."
+        )
     for each, name in zip(pair, names, strict=True):
         lacking = int(each.prompt.max()) + 1 - len(each.prompt_ids) + sum(each_id is None for each_id in each.unjudged)
         if lacking:

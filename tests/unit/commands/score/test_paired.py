@@ -139,6 +139,11 @@ def without_id(row):
     [
         (rows(), rows()[:-2], "to hold the same prompts, but 2 of .*a.jsonl are not in .*b.jsonl: 'p118', 'p119'"),
         (rows()[1:], rows(), "but 1 of .*b.jsonl are not in .*a.jsonl: 'p0'"),
+        (
+            [{**row, "event": "greedy"} for row in rows()],
+            [{**row, "event": "sampled"} for row in rows()],
+            "of one event, but the first says greedy and the second sampled",
+        ),
         (rows(), [*rows(), rows()[5]], "as many lines of each prompt, but 1 prompts differ: 'p5'"),
         (rows(), [without_id(row) for row in rows()], "a `prompt_id`, which pairs the two files, but 120 have none"),
         ([{**rows()[0], "correct": None}, rows()[1]], [rows()[0], {**rows()[1], "correct": None}], "there is none"),
