@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from covering.distributions import DISTRIBUTIONS
-from covering.page import page
 
 from caopd.metrics.functional import expected_calibration_error
+from covering.distributions import DISTRIBUTIONS
+from covering.page import page
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
