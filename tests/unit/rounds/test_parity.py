@@ -1,4 +1,4 @@
-"""The comparison itself, with an engine whose log-probabilities are the student's own; vLLM's faults are elsewhere."""
+"""The comparison itself, with an engine whose log-probabilities are the model's own; leaks are elsewhere."""
 
 import copy
 import dataclasses
@@ -11,6 +11,7 @@ from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.rounds.parity import ParityConfig, check_parity
 
 PROMPTS = [(5, 6, 7), (8, 9), (10,), (11, 12, 13, 14)]
+SAMPLING = Sampling(temperature=1.5, max_new_tokens=6)
 ROUNDING = 0.002
 
 
@@ -20,7 +21,7 @@ def groups(policy, tokenizer):
     engine.start(tokenizer)
     engine.sync(policy, 0)
     requests = [RolloutRequest(prompt, n) for n, prompt in enumerate(PROMPTS)]
-    return engine.generate(requests, 3, Sampling(temperature=1.5, max_new_tokens=6))
+    return engine.generate(requests, 3, SAMPLING)
 
 
 def shifted(groups, which, by):
@@ -33,13 +34,13 @@ def shifted(groups, which, by):
 
 
 def test_the_students_own_rollouts_agree(policy, groups):
-    values = check_parity(policy, PROMPTS, groups, ParityConfig(num_rollouts=12), ROUNDING)
+    values = check_parity(policy, PROMPTS, groups, SAMPLING, ParityConfig(num_rollouts=12), ROUNDING)
     assert values["parity_mean"] <= values["parity_max"] < 1e-5
 
 
 def test_the_logged_values_are_mean_and_maximum_over_tokens(policy, groups):
     changed = shifted(groups, [(1, 0), (1, 1), (1, 2)], -0.5)
-    values = check_parity(policy, PROMPTS, changed, ParityConfig(num_rollouts=12, limit=1.0), ROUNDING)
+    values = check_parity(policy, PROMPTS, changed, SAMPLING, ParityConfig(num_rollouts=12, limit=1.0), ROUNDING)
     counts = [sum(len(rollout.token_ids) for rollout in group) for group in groups]
     assert values["parity_mean"] == pytest.approx(0.5 * counts[1] / sum(counts), abs=1e-5)
     assert values["parity_max"] == pytest.approx(0.5, abs=1e-5)
@@ -49,14 +50,14 @@ def test_the_logged_values_are_mean_and_maximum_over_tokens(policy, groups):
 def test_one_rollout_that_differs_stops_the_run(policy, groups, by):
     changed = shifted(groups, [(2, 1)], by)
     with pytest.raises(RolloutError, match=r"within 0.002 nats .* up to 0.0030"):
-        check_parity(policy, PROMPTS, changed, ParityConfig(num_rollouts=12), ROUNDING)
-    check_parity(policy, PROMPTS, changed, ParityConfig(num_rollouts=12, limit=0.004), ROUNDING)
+        check_parity(policy, PROMPTS, changed, SAMPLING, ParityConfig(num_rollouts=12), ROUNDING)
+    check_parity(policy, PROMPTS, changed, SAMPLING, ParityConfig(num_rollouts=12, limit=0.004), ROUNDING)
 
 
 @pytest.mark.parametrize("where", [(0, 0), (1, 2), (3, 2)])
 def test_a_difference_that_is_not_a_number_stops_the_run(policy, groups, where):
     with pytest.raises(RolloutError, match="not on-policy"):
-        check_parity(policy, PROMPTS, shifted(groups, [where], float("nan")), ParityConfig(12), ROUNDING)
+        check_parity(policy, PROMPTS, shifted(groups, [where], float("nan")), SAMPLING, ParityConfig(12), ROUNDING)
 
 
 def test_other_weights_stop_the_run(policy, groups):
@@ -64,7 +65,7 @@ def test_other_weights_stop_the_run(policy, groups):
     with torch.no_grad():
         other.hf.get_output_embeddings().weight.mul_(1.1)
     with pytest.raises(RolloutError, match="not on-policy"):
-        check_parity(other, PROMPTS, groups, ParityConfig(), ROUNDING)
+        check_parity(other, PROMPTS, groups, SAMPLING, ParityConfig(), ROUNDING)
 
 
 def test_compared_rollouts_are_spread_over_all_groups(policy, groups):
@@ -72,18 +73,18 @@ def test_compared_rollouts_are_spread_over_all_groups(policy, groups):
     for group in range(4):
         changed = shifted(groups, [(group, index) for index in range(3)], 1.0)
         with pytest.raises(RolloutError, match="not on-policy"):
-            check_parity(policy, PROMPTS, changed, ParityConfig(num_rollouts=4), ROUNDING)
+            check_parity(policy, PROMPTS, changed, SAMPLING, ParityConfig(num_rollouts=4), ROUNDING)
 
 
 def test_nothing_is_compared_where_there_is_nothing_to_compare(policy, groups):
     wrong = shifted(groups, [(g, r) for g in range(4) for r in range(3)], 9.0)
-    assert check_parity(policy, PROMPTS, wrong, ParityConfig(), None) == {}
-    assert check_parity(policy, PROMPTS, wrong, ParityConfig(num_rollouts=0), ROUNDING) == {}
+    assert check_parity(policy, PROMPTS, wrong, SAMPLING, ParityConfig(), None) == {}
+    assert check_parity(policy, PROMPTS, wrong, SAMPLING, ParityConfig(num_rollouts=0), ROUNDING) == {}
 
 
 def test_the_mode_of_the_policy_stays(policy, groups):
     student = copy.deepcopy(policy).train()
-    check_parity(student, PROMPTS, groups, ParityConfig(), ROUNDING)
+    check_parity(student, PROMPTS, groups, SAMPLING, ParityConfig(), ROUNDING)
     assert student.training
 
 
