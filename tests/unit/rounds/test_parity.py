@@ -2,13 +2,14 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from caopd.errors import ConfigError, RolloutError
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
-from caopd.rounds.parity import ParityConfig, check_parity
+from caopd.rounds.parity import ParityConfig, check_parity, stated_logprobs
 
 PROMPTS = [(5, 6, 7), (8, 9), (10,), (11, 12, 13, 14)]
 SAMPLING = Sampling(temperature=1.5, max_new_tokens=6)
@@ -92,3 +93,48 @@ def test_the_mode_of_the_policy_stays(policy, groups):
 def test_negative_settings_are_refused(arguments):
     with pytest.raises(ConfigError, match="0 or larger"):
         ParityConfig(**arguments)
+
+
+def by_definition(logprobs, target, temperature, top_k, top_p):
+    """In plain floats: temperature, then top-k, then top-p; the target is kept in any case."""
+    scaled = [value / temperature for value in logprobs]
+    ranked = sorted(range(len(scaled)), key=lambda token: -scaled[token])
+    kept = ranked[: top_k or None]
+    total = math.fsum(math.exp(scaled[token]) for token in kept)
+    nucleus, mass = set(), 0.0
+    for token in kept:
+        if mass < top_p:
+            nucleus.add(token)
+            mass += math.exp(scaled[token]) / total
+    return scaled[target] - math.log(math.fsum(math.exp(scaled[token]) for token in nucleus | {target}))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 2.0])
+@pytest.mark.parametrize("top_k", [0, 1, 4, 100])
+@pytest.mark.parametrize("top_p", [1.0, 0.8, 0.2])
+def test_the_stated_logprob_is_that_of_the_definition(temperature, top_k, top_p):
+    logprobs = torch.randn(9, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log_softmax(0)
+    every = torch.arange(9)
+    actual = stated_logprobs(logprobs.expand(9, -1), every, Sampling(temperature, top_p, top_k))
+    expected = [by_definition(logprobs.tolist(), token, temperature, top_k, top_p) for token in range(9)]
+    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_greedy_choice_is_as_far_off_as_the_most_probable_token_is_likelier():
+    logprobs = torch.tensor([0.5, 0.3, 0.2]).log().expand(3, -1)
+    stated = stated_logprobs(logprobs, torch.arange(3), Sampling(temperature=0))
+    torch.testing.assert_close(stated, torch.tensor([1.0, 0.6, 0.4]).log())
+
+
+def test_an_engine_that_does_not_say_what_it_drew_from_is_compared_before_that_alone(policy, groups):
+    """As vLLM: temperature 1.5 cannot be told from the settings' 1 then."""
+    silent = [[dataclasses.replace(rollout, drawn_logprobs=None) for rollout in group] for group in groups]
+    check_parity(policy, PROMPTS, silent, Sampling(), ParityConfig(), ROUNDING)
+    with pytest.raises(RolloutError, match="it is the sampling that differs"):
+        check_parity(policy, PROMPTS, groups, Sampling(), ParityConfig(), ROUNDING)
+
+
+def test_completions_without_tokens_are_left_out(policy, groups):
+    empty = [[dataclasses.replace(each, token_ids=(), logprobs=(), drawn_logprobs=()) for each in g] for g in groups]
+    assert check_parity(policy, PROMPTS, empty, SAMPLING, ParityConfig(), ROUNDING) == {}
+    assert check_parity(policy, PROMPTS, [*groups[:3], empty[3]], SAMPLING, ParityConfig(), ROUNDING)
