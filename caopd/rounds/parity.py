@@ -108,7 +108,8 @@ def check_parity(
     unscaled = [(each, each.unscaled) for each in compared]
     drawn = [(each, each.drawn) for each in compared if each.drawn is not None]
     _check(unscaled, limit, _OTHER_MODEL)
-    _check(drawn, limit, f"{_OTHER_SAMPLING} {sampling}.")
+    # Rounding of the logits is divided by the temperature, as they are.
+    _check(drawn, limit / min(1.0, sampling.temperature or 1.0), f"{_OTHER_SAMPLING} {sampling}.")
     every_T = torch.cat([pair.difference_T for _, pair in unscaled])
     return {"parity_mean": float(every_T.mean()), "parity_max": float(every_T.max())}
 
@@ -141,7 +142,7 @@ def _check(pairs: Sequence[tuple[_Compared, _Pair]], limit: float, cause: str) -
     )
     largest = torch.cat([pair.difference_T for _, pair in pairs]).max()
     raise RolloutError(
-        f"Expected the engine's log-probabilities of the tokens it sampled to be the model's within {limit} nats "
+        f"Expected the engine's log-probabilities of the tokens it sampled to be the model's within {limit:.3g} nats "
         f"(mean over a completion), but they differ by up to {mean_B.max():.4f} (single tokens by {largest:.4f}): "
         f"these rollouts are not on-policy. First at token {first + 1} of one, id {compared.token_ids[first]}: "
         f"{worst.engine_T[first]:.4f} by the engine, {worst.model_T[first]:.4f} by the model.{left_out} {cause}"

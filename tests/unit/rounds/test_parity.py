@@ -9,7 +9,7 @@ import torch
 
 from caopd.errors import ConfigError, RolloutError
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
-from caopd.rounds.parity import ParityConfig, check_parity, stated_logprobs
+from caopd.rounds.parity import ParityConfig, _recomputed, check_parity, stated_logprobs
 
 PROMPTS = [(5, 6, 7), (8, 9), (10,), (11, 12, 13, 14)]
 SAMPLING = Sampling(temperature=1.5, max_new_tokens=6)
@@ -132,6 +132,21 @@ def test_an_engine_that_does_not_say_what_it_drew_from_is_compared_before_that_a
     check_parity(policy, PROMPTS, silent, Sampling(), ParityConfig(), ROUNDING)
     with pytest.raises(RolloutError, match="it is the sampling that differs"):
         check_parity(policy, PROMPTS, groups, Sampling(), ParityConfig(), ROUNDING)
+
+
+def test_a_temperature_below_1_allows_for_what_it_makes_of_rounding(policy, groups):
+    sampling = Sampling(temperature=0.1)
+    ids = [(prompt, rollout) for prompt, group in zip(PROMPTS, groups, strict=True) for rollout in group]
+    stated = [_recomputed(policy, *pair, sampling).drawn.model_T for pair in ids]
+    for by, within in ((0.019, True), (0.021, False)):
+        drawn = iter([tuple((each + by).tolist()) for each in stated])
+        changed = [[dataclasses.replace(each, drawn_logprobs=next(drawn)) for each in group] for group in groups]
+        arguments = (policy, PROMPTS, changed, sampling, ParityConfig(12), ROUNDING)
+        if within:
+            check_parity(*arguments)
+        else:
+            with pytest.raises(RolloutError, match=r"within 0\.02 nats"):
+                check_parity(*arguments)
 
 
 def test_completions_without_tokens_are_left_out(policy, groups):
