@@ -25,7 +25,7 @@ from caopd.losses import ModelOutput
 from caopd.losses.chunks import Chunk, Part, TokenTerm, chunked_loss
 from caopd.losses.distributions import log_probability_of
 from caopd.models import LanguageModel
-from caopd.rollouts import Sampling
+from caopd.rollouts.base import Sampling
 from caopd.types import Rollout
 
 

@@ -27,6 +27,7 @@ from caopd.run_directory import run_directory
 from caopd.seeds import derive_seed
 from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
+from caopd.training.collapse import FormatWatch
 from caopd.training.held_out_data import HeldOutDataModule
 from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_settings import round_settings
@@ -45,14 +46,14 @@ class RolloutDataModule(HeldOutDataModule):
     Args:
         task: Gives rows, prompts and the verifier; a TaskSequence gives several tasks, one after the other.
         round: Number of prompts and rollouts per round.
-        sampling: How training rollouts are sampled.
+        sampling: How training rollouts are sampled, and completions of held-out prompts beside the greedy ones.
         batch_size: Number of sequences in a micro-batch of one process.
         estimator: Estimator of mu_hat; None is Monte Carlo, as in the paper.
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
         engine: Samples completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
         parity: How many completions are compared with the model, and how large a difference stops the run.
         teacher_probe: When the teacher's success under its context is measured; by default never.
-        evaluation: How held-out prompts are completed, and which further tasks are evaluated.
+        evaluation: Which completions of held-out prompts are judged, and which further tasks are evaluated.
         template_arguments: Arguments of the chat template, for example ``{enable_thinking: false}``.
         verifier_timeout_seconds: How long a verifier, or a reward, may take for one completion. One that takes longer
             is ended, and the completion is left out. None does not limit it, and calls it in the training process.
@@ -81,20 +82,21 @@ class RolloutDataModule(HeldOutDataModule):
         started = AutoEngine() if engine == "auto" else engine
         form = confidence or InlineConfidence()
         arguments = template_arguments or {}
-        super().__init__(stages_of(task), form, started, evaluation, arguments, seed, verifier_timeout_seconds, parity)
+        stages, limit = stages_of(task), verifier_timeout_seconds
+        super().__init__(stages, form, started, evaluation, sampling, arguments, seed, limit, parity)
         self.task = task
         self.round = round
-        self.sampling = sampling
         self.batch_size = batch_size
-        self.estimator = estimator or MonteCarlo()
+        self.estimator = round.adapted(estimator or MonteCarlo())
         self.teacher_probe = teacher_probe
         self.keep_rounds = keep_rounds
         self.clock = PhaseClock(self._announce)
         self.statistics: dict[str, float] = {}
         self._curriculum = Curriculum(self.stages, round.num_prompts_per_round, seed)
         self._progress = RoundProgress()
+        self._formats = FormatWatch()
         check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
-        checks.check_settings(round, self.estimator, keep_rounds)
+        checks.check_settings(keep_rounds)
 
     def setup(self, stage: str) -> None:
         """Load the splits that the stage needs and check every row before the first rollout.
@@ -128,6 +130,8 @@ class RolloutDataModule(HeldOutDataModule):
         model.num_steps_per_round = self.plan.num_steps(self.num_samples)
         narrowed = self.sampling.top_p < 1 or self.sampling.top_k > 0
         model.loss.check_sampling(self.sampling.temperature, narrowed, model.num_steps_per_round)
+        checks.check_baseline(model.method, self.round)
+        checks.check_greedy(self.sampling, self.round.num_rollouts if model.method.min_rollouts else 0)
         checks.check_stages(self.task, trainer)
         encoder = self._encoder(self.sampling)
         self._curriculum.load(lambda examples: encoder.check(examples, model.method))
@@ -192,6 +196,7 @@ class RolloutDataModule(HeldOutDataModule):
         """Return what is left to train on of this process's micro-batches."""
         self.engine.rest()
         self.statistics = made.statistics
+        self._formats.look(made)
         with self.clock("verify"):
             tokenized = made.tokenized(self._encoder(self.sampling))
         plan, model = self.plan, self._model

@@ -74,10 +74,11 @@ ROLLOUT = json.dumps(
 )
 METRICS = {
     "depth": "[" * 100_000,
-    "not a number": '{"initial": null, "final": {"step": NaN, "n": 1}}',
-    "infinite": '{"initial": null, "final": {"step": 1, "n": 1, "ece": -Infinity}}',
-    "digits": f'{{"initial": null, "final": {{"step": 1{"0" * 400}, "n": 1}}}}',
-    "text": '{"initial": null, "final": {"step": "<b>", "n": 1}}',
+    "not a number": '{"initial": null, "final": {"step": NaN, "greedy": {"n": 1}}}',
+    "infinite": '{"initial": null, "final": {"step": 1, "greedy": {"n": 1, "ece": -Infinity}}}',
+    "digits": f'{{"initial": null, "final": {{"step": 1{"0" * 400}, "greedy": {{"n": 1}}}}}}',
+    "text": '{"initial": null, "final": {"step": "<b>", "greedy": {"n": 1}}}',
+    "event": '{"initial": null, "final": {"step": 1, "<b>": {"n": 1}}}',
     "list": "[]",
 }
 ROLLOUTS = {

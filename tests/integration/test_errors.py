@@ -68,12 +68,20 @@ def test_a_probe_of_a_teacher_without_context(failure):
     assert "GRPO" in message
 
 
+def test_rollouts_that_would_all_be_the_same(failure):
+    for greedy in ("--data.sampling.temperature=0", "--data.sampling.top_k=1"):
+        assert "8 completions of a prompt would all be the same" in failure(greedy, "--data.round.num_rollouts=8")
+
+
 def test_an_adaptive_budget_that_cannot_be(failure):
     adaptive = "--data.round.adaptive.num_rollouts_per_batch=4"
     message = failure(adaptive, "--data.round.num_trained_rollouts=8")
     assert "data.round.num_trained_rollouts" in message
     message = failure(adaptive, "--data.estimator=SelfConsistency")
     assert "data.round.adaptive" in message
+    assert "its own verdict" in failure(adaptive, "--data.estimator=LeaveOneOut", "--data.round.num_trained_rollouts=2")
+    several = ("--data.round.num_trained_rollouts=2", "--data.batch_size=64")
+    assert "fixed size with GRPO" in failure(adaptive, "--model.method=GRPO", *several)
     assert "at least 2 for LeaveOneOut" in failure(
         "--data.estimator=LeaveOneOut", "--data.round.num_rollouts=1", "--data.batch_size=16"
     )
@@ -121,9 +129,8 @@ def test_tasks_of_an_evaluation_that_cannot_be(failure, tmp_path):
     data = {"task": sequence, "evaluation": {"tasks": tasks}}
     (tmp_path / "twice.yaml").write_text(json.dumps({"data": data}))
     assert "odd more than once" in failure(f"--config={tmp_path / 'twice.yaml'}", "--data.seed=1")
-    message = failure("--data.evaluation.sampled.num_samples=1")
-    assert "data.evaluation.sampled" in message
-    assert "at least 2" in message
+    assert "0 for the greedy ones alone" in failure("--data.evaluation.num_samples=-1")
+    assert "`data.evaluation.num_samples` to 0" in failure("--data.sampling.temperature=0")
     assert "validate_tasks" in failure("--data.evaluation.validate_tasks=true")
 
 
@@ -209,7 +216,7 @@ def test_a_prompt_longer_than_the_model(failure, science):
 
 
 def test_a_demonstration_that_would_be_cut(failure, science):
-    message = failure(*science(rows(demonstration="word " * 300)), "--data.evaluation.sampling.max_new_tokens=8")
+    message = failure(*science(rows(demonstration="word " * 300)), "--data.evaluation.max_new_tokens=8")
     assert "teacher's prompt (demonstration)" in message
     assert "chemistry-0" in message
     assert "Nothing is cut" in message
@@ -303,7 +310,7 @@ def test_nothing_is_evaluated_where_there_is_no_last_checkpoint(command, tmp_pat
     ("arguments", "said"),
     [
         (("--trainer.callbacks+=ModelCheckpoint",), "more than one stateful callback of type `ModelCheckpoint`"),
-        (("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/ece") * 2, "EarlyStopping"),
+        (("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/greedy/ece") * 2, "EarlyStopping"),
         (("--trainer.logger=CometLogger",), "comet"),
         (("--trainer.profiler=nothing",), "profiler"),
         (("--trainer.devices=0",), "devices"),

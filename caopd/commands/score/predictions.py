@@ -15,7 +15,7 @@ import numpy.typing as npt
 from caopd.commands.score.judge import Judge
 from caopd.errors import DataError
 from caopd.texts import unique
-from caopd.types import StopReason
+from caopd.types import GREEDY, SAMPLED, StopReason
 
 MAX_SHOWN = 10
 """Most bad lines that an error shows."""
@@ -36,6 +36,7 @@ class Predictions:
         prompt_ids: The ``prompt_id`` of each prompt that has one -> index of the prompt.
         unjudged: The ``prompt_id`` of every line without a verdict, None where it has none; these lines are in no
             array.
+        event: Which completions these are, ``greedy`` or ``sampled``; None where the lines do not say.
     """
 
     confidence: npt.NDArray[np.float64]
@@ -46,6 +47,7 @@ class Predictions:
     categories: tuple[str, ...]
     prompt_ids: Mapping[int | str, int] = field(default_factory=dict)
     unjudged: tuple[int | str | None, ...] = ()
+    event: str | None = None
 
 
 def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
@@ -57,7 +59,8 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
             stand. With a judge, lines without ``response`` are taken as they stand, too.
 
     Raises:
-        DataError: Lines cannot be scored (all are counted, the first ten are shown), or the file has none.
+        DataError: Lines cannot be scored (all are counted, the first ten are shown), the file has none, or its lines
+            are of both events.
         OSError: The file cannot be read.
     """
     columns, bad, shown = _Columns(judge), 0, []
@@ -80,6 +83,11 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
     if not columns.correct:
         found = f"none of its {len(columns.unjudged):,} lines has one" if columns.unjudged else "it holds no line"
         raise DataError(f"Expected at least one prediction with a verdict in {path}, but {found}.")
+    if len(columns.events) > 1:
+        raise DataError(
+            f"Expected the lines of {path} to be of one `event`, but some are of {GREEDY!r} and others of {SAMPLED!r}: "
+            "these are two questions about the same confidences. Score each in a file of its own."
+        )
     return columns.predictions()
 
 
@@ -94,11 +102,15 @@ class _Columns:
         self._prompts: dict[int | str, int] = {}
         self._categories: dict[str, int] = {}
         self.unjudged: list[int | str | None] = []
+        self.events: set[str] = set()
 
     def add(self, row: object) -> None:
         """Add one line; raises ``DataError`` if it is no prediction."""
         if not isinstance(row, dict):
             raise DataError(f"expected a JSON object, but got {_shortened(row)}")
+        event = row.get("event")
+        if event in (GREEDY, SAMPLED):  # logs of others may mean something else by it
+            self.events.add(str(event))
         judged: tuple[float, bool, int] | None
         if self._judge is not None and "response" in row:
             cut = row.get("stop_reason") == StopReason.LENGTH
@@ -127,6 +139,7 @@ class _Columns:
             categories=tuple(self._categories),
             prompt_ids=self._prompts,
             unjudged=tuple(self.unjudged),
+            event=next(iter(self.events), None),
         )
 
     def _prompt(self, name: object) -> int:
