@@ -30,8 +30,13 @@ class AnswerOutcome(StrEnum):
     """Whether a verifier could read a completion's answer."""
 
     PARSED = "parsed"
+    """An answer in the form asked for."""
+    OTHER_FORM = "other_form"
+    """An answer that a person reads, written in another way than asked for: a call in JSON, a letter in a box."""
     MISSING = "missing"
+    """No answer at all."""
     MALFORMED = "malformed"
+    """An answer that cannot be read, or is several."""
 
 
 class ConfidenceOutcome(StrEnum):
