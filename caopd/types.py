@@ -26,6 +26,17 @@ class StopReason(StrEnum):
     LENGTH = "length"
 
 
+class Form(StrEnum):
+    """In which form a completion says something: tables tell these three apart."""
+
+    ASKED = "asked"
+    """As the prompt asks for it."""
+    OTHER = "other"
+    """In another form, which is read all the same."""
+    NONE = "none"
+    """Not at all, or so that it cannot be read."""
+
+
 class AnswerOutcome(StrEnum):
     """Whether a verifier could read a completion's answer."""
 
@@ -37,6 +48,13 @@ class AnswerOutcome(StrEnum):
     """No answer at all."""
     MALFORMED = "malformed"
     """An answer that cannot be read, or is several."""
+
+    @property
+    def form(self) -> Form:
+        """In which form there is an answer."""
+        if self is AnswerOutcome.PARSED:
+            return Form.ASKED
+        return Form.OTHER if self is AnswerOutcome.OTHER_FORM else Form.NONE
 
 
 class ConfidenceOutcome(StrEnum):
@@ -58,6 +76,14 @@ class ConfidenceOutcome(StrEnum):
     """A segment without a number in a known form, with several, or with one that was cut."""
     OUT_OF_RANGE = "out_of_range"
     """A number that no known form maps into [0, 1]."""
+
+    @property
+    def form(self) -> Form:
+        """In which form a confidence is stated."""
+        if self is ConfidenceOutcome.DECIMAL:
+            return Form.ASKED
+        others = (ConfidenceOutcome.PERCENT, ConfidenceOutcome.OUT_OF_TEN, ConfidenceOutcome.OTHER_FORM)
+        return Form.OTHER if self in others else Form.NONE
 
 
 class Signal(StrEnum):

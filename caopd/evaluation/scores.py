@@ -138,7 +138,10 @@ def _flat(prefix: str, parts: Parts) -> dict[str, float]:
 def _add(metrics: CalibrationMetrics, unjudged: SumMetric, batch: EvaluationBatch, device: torch.device) -> None:
     unjudged.update(batch.num_unjudged)
     if len(batch.correct_N):
-        metrics.update(batch.confidence_N.to(device), batch.correct_N.to(device), batch.answered_N.to(device))
+        columns = (batch.answered_N, batch.stated_otherwise_N, batch.answered_otherwise_N)
+        metrics.update(
+            batch.confidence_N.to(device), batch.correct_N.to(device), *(each.to(device) for each in columns)
+        )
 
 
 def _values(metrics: CalibrationMetrics, unjudged: SumMetric) -> dict[str, float]:

@@ -151,7 +151,7 @@ def _call(node: ast.expr) -> Call:
 class _Constants(ast.NodeTransformer):
     """Takes JSON's constants, which Python reads as names, for what they are."""
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 (the name that ast asks for)
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(_CONSTANTS[node.id]) if node.id in _CONSTANTS else node
 
 

@@ -22,6 +22,7 @@ from caopd.reading.marked_calls import marked_calls
 _JSON_BEGINS = re.compile(r"^[ \t>*`-]*+(?=[{\[])", re.MULTILINE)
 _MAX_JSON = 1000
 """Most lines that are tried as JSON: every one that is none takes a pass over the text before it."""
+_NEXT_OBJECT = re.compile(r"[ \t]{0,8}[;,]?[ \t]{0,8}(?=\{)")
 _CODE = re.compile(r"^[ \t]*```[ \t]*(?:\w{1,12})?[ \t]*\r?\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _EXPRESSION = re.compile(r"^[ \t>*`-]*+(\[?[ \t]*[A-Za-z_][\w.]*\(.*\)[ \t]*\]?)[ \t`*]*;?[ \t`]*$", re.MULTILINE)
 
@@ -67,11 +68,13 @@ def _json_calls(text: str) -> list[Call]:
             position = _line_end(text, begins.end())
             continue
         found = calls_of(value)
+        while found and (next_one := _NEXT_OBJECT.match(text, end)):
+            value, end = DECODER.raw_decode(text, next_one.end())
+            calls, found = calls + found, calls_of(value)
         position = _line_end(text, end)
-        if found and REST_OF_LINE.match(text, end) is not None:
-            calls += found
-        elif found:
+        if found and REST_OF_LINE.match(text, end) is None:
             raise ValueError("text behind a call")
+        calls += found or []
     return calls
 
 

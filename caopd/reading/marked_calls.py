@@ -48,7 +48,7 @@ def marked_calls(text: str) -> list[Call]:
 
     Examples:
         >>> marked_calls("<function=search>\n<parameter=page>\n1\n</parameter>\n</function>")
-        [Call(name='search', arguments={'page': '1'}, is_asked=False, is_typed=False)]
+        [Call(name='search', arguments={'page': 1}, is_asked=False, is_typed=False)]
     """
     calls: list[Call] = []
     position = 0
@@ -90,8 +90,8 @@ def _in_mark(text: str, start: int) -> tuple[list[Call], int]:
 
 
 def _in_tags(text: str, mark: re.Match[str]) -> tuple[list[Call], int]:
-    """Read a name's parameters, each between tags, whose values are text."""
-    arguments: dict[str, str] = {}
+    """Read a name's parameters, each between tags: the text ``7`` and the number are written alike."""
+    arguments: dict[str, object] = {}
     position = mark.end()
     while True:
         closing, parameter = _CALL_ENDS.search(text, position), _PARAMETER.search(text, position)
@@ -102,6 +102,14 @@ def _in_tags(text: str, mark: re.Match[str]) -> tuple[list[Call], int]:
         ends = _PARAMETER_ENDS.search(text, parameter.end())
         if ends is None:
             raise ValueError("a parameter that is not closed")
-        arguments[str(parameter[parameter.lastgroup or 0])] = text[parameter.end() : ends.start()].strip("\r\n")
+        arguments[str(parameter[parameter.lastgroup or 0])] = _guessed(text[parameter.end() : ends.start()])
         position = ends.end()
     return [Call(_name(mark), arguments, is_typed=False)], closing.end()
+
+
+def _guessed(value: str) -> object:
+    """Return what a value is as JSON, or the text itself without the ends of lines around it."""
+    try:
+        return DECODER.decode(value.strip())
+    except (ValueError, RecursionError):
+        return value.strip("\r\n")

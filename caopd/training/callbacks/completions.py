@@ -59,7 +59,8 @@ class SampleCompletions(Callback):
             self._shortened(verified.rollout.text),
             self._shortened(completion.example.target),
             "no verdict" if verdict is None else "yes" if verdict.correct else "no",
-            verified.reading.outcome.value if confidence is None else f"{confidence:.2f}",
+            "none" if confidence is None else f"{confidence:.2f}",
+            verified.reading.outcome.value,
         ]
 
     def _shortened(self, text: str) -> str:
@@ -69,4 +70,4 @@ class SampleCompletions(Callback):
         return text
 
 
-_COLUMNS = ("question", "completion", "target", "correct", "confidence")
+_COLUMNS = ("question", "completion", "target", "correct", "confidence", "form")

@@ -18,6 +18,8 @@ from caopd.texts import in_terminal
 class PredictionWriter(Callback):
     """Writes one line per completion of ``caopd predict``: prompt_id, category, response, target, confidence, correct.
 
+    Beside them stand the outcomes of reading: in which form confidence and answer are, or why none could be read.
+
     A completion without a verdict has null for ``correct``.
 
     Every task has a file of its own, and a second one for its several completions: ``predictions.jsonl``,
@@ -87,7 +89,9 @@ def _row(completion: ScoredCompletion, batch: EvaluationBatch, index: int) -> di
         "response": verified.rollout.text,
         "target": completion.example.target,
         "confidence": verified.reading.value,
+        "confidence_outcome": verified.reading.outcome.value,
         "correct": None if verdict is None else int(verdict.correct),
         "answer": None if verdict is None else verdict.answer,
+        "answer_outcome": None if verdict is None else verdict.outcome.value,
         "stop_reason": verified.rollout.stop_reason.value,
     }

@@ -1,5 +1,6 @@
 import json
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -11,6 +12,12 @@ INPUT = json.dumps(ARGUMENTS)
 CALL = f'{{"name": "getWeather", "arguments": {INPUT}}}'
 EXPRESSION = 'getWeather(city="Oslo", days=3)'
 OPENAI = json.dumps({"id": "call_1", "type": "function", "function": {"name": "getWeather", "arguments": INPUT}})
+
+
+def deepseek(mark):
+    return f"<|tool_{mark}|>".replace("|", "\uff5c").replace("_", "\u2581")
+
+
 FORMS = {  # as chat templates and the tool parsers of inference engines have them
     "Hermes, Qwen": f"<tool_call>\n{CALL}\n</tool_call>",
     "cut behind the object": f"<tool_call>\n{CALL}",
@@ -28,12 +35,11 @@ FORMS = {  # as chat templates and the tool parsers of inference engines have th
     "Gemma": f"```tool_code\nprint(default_api.{EXPRESSION})\n```",
     "a line": f"I need the weather.\n{EXPRESSION}\n",
     "Phi": f"functools[{CALL}]",
-    "Kimi K2": f"<|tool_calls_section_begin|><|tool_call_begin|>functions.getWeather:0<|tool_call_argument_begin|>{INPUT}"
-    "<|tool_call_end|><|tool_calls_section_end|>",
-    "DeepSeek": "<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>function<\uff5ctool\u2581sep"
-    f"\uff5c>getWeather\n```json\n{INPUT}\n```<\uff5ctool\u2581call\u2581end\uff5c>",
-    "DeepSeek V3.1": f"<\uff5ctool\u2581call\u2581begin\uff5c>getWeather<\uff5ctool\u2581sep\uff5c>{INPUT}<\uff5ctool\u2581call"
-    "\u2581end\uff5c>",
+    "Kimi K2": "<|tool_calls_section_begin|><|tool_call_begin|>functions.getWeather:0<|tool_call_argument_begin|>"
+    f"{INPUT}<|tool_call_end|><|tool_calls_section_end|>",
+    "DeepSeek": f"{deepseek('call_begin')}function{deepseek('sep')}getWeather\n```json\n{INPUT}"
+    f"\n```{deepseek('call_end')}",
+    "DeepSeek V3.1": f"{deepseek('call_begin')}getWeather{deepseek('sep')}{INPUT}{deepseek('call_end')}",
     "gpt-oss": f"<|channel|>commentary to=functions.getWeather <|constrain|>json<|message|>{INPUT}<|call|>",
     "OpenAI": OPENAI,
     "OpenAI, a message": f'{{"role": "assistant", "content": null, "tool_calls": [{OPENAI}]}}',
@@ -65,7 +71,7 @@ def test_forms_of_one_call(form):
 @pytest.mark.parametrize("form", UNTYPED)
 def test_forms_without_types(form):
     (call,) = read_calls(UNTYPED[form])
-    assert (call.name, call.arguments) == ("getWeather", {"city": "Oslo", "days": "3"})
+    assert (call.name, call.arguments) == ("getWeather", ARGUMENTS)
     assert not call.is_typed
 
 
@@ -73,6 +79,10 @@ def test_forms_without_types(form):
 def test_two_calls_of_one_form(form):
     text = (FORMS | UNTYPED)[form]
     assert [call.name for call in read_calls(f"First.\n{text}\n{text}")] == ["getWeather"] * 2
+
+
+def test_objects_on_one_line():
+    assert [call.arguments for call in read_calls(f"{CALL}; {CALL},{CALL}{CALL}.")] == [ARGUMENTS] * 4
 
 
 def test_the_form_asked_for():
@@ -181,8 +191,6 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_neither_crashes_nor_stalls(name):
     begun = time.process_time()
-    try:
+    with suppress(ValueError, RecursionError):
         read_calls(HOSTILE[name])
-    except (ValueError, RecursionError):
-        pass
     assert time.process_time() - begun < 3.0  # seconds
