@@ -180,12 +180,14 @@ class VerifiedRollout:
             rollout is neither right nor wrong: it is left out of what is estimated, measured and trained on.
         reading: Its stated confidence.
         rewards: What it earned, by the name of the reward, before weights; None where nothing is rewarded.
+        thoughts: Character ranges of its thoughts, which are no answer and state nothing.
     """
 
     rollout: Rollout
     verdict: Verdict | None
     reading: ConfidenceReading
     rewards: Mapping[str, float] | None = None
+    thoughts: tuple[tuple[int, int], ...] = ()
 
     @property
     def body(self) -> str:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from caopd.errors import ConfigError
-from caopd.reading.thinking import is_marker, said
+from caopd.reading.thinking import hidden, is_marker
 from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Verdict, VerifiedRollout
 
 
@@ -78,10 +78,11 @@ class Format(Reward):
         """Return 1 or 0; arguments as in :meth:`Reward.__call__`."""
         read = verdict_of(rollout).outcome is AnswerOutcome.PARSED
         stated = rollout.reading.outcome is ConfidenceOutcome.DECIMAL
-        return float(read and stated and self._has_tags(rollout.rollout.text))
+        return float(read and stated and self._has_tags(rollout))
 
-    def _has_tags(self, text: str) -> bool:
-        position, heard = 0, said(text)
+    def _has_tags(self, rollout: VerifiedRollout) -> bool:
+        text = rollout.rollout.text
+        position, heard = 0, hidden(text, rollout.thoughts)
         for tag in self.tags:
             for edge in (f"<{tag}>", f"</{tag}>"):
                 # A tag within a thought does not count, but the tags of the thought itself may be asked for.

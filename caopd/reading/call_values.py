@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from collections.abc import Sequence
+from keyword import kwlist
 from typing import NamedTuple, NoReturn
 
 _MAX_NAME = 200
@@ -22,6 +23,10 @@ _NAMESPACE = re.compile(r"(?:functions|default_api)\.")
 _NAME_KEYS = ("name", "tool_name", "function_name", "tool", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "tool_input", "action_input", "kwargs")
 _WRAPPERS = ("tool_calls", "tool_call", "function_call", "function_calls", "function")
+# Names of arguments and of tools that Python does not allow: they are written otherwise while Python reads them.
+_FOR_RESERVED, _FOR_HYPHEN = "reserved7q_", "hyphen7q_"
+_RESERVED = re.compile(rf"\b({'|'.join(kwlist)})(?=\s?=(?!=))")
+_HYPHEN = re.compile(r"(?<=\w)-(?=[\w.-]{0,200}\()")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 
 
@@ -116,7 +121,7 @@ def expressions(text: str) -> list[Call] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # of odd escapes in a completion
             warnings.simplefilter("ignore", DeprecationWarning)
-            body = ast.parse(text.strip()).body
+            body = ast.parse(_HYPHEN.sub(_FOR_HYPHEN, _RESERVED.sub(rf"{_FOR_RESERVED}\1", text.strip()))).body
             nodes = [_unwrapped(item) for statement in body for item in _items(statement)]
             return [_call(node) for node in nodes] or None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -144,8 +149,9 @@ def _call(node: ast.expr) -> Call:
         if keyword.arg is None or keyword.arg in arguments:
             raise ValueError("no name of an argument")
         arguments[keyword.arg] = ast.literal_eval(_Constants().visit(keyword.value))
-    json.dumps(arguments)  # sets, bytes and complex numbers are no JSON
-    return Call(_NAMESPACE.sub("", ast.unparse(node.func), count=1), json.loads(json.dumps(arguments)))
+    written = json.dumps([ast.unparse(node.func), arguments])  # sets, bytes and complex numbers are no JSON
+    name, arguments = json.loads(written.replace(_FOR_RESERVED, "").replace(_FOR_HYPHEN, "-"))
+    return Call(_NAMESPACE.sub("", name, count=1), arguments)
 
 
 class _Constants(ast.NodeTransformer):

@@ -24,7 +24,7 @@ _MAX_JSON = 1000
 """Most lines that are tried as JSON: every one that is none takes a pass over the text before it."""
 _NEXT_OBJECT = re.compile(r"[ \t]{0,8}[;,]?[ \t]{0,8}(?=\{)")
 _CODE = re.compile(r"^[ \t]*```[ \t]*(?:\w{1,12})?[ \t]*\r?\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
-_EXPRESSION = re.compile(r"^[ \t>*`-]*+(\[?[ \t]*[A-Za-z_][\w.]*\(.*\)[ \t]*\]?)[ \t`*]*;?[ \t`]*$", re.MULTILINE)
+_EXPRESSION = re.compile(r"^[ \t>*`-]*+(\[?[ \t]*[A-Za-z_][\w.-]*\(.*\)[ \t]*\]?)[ \t`*]*;?[ \t`]*$", re.MULTILINE)
 
 
 def read_calls(text: str) -> list[Call]:

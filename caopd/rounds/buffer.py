@@ -202,4 +202,5 @@ def _verified(row: dict[str, Any]) -> VerifiedRollout:
             ConfidenceOutcome(reading["outcome"]),
         ),
         row["rewards"],
+        tuple((start, end) for start, end in row["thoughts"]),
     )

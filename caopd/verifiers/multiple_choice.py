@@ -38,6 +38,9 @@ _SAID_RIGHT = re.compile(
 )
 _RESTATES = re.compile(r"\s*[*_`]*[:.)\]\uff1a\uff09]")
 _LETTER = re.compile(r"(?<![^\W_])[A-Z](?![^\W_])")
+_LETTER_ALONE = re.compile(r"(?<!\S)(?<![\d}]\s)[A-Z](?!\S)")
+"""Matches a letter between spaces that is no unit: neither ``CC(=O)O`` nor ``7.0 J`` holds one."""
+_DASH = re.compile(r"[*_`]*\s+[\u2013\u2014-]\s+[*_`]*")
 _ANOTHER = re.compile(r"(?:\b(?ai:or|and)\s|[,;/&\n])[\s*_`(\[]{0,8}[A-Za-z]\s?[):.]")
 _DENIED = re.compile(
     r"""(?ai:(?:(?:this|that|it)(?:\sis|['\u2019]s)\s)?(?:clearly\s|definitely\s)?(?:incorrect|wrong)
@@ -142,7 +145,8 @@ def _chosen(content: str) -> str | None:
         return None
     if not _RESTATES.match(dress):  # after a space, a comma or a dash alone, it may be a word, or one letter of several
         is_word = letter.islower() or (not dress.strip(" \t") and (letter in _ARTICLES or rest[0].islower()))
-        if is_word or "=" in dress or _LETTER.search(rest):
+        other = _LETTER_ALONE if _DASH.fullmatch(dress) else _LETTER
+        if is_word or "=" in dress or other.search(rest):
             return None
     return letter.upper()
 

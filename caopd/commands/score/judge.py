@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import signature
@@ -75,13 +75,16 @@ class Judge:
         settings = {"percent_without_sign": True} if percent_without_sign else {}
         return cls(_verifier(task), _confidence_format(confidence_format, settings), limit or TimeLimit())
 
-    def __call__(self, response: str, target: str, cut: bool = False) -> Judged | None:
+    def __call__(
+        self, response: str, target: str, cut: bool = False, ranges: Sequence[tuple[int, int]] | None = None
+    ) -> Judged | None:
         """Read and verify one completion.
 
         Args:
             response: The completion.
             target: What the verifier compares with.
             cut: Whether the length limit is known to have ended it.
+            ranges: The character ranges of its thoughts; None finds them by their marks.
 
         Returns:
             What is made of it; None where the verifier had to be ended.
@@ -92,7 +95,7 @@ class Judge:
         """
         where = f"the response {response if len(response) <= 80 else response[:80] + '...'!r}"
         verification = Verification(self.verifier, self.confidence_format, self.limit)
-        verdict, reading = verification.verify(response, target, where, cut=cut)
+        verdict, reading = verification.verify(response, target, where, ranges, cut)
         if verdict is None:
             return None
         confidence = math.nan if reading.value is None else reading.value

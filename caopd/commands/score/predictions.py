@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,7 @@ class _Columns:
         judged: Judged | None
         if self._judge is not None and "response" in row:
             cut = row.get("stop_reason") == StopReason.LENGTH
-            judged = self._judge(_text(row, "response"), _text(row, "target"), cut)
+            judged = self._judge(_text(row, "response"), _text(row, "target"), cut, _thoughts(row))
         else:
             judged = _as_stated(row)
         if judged is None:
@@ -184,6 +185,24 @@ def _text(row: dict[str, object], name: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"expected `{name}` to be a text, but got {_shortened(value)}")
     return value
+
+
+def _thoughts(row: dict[str, object]) -> list[tuple[int, int]] | None:
+    """Return the character ranges of the thoughts of a response; None where the line does not say."""
+    ranges = row.get("thoughts")
+    if ranges is None:
+        return None
+    try:
+        found = [(int(start), int(end)) for start, end in cast("list[list[int]]", ranges)]
+    except (TypeError, ValueError):
+        found = [(-1, -1)]
+    edges = [0, *(edge for each in found for edge in each), len(str(row["response"]))]
+    if edges != sorted(edges):
+        raise DataError(
+            "expected `thoughts` to be ranges of characters of `response`, [[start, end], ...], or null, but got "
+            f"{_shortened(ranges)}"
+        )
+    return found
 
 
 def _checked_id(name: str, value: object) -> int | str:

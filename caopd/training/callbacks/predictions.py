@@ -93,5 +93,6 @@ def _row(completion: ScoredCompletion, batch: EvaluationBatch, index: int) -> di
         "correct": None if verdict is None else int(verdict.correct),
         "answer": None if verdict is None else verdict.answer,
         "answer_outcome": None if verdict is None else verdict.outcome.value,
+        "thoughts": verified.thoughts,
         "stop_reason": verified.rollout.stop_reason.value,
     }

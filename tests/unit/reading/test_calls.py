@@ -165,6 +165,13 @@ def test_literals_of_both_languages():
     assert call.arguments == {"x": [1, {"b": None}], "y": True, "z": -1.5, "w": "it's", "t": [1, 2]}
 
 
+def test_names_that_python_does_not_allow():
+    text = "preferred-routes_get(from='EUR', class=1, in=true, note='from=a-b(c)', less=-1)"
+    (call,) = read_calls(text)
+    assert call.name == "preferred-routes_get"
+    assert call.arguments == {"from": "EUR", "class": 1, "in": True, "note": "from=a-b(c)", "less": -1}
+
+
 HOSTILE = {
     "marks": "<tool_call>" * 200_000,
     "arrays": "[TOOL_CALLS]" + "[" * 500_000,

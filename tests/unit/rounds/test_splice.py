@@ -129,6 +129,11 @@ def test_a_segment_that_cannot_be_overwritten_before_an_unfinished_thought_stays
         ("B\nConfidence: 0.7\nOn confidence: a guess", "B\nConfidence: 0.38\nOn confidence: a guess"),
         ('{"confidence": 0.7}', '{"confidence": 0.7}\nConfidence: 0.38'),
         ("with confidence: B", "with confidence: B\nConfidence: 0.38"),
+        ("I will state Confidence: 0.7.\nB", "I will state Confidence: 0.7.\nB\nConfidence: 0.38"),
+        (
+            "1. Solve.\n2. Confidence: 0.7\n<answer>B</answer>",
+            "1. Solve.\n2. Confidence: 0.7\n<answer>B</answer>\nConfidence: 0.38",
+        ),
         ("A (confidence: 0.2)\nB (confidence: 0.7)", "A (confidence: 0.2)\nB (confidence: 0.7)\nConfidence: 0.38"),
         ("B\n| Confidence | 70% |\nDone", "B\nConfidence: 0.38\nDone"),
         # Without the quotation mark, the second one would be no quotation and count.
