@@ -1,4 +1,4 @@
-"""Verifier of multiple-choice answers in ``<answer>`` tags."""
+"""Verifier of multiple-choice answers."""
 
 from __future__ import annotations
 

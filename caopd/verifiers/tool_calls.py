@@ -1,4 +1,4 @@
-"""Verifier of tool calls in ToolAlpaca's ``Action`` / ``Action Input`` form (arXiv 2306.05301)."""
+"""Verifier of calls of tools; the form asked for is ToolAlpaca's ``Action`` / ``Action Input`` (arXiv 2306.05301)."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ class ToolCalls:
 
     A call is a line ``Action: name`` followed by ``Action Input:`` and a JSON object, which may span lines. Upper and
     lower case of the two fields, markdown, list marks and code fences do not matter, nor what may stand around a name:
-    quotes, brackets, a remark in brackets after it, "Use the ... tool". Nothing but white space, a fence or a full
-    stop may follow the object on its line. ``Action: None`` without an input is no call.
+    quotes, brackets, ``[Optional]``, a remark in brackets after it, "Use the ... tool". Nothing but white space, a
+    fence or a full stop may follow the object on its line. ``Action: None`` without an input is no call. Calls in the
+    other forms of :mod:`caopd.reading.calls` are judged alike, with the outcome OTHER_FORM.
 
-    Inputs are compared as JSON: the order of keys does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``.
+    Inputs are compared as JSON: the order of keys does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``;
+    values of a form that does not tell texts from numbers are compared as text.
     One call that cannot be read makes the whole answer MALFORMED; without a call it is MISSING. Thoughts
     (:mod:`caopd.reading.thinking`) are not read.
 
