@@ -35,7 +35,7 @@ SETTINGS = {
     "data.task.num_train": 64,
     "data.task.num_validation": 8,
     "data.evaluation.batch_size": 8,
-    "data.evaluation.sampling.max_new_tokens": 4,
+    "data.evaluation.max_new_tokens": 4,
 }
 """Beside `configs/quickstart.yaml`: one optimizer step a round."""
 COUNTS = {"files": "open files", "threads": "threads", "children": "child processes"}

@@ -127,7 +127,7 @@ def phases(config: str, extra: list[str], engine: str) -> dict[str, list[float]]
             *("--trainer.num_sanity_val_steps=0", "--trainer.check_val_every_n_epoch=2", "--trainer.callbacks=null"),
             *(
                 "--trainer.enable_checkpointing=false",
-                "--data.evaluation.sampling.max_new_tokens=8",
+                "--data.evaluation.max_new_tokens=8",
                 f"--trainer.default_root_dir={directory}",
             ),
         ]

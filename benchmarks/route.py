@@ -33,7 +33,15 @@ def predicted(training: Run, directory: Path) -> Run:
     (checkpoint,) = (directory / training.name).rglob("*.ckpt")
     files = {"config": checkpoint.parents[1] / "config.yaml", "ckpt_path": checkpoint}
     places = [f"--{name}={{directory}}/{path.relative_to(directory)}" for name, path in files.items()]
-    arguments = ("-m", "caopd", "predict", *places, "--predictions.output={run}/predictions.jsonl", *QUIET)
+    arguments = (
+        "-m",
+        "caopd",
+        "predict",
+        *places,
+        "--predictions.output={run}/predictions.jsonl",
+        "--data.evaluation.num_samples=0",
+        *QUIET,
+    )
     return Run(f"{training.name}-predictions", arguments, made_from=training.fingerprint)
 
 
@@ -42,14 +50,16 @@ def make_predictions(name: str, rounds: int, seed: int, directory: Path) -> dict
     training = trained(name, rounds, seed)
     run_once(training, directory)
     run = predicted(training, directory)
-    run_once(run, directory, lambda folder: {"lines": len((folder / "predictions.jsonl").read_text().splitlines())})
+    run_once(
+        run, directory, lambda folder: {"lines": len((folder / "predictions.greedy.jsonl").read_text().splitlines())}
+    )
     return {"run": run.name, "fingerprint": run.fingerprint}
 
 
 def route(method: str, seed: int, predictions: dict[str, dict], options: argparse.Namespace) -> dict:
     """Return the curve of a small model in front of the large one, under one seed."""
     small, large = (predictions[f"{name}-{seed}"] for name in (f"small-{method}", "large-CaOPD"))
-    files = [f"{{directory}}/{each['run']}/predictions.jsonl" for each in (small, large)]
+    files = [f"{{directory}}/{each['run']}/predictions.greedy.jsonl" for each in (small, large)]
     chosen = [f"--target_accuracy={options.target}", f"--budget={options.budget}", "--output={run}"]
     made_from = small["fingerprint"] + large["fingerprint"]
     run = Run(f"route-{method}-{seed}", ("-m", "caopd", "route", *files, *chosen), made_from=made_from)

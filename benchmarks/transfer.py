@@ -24,11 +24,16 @@ from pathlib import Path
 
 import yaml
 
+from caopd.types import SAMPLED
+from comparing.results import EVENTS
+
 ROOT = Path(__file__).parent.parent
 METHODS = {"SDFT": ["--model.method=SDFT"], "CaOPD": []}
 SHOWN = ("accuracy", "mean_confidence", "ece", "brier", "ocg", "auroc")
 # So few completions are not worth the start of vLLM.
 ENGINE = {"class_path": "caopd.rollouts.TransformersEngine", "init_args": {"batch_size": 40}}
+NUM_SAMPLES = 8
+"""Sampled completions of every test question: also for pass@k and the vote."""
 SCIENCES = ("physics", "chemistry", "biology", "material")
 
 
@@ -81,8 +86,9 @@ def run_out_of_distribution(method: str, seed: int, directory: Path) -> dict:
     run = directory / f"ood-{method}-{seed}"
     seconds = caopd(["fit", config, *METHODS[method]], run)
     tested, base = run.with_name(f"{run.name}-test"), directory / f"ood-base-{method}-{seed}"
-    caopd(["test", config, *METHODS[method], f"--ckpt_path={found(run, '*.ckpt')}"], tested)
-    caopd(["test", config, *METHODS[method]], base)
+    several = f"--data.evaluation.num_samples={NUM_SAMPLES}"
+    caopd(["test", config, *METHODS[method], several, f"--ckpt_path={found(run, '*.ckpt')}"], tested)
+    caopd(["test", config, *METHODS[method], several], base)
     results = {"before": base, "after": tested}
     tasks = {moment: json.loads(found(path, "test.json").read_text())["tasks"] for moment, path in results.items()}
     return {"method": method, "seed": seed, "seconds": seconds, **tasks}
@@ -122,51 +128,69 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def stage_tables(runs: list[dict]) -> str:
+    return "\n\n".join(_stages(runs, event) for event in EVENTS)
+
+
+def _stages(runs: list[dict], event: str) -> str:
     matrix, lost = [], []
     for method in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == method]
         for row, stage in enumerate(mine[0]["stages"]):
             for task in stage["tasks"]:
-                measured = [run["stages"][row]["tasks"][task] for run in mine]
+                measured = [run["stages"][row]["tasks"][task][event] for run in mine]
                 cells = [spread([values[name] for values in measured]) for name in SHOWN]
                 matrix.append([method, stage["stage"], task, *cells])
-        for task in mine[0]["forgetting"]:
-            names = mine[0]["forgetting"][task]
-            lost.append([method, task, *(spread([run["forgetting"][task][name] for run in mine]) for name in names)])
+        for task, events in mine[0]["forgetting"].items():
+            cells = [spread([run["forgetting"][task][event][name] for run in mine]) for name in events[event]]
+            lost.append([method, task, *cells])
     return "\n\n".join(
         [
-            table(["method", "after stage", "task", *SHOWN], matrix),
-            table(["method", "task", "accuracy drop", "ECE rise", "Brier rise"], lost),
+            table([f"{event}, method", "after stage", "task", *SHOWN], matrix),
+            table([f"{event}, method", "task", "accuracy drop", "ECE rise", "Brier rise"], lost),
         ]
     )
 
 
 def ood_tables(runs: list[dict]) -> str:
-    greedy, several = [], []
+    tables = []
+    for event in EVENTS:
+        rows = [
+            [*start, *(spread([part[event][name] for part in parts]) for name in SHOWN)]
+            for start, parts in _tested(runs)
+        ]
+        tables.append(table([f"{event}, method", "", "task", *SHOWN], rows))
+    wanted = [(SAMPLED, f"pass_at_{NUM_SAMPLES}"), ("vote", "accuracy")]  # of both parts, which judge the same answer
+    wanted += [(part, name) for part in ("vote", "vote_stated") for name in ("ece", "brier", "auroc")]
+    rows = [
+        [*start, *(spread([part[group][name] for part in parts]) for group, name in wanted)]
+        for start, parts in _tested(runs)
+    ]
+    of_vote = [f"{part} {name}" for part in ("agreement", "stated") for name in ("ece", "brier", "auroc")]
+    columns = ["vote of sampled, method", "", "task", f"sampled pass@{NUM_SAMPLES}", "majority accuracy", *of_vote]
+    return "\n\n".join([*tables, table(columns, rows)])
+
+
+def _tested(runs: list[dict]) -> list[tuple[list[str], list[dict]]]:
+    """Return the cells that a row begins with, and the parts of every seed's test."""
+    found = []
     for method in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == method]
         for moment in ("before", "after"):
-            for task in mine[0][moment]:
-                parts = [run[moment][task] for run in mine]
-                start = [method, moment, task]
-                greedy.append([*start, *(spread([part["greedy"][name] for part in parts]) for name in SHOWN)])
-                wanted = [("sampled", "accuracy"), ("sampled", "ece"), ("sampled", "pass_at_8")]
-                wanted += [("vote", "accuracy")]  # of both parts, which judge the same answer
-                wanted += [(part, name) for part in ("vote", "vote_stated") for name in ("ece", "brier", "auroc")]
-                several.append([*start, *(spread([part[group][name] for part in parts]) for group, name in wanted)])
-    of_vote = [f"{part} {name}" for part in ("agreement", "stated") for name in ("ece", "brier", "auroc")]
-    columns = ["method", "", "task", "accuracy", "ece", "pass@8", "majority accuracy", *of_vote]
-    return "\n\n".join([table(["method", "", "task", *SHOWN], greedy), table(columns, several)])
+            found += [([method, moment, task], [run[moment][task] for run in mine]) for task in mine[0][moment]]
+    return found
 
 
-def real_table(runs: list[dict]) -> str:
+def real_tables(runs: list[dict]) -> str:
     names = ("n", "format_adherence", *SHOWN)
-    rows = [
-        [run["name"], task, *(spread([parts["greedy"][name]]) for name in names)]
-        for run in runs
-        for task, parts in run["tasks"].items()
-    ]
-    return table(["model", "science", *names], rows)
+    tables = []
+    for event in EVENTS:
+        rows = [
+            [run["name"], task, *(spread([parts[event][name]]) for name in names)]
+            for run in runs
+            for task, parts in run["tasks"].items()
+        ]
+        tables.append(table([f"{event}, model", "science", *names], rows))
+    return "\n\n".join(tables)
 
 
 def main() -> None:
@@ -199,7 +223,7 @@ def main() -> None:
         "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "caopd")},
     }
     arguments.output.write_text(json.dumps(record, indent=2) + "\n")
-    for name, tables in (("task_sequence", stage_tables), ("out_of_distribution", ood_tables), ("real", real_table)):
+    for name, tables in (("task_sequence", stage_tables), ("out_of_distribution", ood_tables), ("real", real_tables)):
         if record.get(name):
             print(f"## {name}\n\n{tables(record[name])}\n")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from caopd.confidence import InlineConfidence, RLCRConfidence, TagConfidence
     from caopd.errors import CaopdError
-    from caopd.evaluation import EvaluationConfig, SampledConfig
+    from caopd.evaluation import EvaluationConfig
     from caopd.losses import (
         JSD,
         CrossEntropyLoss,
@@ -85,7 +85,6 @@ __all__ = [
     "ReverseKL",
     "RolloutDataModule",
     "RoundConfig",
-    "SampledConfig",
     "Sampling",
     "ScienceQA",
     "SelfConsistency",
@@ -109,7 +108,7 @@ __all__ = [
 _NAMES = {
     "caopd.confidence": "InlineConfidence RLCRConfidence TagConfidence",
     "caopd.errors": "CaopdError",
-    "caopd.evaluation": "EvaluationConfig SampledConfig",
+    "caopd.evaluation": "EvaluationConfig",
     "caopd.losses": "JSD CrossEntropyLoss DistillationLoss ForwardKL ImportanceSampling PolicyGradientLoss ReverseKL "
     "TopK VOPDLoss",
     "caopd.methods": "CAR GRPO RLCR SDFT SDPO SFT CaOPD PlainDistillation",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from caopd.errors import ConfigError, DataError
+from caopd.types import GREEDY, SAMPLED
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -22,8 +24,23 @@ CSV_LOG = "metrics.csv"
 """Name of the file that Lightning's CSVLogger writes."""
 MAX_SETTINGS = 100_000
 """Most values of a config that is read; aliases (``*name``) of a small file can stand for any number."""
+EVENTS = (GREEDY, SAMPLED, "vote", "vote_stated")
+"""What ``metrics.json`` may hold metrics of: the events, and the vote of several completions."""
 Metrics = Mapping[str, float | None]
 """Metric -> value; None where it is undefined."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured in one validation.
+
+    Attributes:
+        step: Number of optimizer steps that the weights had had.
+        events: Name of the event (``greedy``, ``sampled``) -> its metrics.
+    """
+
+    step: int
+    events: Mapping[str, Metrics]
 
 
 def run_directory(trainer: Trainer) -> Path:
@@ -129,7 +146,7 @@ def setting(config: Mapping[str, Any], *keys: str) -> Any:  # noqa: ANN401 (what
     return value
 
 
-def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
+def read_metrics(run: Path) -> tuple[Measured | None, Measured | None]:
     """Read what a run measured before and after training.
 
     Args:
@@ -146,7 +163,7 @@ def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
         return None, None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return _checked(found["initial"]), _checked(found["final"])
+        return _measured(found["initial"]), _measured(found["final"])
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise DataError(
             f"Expected {path} to hold `initial` and `final` metrics, as `caopd fit` writes them, but it does not "
@@ -154,13 +171,23 @@ def read_metrics(run: Path) -> tuple[Metrics | None, Metrics | None]:
         ) from error
 
 
-def _checked(metrics: Any) -> Metrics | None:  # noqa: ANN401 (whatever the file says)
-    """Return metrics that have their step and their number of completions, or None."""
-    if metrics is None:
+def _measured(moment: Any) -> Measured | None:  # noqa: ANN401 (whatever the file says)
+    """Return a validation that has its step and the metrics of one event at least, or None."""
+    if moment is None:
         return None
+    events = {name: _checked(metrics) for name, metrics in moment.items() if name != "step"}
+    if not events or events.keys() - set(EVENTS):
+        raise ValueError(f"the metrics are not those of {', '.join(EVENTS)}")
+    if not math.isfinite(moment["step"]):
+        raise ValueError("`step` is not finite")
+    return Measured(moment["step"], events)
+
+
+def _checked(metrics: Any) -> Metrics:  # noqa: ANN401 (whatever the file says)
+    """Return metrics that have their number of completions."""
     values: dict[str, float | None] = {name: None if value is None else value + 0 for name, value in metrics.items()}
-    if None in (values["step"], values["n"]):
-        raise ValueError("`step` and `n` are null")
+    if values["n"] is None:
+        raise ValueError("`n` is null")
     if not all(value is None or math.isfinite(value) for value in values.values()):
         raise ValueError("a value is not finite")
     return values

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypedDict
 
+GREEDY, SAMPLED = "greedy", "sampled"
+"""Names of the two events that a stated confidence can be judged by: that the greedy completion is right, or that one
+is which is sampled as training rollouts are. mu_hat estimates the second."""
+
 
 class Message(TypedDict):
     """One chat message, as chat templates take it."""

@@ -112,7 +112,7 @@ def evaluate(model: Model, rows: list[Example]) -> str:
         if stated is not None:
             gaps[min(round(100 * stated) // 10, 9)].append(stated - correct[-1])
     ece = sum(abs(sum(each)) for each in gaps) / sum(map(len, gaps))
-    return f"accuracy {sum(correct) / len(correct):.3f}, ECE {ece:.3f}"
+    return f"greedy accuracy {sum(correct) / len(correct):.3f}, greedy ECE {ece:.3f}"
 
 
 def main(rounds: int, prompts: int, reverse: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from comparing.paired import LEVEL, Difference, difference, from_zero
-from comparing.results import BASE, Comparison, Groups, mean
+from comparing.results import BASE, EVENTS, Comparison, Groups, mean
 from comparing.settings import CAOPD, DIVERGENCES
 
 ON_SDPO = "CaOPD on SDPO"
@@ -16,6 +16,8 @@ NEAR = 0.03
 YES, NO, OPEN = "yes", "**no**", "open"
 """What is said of a claim; open is what the seeds do not tell."""
 Finding = tuple[str, str]
+Measured = Callable[[Comparison, str], Finding | None]
+"""Finds what the runs say of a claim, for an event."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,19 @@ class Claim:
 
     Attributes:
         published: What the paper reports.
-        measured: What is said of it here, and in which numbers; None where the runs are missing.
+        measured: What is said of it here of an event, and in which numbers; None where the runs are missing.
         reason: The likely reason if it is not so.
     """
 
     published: str
-    measured: Callable[[Comparison], Finding | None]
+    measured: Measured
     reason: str
 
 
-def _of_methods(*needed: str) -> Callable[[Callable[[Groups], Finding]], Callable[[Comparison], Finding | None]]:
-    def wrap(find: Callable[[Groups], Finding]) -> Callable[[Comparison], Finding | None]:
-        def measured(comparison: Comparison) -> Finding | None:
-            groups = comparison.methods()
+def _of_methods(*needed: str) -> Callable[[Callable[[Groups], Finding]], Measured]:
+    def wrap(find: Callable[[Groups], Finding]) -> Measured:
+        def measured(comparison: Comparison, event: str) -> Finding | None:
+            groups = comparison.methods(event)
             return find(groups) if all(name in groups for name in needed) else None
 
         return measured
@@ -129,8 +131,8 @@ def caopd_is_underconfident(groups: Groups) -> Finding:
     return _all_hold(list(found.values()), [each.falls for each in found.values()]), text
 
 
-def accuracy_is_flat(comparison: Comparison) -> Finding | None:
-    groups = comparison.rollouts()
+def accuracy_is_flat(comparison: Comparison, event: str) -> Finding | None:
+    groups = comparison.rollouts(event)
     if len(groups) < 2:
         return None
     values = {g: mean(runs, "accuracy") for g, runs in groups.items()}
@@ -138,8 +140,8 @@ def accuracy_is_flat(comparison: Comparison) -> Finding | None:
     return _judged(spread < NEAR), ", ".join(f"K = {g}: {value:.3f}" for g, value in values.items())
 
 
-def calibration_grows(comparison: Comparison) -> Finding | None:
-    groups = comparison.rollouts()
+def calibration_grows(comparison: Comparison, event: str) -> Finding | None:
+    groups = comparison.rollouts(event)
     if len(groups) < 2:
         return None
     values = {g: mean(runs, "ece") for g, runs in groups.items()}
@@ -147,8 +149,8 @@ def calibration_grows(comparison: Comparison) -> Finding | None:
     return _judged(falling), "ECE " + ", ".join(f"K = {g}: {value:.3f}" for g, value in values.items())
 
 
-def reverse_is_best(comparison: Comparison) -> Finding | None:
-    groups = comparison.divergences()
+def reverse_is_best(comparison: Comparison, event: str) -> Finding | None:
+    groups = comparison.divergences(event)
     if len(groups) < len(DIVERGENCES):
         return None
     values = {name: mean(runs, "brier") for name, runs in groups.items()}
@@ -156,8 +158,8 @@ def reverse_is_best(comparison: Comparison) -> Finding | None:
     return _judged(best == "reverse / reverse"), "Brier " + ", ".join(f"{n} {v:.3f}" for n, v in values.items())
 
 
-def size_does_not_help(comparison: Comparison) -> Finding | None:
-    by_width = comparison.sizes()
+def size_does_not_help(comparison: Comparison, event: str) -> Finding | None:
+    by_width = comparison.sizes(event)
     if len(by_width) < 2:
         return None
     stated = [mean(groups[name], "mean_confidence") for groups in by_width.values() for name in (BASE, "SDFT")]
@@ -166,8 +168,8 @@ def size_does_not_help(comparison: Comparison) -> Finding | None:
     return _judged(min(stated) > 0.95), text + ", ".join(f"{gap:+.3f}" for gap in gaps)
 
 
-def every_size_is_calibrated(comparison: Comparison) -> Finding | None:
-    by_width = comparison.sizes()
+def every_size_is_calibrated(comparison: Comparison, event: str) -> Finding | None:
+    by_width = comparison.sizes(event)
     if len(by_width) < 2:
         return None
     pairs = [(mean(groups["SDFT"], "ocg"), mean(groups[CAOPD], "ocg")) for groups in by_width.values()]
@@ -296,17 +298,15 @@ def against_the_papers(comparison: Comparison) -> str:
         "Differences are paired by seed: mean ± standard deviation, and p of a two-sided t-test. *Open*: at p of "
         f"{LEVEL} or more the seeds do not tell. Rows about K, divergences and sizes compare means of few seeds.",
         "",
-        "| published | here | agrees |",
-        "|---|---|---|",
+        "| published | event | here | agrees |",
+        "|---|---|---|---|",
     ]
     reasons = []
     for claim in CLAIMS:
-        finding = claim.measured(comparison)
-        if finding is None:
-            continue
-        said, numbers = finding
-        lines.append(f"| {claim.published} | {numbers} | {said} |")
-        if said != YES:
+        findings = {event: claim.measured(comparison, event) for event in EVENTS}
+        found = {event: finding for event, finding in findings.items() if finding is not None}
+        lines += [f"| {claim.published} | {event} | {numbers} | {said} |" for event, (said, numbers) in found.items()]
+        if any(said != YES for said, _ in found.values()):
             reasons.append(f"- *{claim.published}* {claim.reason}")
     if reasons:
         lines += ["", "Where it differs or is open, the likely reason:", "", *reasons]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caopd.plots import bars_figure, save_figure, sweep_figure
 from caopd.plots.comparison import Track, confidence_figure, curves_figure
 from caopd.plots.spread import mean_and_spread
-from comparing.results import BASE, Comparison, Groups, known
+from comparing.results import BASE, EVENTS, Comparison, Groups, known
 from comparing.settings import ALL_TRAINED, CAOPD, METHODS, ONE_TRAINED
 
 if TYPE_CHECKING:
@@ -18,19 +19,18 @@ if TYPE_CHECKING:
 
 PANELS = {"accuracy": "Accuracy", "ece": "ECE", "brier": "Brier score", "auroc": "AUROC"}
 CURVE_PANELS = {
-    "val/accuracy": "Accuracy (held out)",
-    "val/mean_confidence": "Mean stated confidence (held out)",
-    "overconfidence": "Overconfidence gap (held out)",
-    "val/ece": "ECE (held out)",
-    "val/brier": "Brier score (held out)",
-    "rollout/mu_hat": "Mean mu_hat of the rollouts",
+    "accuracy": "Accuracy",
+    "mean_confidence": "Mean stated confidence",
+    "overconfidence": "Overconfidence gap",
+    "ece": "ECE",
+    "brier": "Brier score",
 }
 Points = list[tuple[float, float]]
 
 
 def write_figures(comparison: Comparison, directory: Path) -> list[Path]:
-    """Save every figure that the runs suffice for, as SVG; return their paths."""
-    makers: dict[str, Callable[[Comparison], Figure | None]] = {
+    """Save every figure that the runs suffice for, one for each event, as SVG; return their paths."""
+    makers: dict[str, Callable[[Comparison, str], Figure | None]] = {
         "confidence": confidence,
         "brier": brier,
         "curves": distillation_curves,
@@ -41,16 +41,16 @@ def write_figures(comparison: Comparison, directory: Path) -> list[Path]:
     }
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, make in makers.items():
-        figure = make(comparison)
+    for (name, make), event in product(makers.items(), EVENTS):
+        figure = make(comparison, event)
         if figure is not None:
-            paths += save_figure(figure, directory / f"comparison-{name}", suffixes=[".svg"])
+            paths += save_figure(figure, directory / f"comparison-{name}-{event}", suffixes=[".svg"])
     return paths
 
 
-def confidence(comparison: Comparison) -> Figure | None:
+def confidence(comparison: Comparison, event: str) -> Figure | None:
     """Accuracy against mean confidence, means and standard deviations over the seeds."""
-    groups = comparison.methods()
+    groups = comparison.methods(event)
     if not groups:
         return None
     axes = ("accuracy", "mean_confidence")
@@ -58,75 +58,81 @@ def confidence(comparison: Comparison) -> Figure | None:
     points = {name: (x, y) for name, ((x, _), (y, _)) in measured.items()}
     spreads = {name: (dx, dy) for name, ((_, dx), (_, dy)) in measured.items()}
     return confidence_figure(
-        {name: Track(points[BASE], points[name], spreads[name]) for name in points if name != BASE}
+        {name: Track(points[BASE], points[name], spreads[name]) for name in points if name != BASE},
+        f"{event} completions",
     )
 
 
-def brier(comparison: Comparison) -> Figure | None:
+def brier(comparison: Comparison, event: str) -> Figure | None:
     """1 - Brier score of every method."""
-    groups = comparison.methods()
+    groups = comparison.methods(event)
     if not groups:
         return None
     return bars_figure(
-        {"1 - Brier score": {name: [1 - v for v in known(runs, "brier")] for name, runs in groups.items()}}
+        {f"1 - Brier score ({event})": {name: [1 - v for v in known(runs, "brier")] for name, runs in groups.items()}}
     )
 
 
-def distillation_curves(comparison: Comparison) -> Figure | None:
+def distillation_curves(comparison: Comparison, event: str) -> Figure | None:
     """Accuracy and calibration over training, means over the seeds, of what is not a policy gradient."""
-    return _curves(comparison, ONE_TRAINED)
+    return _curves(comparison, event, ONE_TRAINED)
 
 
-def gradient_curves(comparison: Comparison) -> Figure | None:
+def gradient_curves(comparison: Comparison, event: str) -> Figure | None:
     """The same of the policy gradients, beside CaOPD."""
-    return _curves(comparison, (CAOPD, *ALL_TRAINED))
+    return _curves(comparison, event, (CAOPD, *ALL_TRAINED))
 
 
-def _curves(comparison: Comparison, chosen: Iterable[str]) -> Figure | None:
+def _curves(comparison: Comparison, event: str, chosen: Iterable[str]) -> Figure | None:
     records = {name: [r for r in comparison.of("methods") if r["setting"] == name] for name in chosen}
     if not any(records.values()):
         return None
     # Methods that are left out keep their place, and with it the others their colours of all figures.
+    curves = {name: [r["curves"] for r in records.get(name, [])] for name in METHODS}
     panels = {
-        title: {name: _curve([r["curves"] for r in records.get(name, [])], tag) for name in METHODS}
-        for tag, title in CURVE_PANELS.items()
+        f"{title} (held out, {event})": {name: _curve(runs, event, metric) for name, runs in curves.items()}
+        for metric, title in CURVE_PANELS.items()
     }
+    panels["Mean mu_hat of the rollouts"] = {name: _means(runs, "rollout/mu_hat") for name, runs in curves.items()}
     return curves_figure(panels)
 
 
-def rollouts(comparison: Comparison) -> Figure | None:
+def rollouts(comparison: Comparison, event: str) -> Figure | None:
     """CaOPD over the number of rollouts a prompt."""
-    groups = comparison.rollouts()
+    groups = comparison.rollouts(event)
     if not groups:
         return None
     panels = {
-        title: {"CaOPD": [(int(g), known(runs, metric)) for g, runs in groups.items()]}
+        f"{title} ({event})": {"CaOPD": [(int(g), known(runs, metric)) for g, runs in groups.items()]}
         for metric, title in PANELS.items()
     }
     return sweep_figure(panels, label="Rollouts per prompt (K)")
 
 
-def divergences(comparison: Comparison) -> Figure | None:
+def divergences(comparison: Comparison, event: str) -> Figure | None:
     """CaOPD by divergence."""
-    groups = comparison.divergences()
+    groups = comparison.divergences(event)
     if not groups:
         return None
     return bars_figure(
-        {title: {name: known(runs, metric) for name, runs in groups.items()} for metric, title in PANELS.items()}
+        {
+            f"{title} ({event})": {name: known(runs, metric) for name, runs in groups.items()}
+            for metric, title in PANELS.items()
+        }
     )
 
 
-def sizes(comparison: Comparison) -> Figure | None:
+def sizes(comparison: Comparison, event: str) -> Figure | None:
     """Accuracy and mean confidence over the size: base, SDFT and CaOPD."""
-    by_width = comparison.sizes()
+    by_width = comparison.sizes(event)
     if not by_width:
         return None
     parameters = parameters_of(comparison)
     names = dict.fromkeys(name for groups in by_width.values() for name in groups)
     panels = {
         name: {
-            "mean stated confidence": _over_sizes(by_width, parameters, name, "mean_confidence"),
-            "accuracy": _over_sizes(by_width, parameters, name, "accuracy"),
+            f"mean stated confidence ({event})": _over_sizes(by_width, parameters, name, "mean_confidence"),
+            f"accuracy ({event})": _over_sizes(by_width, parameters, name, "accuracy"),
         }
         for name in names
     }
@@ -144,11 +150,15 @@ def _over_sizes(
     return [(parameters[width], known(groups.get(name, []), metric)) for width, groups in by_width.items()]
 
 
-def _curve(runs: Sequence[dict], tag: str) -> Points:
+def _curve(runs: Sequence[dict], event: str, metric: str) -> Points:
     """Means over the seeds by step; the gap is that of mean confidence and accuracy."""
-    if tag == "overconfidence":
-        stated, correct = _curve(runs, "val/mean_confidence"), _curve(runs, "val/accuracy")
+    if metric == "overconfidence":
+        stated, correct = (_curve(runs, event, name) for name in ("mean_confidence", "accuracy"))
         return [(step, q - r) for (step, q), (_, r) in zip(stated, correct, strict=True)]
+    return _means(runs, f"val/{event}/{metric}")
+
+
+def _means(runs: Sequence[dict], tag: str) -> Points:
     by_step: dict[float, list[float]] = {}
     for run in runs:
         for step, value in run.get(tag, []):

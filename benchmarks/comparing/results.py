@@ -10,11 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caopd.commands.report.collect import collect
+from caopd.types import GREEDY, SAMPLED
 from comparing.settings import CAOPD, DIVERGENCES, METHODS, NUM_ROLLOUTS, SHIPPED_WIDTH
 from fits import fit_metrics
 
 SHOWN = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence")
-CURVES = ("val/accuracy", "val/mean_confidence", "val/ece", "val/brier", "rollout/mu_hat")
+EVENTS = {
+    GREEDY: "the greedy completion of each question",
+    SAMPLED: "one completion of each question, sampled at temperature 1 as in training, which mu_hat estimates",
+}
+"""What the stated confidences are judged by; every number of the page is of one of these."""
+CURVES = (
+    *(f"val/{event}/{name}" for event in EVENTS for name in ("accuracy", "mean_confidence", "ece", "brier")),
+    "rollout/mu_hat",
+)
 BASE = "base"
 Metrics = Mapping[str, float | None]
 Groups = dict[str, list[Metrics]]
@@ -50,28 +59,29 @@ class Comparison:
         """Return the main table's runs of a method that an ablation shares."""
         return [r for r in self.of("methods") if r["setting"] == method and r["seed"] in self.ablation_seeds]
 
-    def methods(self) -> Groups:
+    def methods(self, event: str) -> Groups:
         """Return base and methods, the base by seed, once."""
         records = self.of("methods")
-        return _bases(records) | _finals({name: [r for r in records if r["setting"] == name] for name in METHODS})
+        found = {name: [r for r in records if r["setting"] == name] for name in METHODS}
+        return _bases(records, event) | _finals(found, event)
 
-    def rollouts(self) -> Groups:
+    def rollouts(self, event: str) -> Groups:
         """Return CaOPD by G; empty where there are only the main table's runs."""
         found = _by_setting(self.of("rollouts"))
         if not found:
             return {}
         found[str(NUM_ROLLOUTS)] = self.shared(CAOPD)
-        return _finals({g: found[g] for g in sorted(found, key=int)})
+        return _finals({g: found[g] for g in sorted(found, key=int)}, event)
 
-    def divergences(self) -> Groups:
+    def divergences(self, event: str) -> Groups:
         """Return CaOPD by the divergences of body / confidence."""
         found = _by_setting(self.of("divergences"))
         if not found:
             return {}
         found[next(iter(DIVERGENCES))] = self.shared(CAOPD)
-        return _finals({name: found[name] for name in DIVERGENCES if name in found})
+        return _finals({name: found[name] for name in DIVERGENCES if name in found}, event)
 
-    def sizes(self) -> dict[int, Groups]:
+    def sizes(self, event: str) -> dict[int, Groups]:
         """Return base, SDFT and CaOPD by width."""
         if not self.of("sizes"):
             return {}
@@ -82,7 +92,7 @@ class Comparison:
                 records = self.shared("SDFT") + self.shared(CAOPD)
             if records:
                 found = {name: [r for r in records if r["setting"] == name] for name in ("SDFT", CAOPD)}
-                by_width[width] = _bases(records) | _finals(found)
+                by_width[width] = _bases(records, event) | _finals(found, event)
         return by_width
 
     @property
@@ -134,13 +144,14 @@ def table(head: str, groups: Mapping[str, Sequence[Metrics]], extra: Sequence[st
 
 def every_run(records: Sequence[dict]) -> str:
     """Return a Markdown table of every run."""
-    columns = ["part", "setting", "width", "seed", *SHOWN, "CPU s", "wall s"]
+    columns = ["part", "setting", "width", "seed", "event", *SHOWN, "CPU s", "wall s"]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for each in records:
-        cells = [mean_and_spread(known([each["final"]], metric)) for metric in SHOWN]
         head = [str(each[key]) for key in ("part", "setting", "width", "seed")]
         seconds = [f"{each['cpu_seconds']:.0f}", f"{each['seconds']:.0f}"]
-        lines.append(f"| {' | '.join([*head, *cells, *seconds])} |")
+        for event in EVENTS:
+            cells = [mean_and_spread(known([each["final"][event]], metric)) for metric in SHOWN]
+            lines.append(f"| {' | '.join([*head, event, *cells, *seconds])} |")
     return "\n".join(lines)
 
 
@@ -159,16 +170,16 @@ def _by_setting(records: Sequence[dict]) -> dict[str, list[dict]]:
     return dict(found)
 
 
-def _finals(groups: Mapping[str, Sequence[dict]]) -> Groups:
+def _finals(groups: Mapping[str, Sequence[dict]], event: str) -> Groups:
     """Metrics after training, of the groups that have any."""
     return {
-        name: [{**each["final"], "seed": each["seed"], "cpu_seconds": each["cpu_seconds"]} for each in records]
+        name: [{**each["final"][event], "seed": each["seed"], "cpu_seconds": each["cpu_seconds"]} for each in records]
         for name, records in groups.items()
         if records
     }
 
 
-def _bases(records: Sequence[dict]) -> Groups:
+def _bases(records: Sequence[dict], event: str) -> Groups:
     """Metrics before training by seed; all runs of a seed start alike."""
-    by_seed = {each["seed"]: {**each["initial"], "seed": each["seed"]} for each in records}
+    by_seed = {each["seed"]: {**each["initial"][event], "seed": each["seed"]} for each in records}
     return {BASE: [by_seed[seed] for seed in sorted(by_seed)]} if by_seed else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comparing.results import mean_and_spread
+from comparing.results import EVENTS, mean_and_spread
 from estimating.enumeration import NUM_PROMPTS, NUM_ROUNDS, REFERENCE
 
 LARGEST_SHARE = 0.6
@@ -53,41 +53,40 @@ def _enumerated(rows: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _trained(record: dict) -> list[str]:
-    runs, machine = record["runs"], record["environment"]
+    machine = record["environment"]
+    lines = [
+        f"{record['num_rounds']} rounds of the quickstart's CaOPD, 2,000 held-out questions; seeds that nothing was "
+        "tuned on. Mean ± standard deviation over the seeds; the last column is paired by seed. "
+        f"{machine['cpus']} CPU cores, {machine['processes']} runs at a time.",
+    ]
+    for event, meaning in EVENTS.items():
+        lines += ["", f"### {event}: {meaning}", "", *_of_event(record["runs"], event)]
+    return lines
+
+
+def _of_event(runs: list[dict], event: str) -> list[str]:
     by_budget: dict[str, list[dict]] = {}
     for run in runs:
         by_budget.setdefault(run["budget"], []).append(run)
     reference = {run["seed"]: run for run in by_budget[REFERENCE.name]}
     heads = ["budget", "seed", "rollouts per prompt", "share", "in the last rounds", *SHOWN, "ECE - reference's"]
-    lines = [
-        f"{record['num_rounds']} rounds of the quickstart's CaOPD, 2,000 held-out questions, greedy; seeds that "
-        "nothing was tuned on. Mean ± standard deviation over the seeds; the last column is paired by seed. "
-        f"{machine['cpus']} CPU cores, {machine['processes']} runs at a time.",
-        "",
-        _row(heads),
-        _row(["---"] * len(heads)),
-    ]
+    lines = [_row([f"{event}, {heads[0]}", *heads[1:]]), _row(["---"] * len(heads))]
+
+    def values(run: dict) -> list[float]:
+        share = run["rollouts"] / reference[run["seed"]]["rollouts"]
+        return [run["rollouts"], share, run["rollouts_at_the_end"], *(run["final"][event][key] for key in SHOWN)]
+
+    def risen(run: dict) -> float:
+        found: float = run["final"][event]["ece"] - reference[run["seed"]]["final"][event]["ece"]
+        return found
+
     for budget, some in by_budget.items():
-        columns = [
-            [run["rollouts"] for run in some],
-            [run["rollouts"] / reference[run["seed"]]["rollouts"] for run in some],
-        ]
-        columns += [
-            [run["rollouts_at_the_end"] for run in some],
-            *([run["final"][key] for run in some] for key in SHOWN),
-        ]
-        columns += [[run["final"]["ece"] - reference[run["seed"]]["final"]["ece"] for run in some]]
+        columns = [*zip(*map(values, some), strict=True), [risen(run) for run in some]]
         lines.append(_row([f"**{budget}**", "all", *map(mean_and_spread, columns)]))
     for budget, some in by_budget.items():
         for run in some:
-            cost = run["rollouts"]
-            cells = [
-                f"{cost:.2f}",
-                f"{cost / reference[run['seed']]['rollouts']:.2f}",
-                f"{run['rollouts_at_the_end']:.2f}",
-            ]
-            cells += [f"{run['final'][key]:.3f}" for key in SHOWN]
-            cells += [f"{run['final']['ece'] - reference[run['seed']]['final']['ece']:+.3f}"]
+            cost, metrics = values(run)[:3], values(run)[3:]
+            cells = [*(f"{value:.2f}" for value in cost), *(f"{value:.3f}" for value in metrics), f"{risen(run):+.3f}"]
             lines.append(_row([budget, str(run["seed"]), *cells]))
     return lines
 

@@ -1,8 +1,15 @@
 """Evaluation on held-out prompts: how they are completed, in which batches, and what is measured."""
 
-from caopd.evaluation.batches import EvaluationBatch, EvaluationBatches, EvaluationPass, ScoredCompletion
-from caopd.evaluation.config import EvaluationConfig, SampledConfig
-from caopd.evaluation.scores import NO_VERDICT, EvaluationScores, Parts, SetScores
+from caopd.evaluation.batches import (
+    EvaluationBatch,
+    EvaluationBatches,
+    EvaluationPass,
+    EventCompletions,
+    ScoredCompletion,
+)
+from caopd.evaluation.config import EvaluationConfig
+from caopd.evaluation.events import Event
+from caopd.evaluation.scores import NO_VERDICT, EvaluationScores, EventScores, Parts, SetScores
 from caopd.evaluation.vote import Vote, vote
 
 __all__ = [
@@ -12,8 +19,10 @@ __all__ = [
     "EvaluationConfig",
     "EvaluationPass",
     "EvaluationScores",
+    "Event",
+    "EventCompletions",
+    "EventScores",
     "Parts",
-    "SampledConfig",
     "ScoredCompletion",
     "SetScores",
     "Vote",

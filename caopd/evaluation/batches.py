@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caopd.evaluation.events import Event
 from caopd.types import ConfidenceReading, Example, Form, Verdict, VerifiedRollout
 
 
@@ -22,35 +23,21 @@ class ScoredCompletion:
 
 
 @dataclass(frozen=True)
-class EvaluationBatch:
-    """Completed and verified prompts.
+class EventCompletions:
+    """The completions of some prompts that one event is about, verified.
 
     Attributes:
+        event: The event, which says how they were drawn.
         completions: N completions with their rows, prompt by prompt.
-        task: Name of the task that the prompts belong to; empty where a single task is trained on and this is it.
-        in_domain: Whether that task is one that is trained on.
-        num_samples: Number of completions of each prompt; None for the single one that ``evaluation.sampling``
-            describes.
     """
 
+    event: Event
     completions: Sequence[ScoredCompletion]
-    task: str = ""
-    in_domain: bool = True
-    num_samples: int | None = None
-
-    def to(self, device: torch.device | str, **arguments: Any) -> EvaluationBatch:  # noqa: ANN401 (Tensor.to's own)
-        """Return the batch as it is: it holds no tensors, and makes them where they are asked for."""
-        return self
-
-    @property
-    def is_headline(self) -> bool:
-        """Whether the batch counts for the metrics without a task's name: trained on, and one completion per prompt."""
-        return self.in_domain and self.num_samples is None
 
     @property
     def groups(self) -> list[list[VerifiedRollout]]:
         """The completions that have a verdict, grouped by prompt."""
-        size = self.num_samples or 1
+        size = self.event.num_samples
         every = [completion.verified for completion in self.completions]
         groups = [every[start : start + size] for start in range(0, len(every), size)]
         return [[verified for verified in group if verified.verdict is not None] for group in groups]
@@ -93,31 +80,51 @@ class EvaluationBatch:
 
 
 @dataclass(frozen=True)
+class EvaluationBatch:
+    """Some prompts of one task with their completions: every event is about the same prompts.
+
+    Attributes:
+        events: Name of the event (``greedy``, ``sampled``) -> its completions.
+        task: Name of the task that the prompts belong to; empty where a single task is trained on and this is it.
+        in_domain: Whether that task is one that is trained on, so that the batch counts for the metrics without a
+            task's name.
+    """
+
+    events: Mapping[str, EventCompletions]
+    task: str = ""
+    in_domain: bool = True
+
+    def to(self, device: torch.device | str, **arguments: Any) -> EvaluationBatch:  # noqa: ANN401 (Tensor.to's own)
+        """Return the batch as it is: it holds no tensors, and makes them where they are asked for."""
+        return self
+
+
+@dataclass(frozen=True)
 class EvaluationPass:
     """One way through one task's held-out prompts.
 
     Attributes:
         examples: The held-out examples.
-        complete: Completes and verifies some examples, and returns the completions of each.
+        complete: Completes some examples as an event asks, verifies this, and returns the completions of each example.
+        events: The events.
         task: Name of the task, as in :class:`EvaluationBatch`.
         in_domain: Whether the task is trained on, as in :class:`EvaluationBatch`.
-        num_samples: Number of completions of each prompt, as in :class:`EvaluationBatch`.
     """
 
     examples: Sequence[Example]
-    complete: Callable[[Sequence[Example]], Sequence[Sequence[VerifiedRollout]]]
+    complete: Callable[[Sequence[Example], Event], Sequence[Sequence[VerifiedRollout]]]
+    events: Sequence[Event]
     task: str = ""
     in_domain: bool = True
-    num_samples: int | None = None
 
-    def batch(self, examples: Sequence[Example], completed: Sequence[Sequence[VerifiedRollout]]) -> EvaluationBatch:
-        """Return a batch of some examples with their completions; completions beyond the examples are left out."""
-        completions = [
-            ScoredCompletion(example, verified)
-            for example, group in zip(examples, completed, strict=False)
-            for verified in group
-        ]
-        return EvaluationBatch(completions, self.task, self.in_domain, self.num_samples)
+    def batch(self, examples: Sequence[Example], num_kept: int) -> EvaluationBatch:
+        """Complete some examples, and return a batch of the first ``num_kept`` of them."""
+        events = {}
+        for event in self.events:
+            completed = zip(examples[:num_kept], self.complete(examples, event), strict=False)
+            completions = [ScoredCompletion(example, verified) for example, group in completed for verified in group]
+            events[event.name] = EventCompletions(event, completions)
+        return EvaluationBatch(events, self.task, self.in_domain)
 
 
 class EvaluationBatches:
@@ -168,4 +175,4 @@ class EvaluationBatches:
             # one, and forgets those beyond its own.
             num_completed = min(self._batch_size, len(each.examples) - start)
             filler = [each.examples[start]] * (num_completed - len(mine))
-            yield each.batch(mine, each.complete([*mine, *filler]))
+            yield each.batch([*mine, *filler], len(mine))

@@ -24,17 +24,17 @@ class Measurement:
         stage: The stage that has just ended, or :data:`BEFORE`.
         round: Number of rounds that are done.
         step: Number of optimizer steps that are done.
-        tasks: Name of the task -> its metrics.
+        tasks: Name of the task -> event -> its metrics.
     """
 
     stage: str
     round: int
     step: int
-    tasks: Mapping[str, Values]
+    tasks: Mapping[str, Mapping[str, Values]]
 
 
-def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float | None]]:
-    """Return what the tasks of earlier stages have lost since their own stage ended.
+def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return what the tasks of earlier stages have lost since their own stage ended, event by event.
 
     ``accuracy_drop`` is the accuracy at the end of the task's stage minus that at the end of training; ``ece_rise`` and
     ``brier_rise`` are the error at the end of training minus that at the end of the stage. Positive is forgotten,
@@ -45,13 +45,14 @@ def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float
         measurements: The measurements in the order of time; the last one is the end of training.
 
     Returns:
-        Task -> measure -> value, None where it is undefined; and ``mean`` over the tasks, where there is one.
+        Task -> event -> measure -> value, None where it is undefined; and ``mean`` over the tasks, where there is one.
 
     Example:
         >>> rows = [("before", 0.2, 0.5), ("A", 0.75, 0.125), ("B", 0.5, 0.375)]
-        >>> metrics = lambda accuracy, error: {"A": {"accuracy": accuracy, "ece": error, "brier": error}, "B": {}}
+        >>> def metrics(accuracy, error):
+        ...     return {"A": {"greedy": {"accuracy": accuracy, "ece": error, "brier": error}}, "B": {}}
         >>> measured = [Measurement(stage, i, i, metrics(*values)) for i, (stage, *values) in enumerate(rows)]
-        >>> forgetting(measured)["A"]
+        >>> forgetting(measured)["A"]["greedy"]
         {'accuracy_drop': 0.25, 'ece_rise': 0.25, 'brier_rise': 0.25}
     """
     if not measurements:
@@ -59,13 +60,20 @@ def forgetting(measurements: Sequence[Measurement]) -> dict[str, dict[str, float
     end = measurements[-1].tasks
     lost = {
         each.stage: {
-            name: _lost(metric, each.tasks[each.stage], end[each.stage]) for name, metric in FORGETTING.items()
+            event: {
+                name: _lost(metric, each.tasks[each.stage].get(event, {}), values)  # a resumed run may measure more
+                for name, metric in FORGETTING.items()
+            }
+            for event, values in end[each.stage].items()
         }
         for each in measurements[:-1]
         if each.stage != BEFORE
     }
     if lost:
-        lost["mean"] = {name: _mean([values[name] for values in lost.values()]) for name in FORGETTING}
+        lost["mean"] = {
+            event: {name: _mean([events[event][name] for events in lost.values()]) for name in FORGETTING}
+            for event in next(iter(lost.values()))
+        }
     return lost
 
 

@@ -1,13 +1,13 @@
-"""Completes the held-out prompts of every evaluated task with the student: once each, and several times on request."""
+"""Completes the held-out prompts of every evaluated task with the student, as each event asks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from caopd.evaluation import EvaluationConfig, EvaluationPass
+from caopd.evaluation import EvaluationConfig, EvaluationPass, Event
 from caopd.models import LanguageModel
-from caopd.rollouts import RolloutRequest, Sampling
+from caopd.rollouts import RolloutRequest
 from caopd.rounds.completer import Completer
 from caopd.rounds.encoding import SampleEncoder
 from caopd.seeds import derive_seed
@@ -59,7 +59,7 @@ class HeldOutSampler:
         encoder: Makes the token ids of the prompts.
         policy: The model that is evaluated, the student.
         version: A function that returns the number of optimizer steps that its weights have had.
-        seed: The seeds of completions are derived from it and from the examples' ids.
+        seed: The seeds of completions are derived from it, the event's name and the examples' ids.
     """
 
     completer: Completer
@@ -68,30 +68,22 @@ class HeldOutSampler:
     version: Callable[[], int]
     seed: tuple[object, ...]
 
-    def passes(self, held_out: Sequence[HeldOut], config: EvaluationConfig, several: bool) -> list[EvaluationPass]:
-        """Return the passes over each task's prompts: one completion each, and several where the config asks for them.
+    def passes(self, held_out: Sequence[HeldOut], events: Sequence[Event]) -> list[EvaluationPass]:
+        """Return a pass over each task's prompts.
 
         Args:
             held_out: The prompts of every task.
-            config: How they are completed.
-            several: Whether several completions may be sampled at all.
+            events: The events that every prompt is completed for.
         """
-        passes = []
-        for prompts in held_out:
-            passes.append(self._pass(prompts, config.sampling, None))
-            if several and config.sampled is not None:
-                passes.append(self._pass(prompts, config.sampling_of_several, config.sampled.num_samples))
-        return passes
+        return [self._pass(prompts, events) for prompts in held_out]
 
-    def _pass(self, held_out: HeldOut, sampling: Sampling, num_samples: int | None) -> EvaluationPass:
-        seed = self.seed if num_samples is None else (*self.seed, "sampled")
-
-        def complete(examples: Sequence[Example]) -> list[tuple[VerifiedRollout, ...]]:
+    def _pass(self, held_out: HeldOut, events: Sequence[Event]) -> EvaluationPass:
+        def complete(examples: Sequence[Example], event: Event) -> list[tuple[VerifiedRollout, ...]]:
             self.completer.sync(self.policy, self.version())
             requests = [
-                RolloutRequest(prompt, derive_seed(*seed, example.id))
+                RolloutRequest(prompt, derive_seed(*self.seed, event.name, example.id))
                 for prompt, example in zip(self.encoder.student_prompts(examples), examples, strict=True)
             ]
-            return self.completer.complete(examples, requests, num_samples or 1, sampling, held_out.verifier)
+            return self.completer.complete(examples, requests, event.num_samples, event.sampling, held_out.verifier)
 
-        return EvaluationPass(held_out.examples, complete, held_out.name, held_out.in_domain, num_samples)
+        return EvaluationPass(held_out.examples, complete, events, held_out.name, held_out.in_domain)

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation: those of every task, of one completion per prompt and of several."""
+"""The metrics of an evaluation: those of every task, each of the greedy event and of the sampled one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import SumMetric
 
-from caopd.evaluation.batches import EvaluationBatch
+from caopd.evaluation.batches import EvaluationBatch, EventCompletions
+from caopd.evaluation.events import Event
 from caopd.evaluation.vote import vote
 from caopd.metrics import CalibrationMetrics, PassAtK
 from caopd.types import VerifiedRollout, verdicts_of
@@ -20,7 +21,7 @@ Parts = Mapping[str, Mapping[str, float]]
 
 
 class SetScores:
-    """The metrics of one set of prompts.
+    """The metrics of one set of prompts, event by event.
 
     Args:
         device: Device that the metrics' states are kept on.
@@ -28,31 +29,63 @@ class SetScores:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.greedy = CalibrationMetrics().to(device)
-        self._unjudged = SumMetric().to(device)
-        self.sampled: SampledScores | None = None
+        self.events: dict[str, EventScores] = {}
 
     def update(self, batch: EvaluationBatch) -> None:
-        """Add a batch; a batch without completions only tells which parts there will be."""
-        if batch.num_samples is None:
-            _add(self.greedy, self._unjudged, batch, self._device)
-            return
-        if self.sampled is None:
-            self.sampled = SampledScores(batch.num_samples, self._device)
-        self.sampled.update(batch)
+        """Add a batch; a batch without completions only tells which events there are."""
+        for name, completed in batch.events.items():
+            if name not in self.events:
+                self.events[name] = EventScores(completed.event, self._device)
+            self.events[name].update(completed)
 
     def compute(self) -> dict[str, dict[str, float]]:
         """Return every part's metrics, over all processes; a collective operation."""
-        parts = {"greedy": _values(self.greedy, self._unjudged)}
-        return parts if self.sampled is None else parts | self.sampled.compute()
+        parts: dict[str, dict[str, float]] = {}
+        for scores in self.events.values():
+            parts |= scores.compute()
+        return parts
 
 
-class SampledScores:
-    """The metrics where several completions of each prompt are sampled.
+class EventScores:
+    """The metrics of one event: of all completions, each with the confidence that it states.
 
-    ``sampled`` is over all completions, each with the confidence that it states, with pass@k beside it. ``vote`` is
-    over prompts: the majority's answer, with the share that agrees as its confidence. ``vote_stated`` judges the same
-    answers, with the mean confidence that the agreeing completions state: the two confidences can be compared.
+    Args:
+        event: The event; several completions of each prompt make it a vote as well.
+        device: Device that the metrics' states are kept on.
+    """
+
+    def __init__(self, event: Event, device: torch.device) -> None:
+        self._event = event
+        self._device = device
+        self.metrics = CalibrationMetrics().to(device)
+        self._unjudged = SumMetric().to(device)
+        self._several = SeveralScores(event.num_samples, device) if event.num_samples > 1 else None
+
+    def update(self, completed: EventCompletions) -> None:
+        """Add completions of whole prompts."""
+        self._unjudged.update(completed.num_unjudged)
+        if len(completed.correct_N):
+            forms = (completed.answered_N, completed.stated_otherwise_N, completed.answered_otherwise_N)
+            values = (completed.confidence_N, completed.correct_N, *forms)
+            self.metrics.update(*(value_N.to(self._device) for value_N in values))
+        if self._several is not None:
+            self._several.update(completed)
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Return every part's metrics, over all processes; a collective operation."""
+        own = {**_floats(self.metrics.compute()), NO_VERDICT: float(self._unjudged.compute())}
+        if self._several is None:
+            return {self._event.name: own}
+        pass_at_k, votes = self._several.compute()
+        return {self._event.name: own | pass_at_k, **votes}
+
+
+class SeveralScores:
+    """What several completions of each prompt add to their own metrics: pass@k, and a vote.
+
+    ``vote`` is over prompts: the majority's answer, with the share that agrees as its confidence. ``vote_stated``
+    judges the same answers, with the mean confidence that the agreeing completions state: the two confidences can be
+    compared.
 
     A completion without a verdict has no vote, and its prompt is left out of pass@k, which is of N completions.
 
@@ -63,16 +96,14 @@ class SampledScores:
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
         self._device = device
-        self._sampled, self._vote, self._stated = (CalibrationMetrics().to(device) for _ in range(3))
+        self._vote, self._stated = (CalibrationMetrics().to(device) for _ in range(2))
         self._pass_at_k = PassAtK(num_samples).to(device)
-        self._unjudged = SumMetric().to(device)
         self._num_samples = num_samples
 
-    def update(self, batch: EvaluationBatch) -> None:
-        """Add a batch of whole prompts."""
+    def update(self, completed: EventCompletions) -> None:
+        """Add completions of whole prompts."""
         device = self._device
-        _add(self._sampled, self._unjudged, batch, device)
-        groups = [group for group in batch.groups if group]
+        groups = [group for group in completed.groups if group]
         if not groups:
             return
         whole = [_num_correct(group) for group in groups if len(group) == self._num_samples]
@@ -84,13 +115,10 @@ class SampledScores:
         self._vote.update(agreement_P, correct_P, answered_P)
         self._stated.update(_confidences([each.stated for each in votes], device), correct_P, answered_P)
 
-    def compute(self) -> dict[str, dict[str, float]]:
-        """Return every part's metrics, over all processes; a collective operation."""
-        return {
-            "sampled": _values(self._sampled, self._unjudged) | _floats(self._pass_at_k.compute()),
-            "vote": _floats(self._vote.compute()),
-            "vote_stated": _floats(self._stated.compute()),
-        }
+    def compute(self) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Return pass@k, and the metrics of both parts of the vote; a collective operation."""
+        votes = {"vote": _floats(self._vote.compute()), "vote_stated": _floats(self._stated.compute())}
+        return _floats(self._pass_at_k.compute()), votes
 
 
 class EvaluationScores:
@@ -119,7 +147,7 @@ class EvaluationScores:
         return self.in_domain.compute(), {name: scores.compute() for name, scores in self.named.items()}
 
     def flat(self) -> dict[str, float]:
-        """Return every value under the name it is logged by: ``ece``, ``chemistry/ece``, ``chemistry/vote/ece``."""
+        """Return every value under the name it is logged by: ``greedy/ece``, ``chemistry/sampled/ece``."""
         in_domain, named = self.compute()
         values = _flat("", in_domain)
         for name, parts in named.items():
@@ -128,24 +156,7 @@ class EvaluationScores:
 
 
 def _flat(prefix: str, parts: Parts) -> dict[str, float]:
-    return {
-        f"{prefix}{'' if part == 'greedy' else f'{part}/'}{metric}": value
-        for part, metrics in parts.items()
-        for metric, value in metrics.items()
-    }
-
-
-def _add(metrics: CalibrationMetrics, unjudged: SumMetric, batch: EvaluationBatch, device: torch.device) -> None:
-    unjudged.update(batch.num_unjudged)
-    if len(batch.correct_N):
-        columns = (batch.answered_N, batch.stated_otherwise_N, batch.answered_otherwise_N)
-        metrics.update(
-            batch.confidence_N.to(device), batch.correct_N.to(device), *(each.to(device) for each in columns)
-        )
-
-
-def _values(metrics: CalibrationMetrics, unjudged: SumMetric) -> dict[str, float]:
-    return {**_floats(metrics.compute()), NO_VERDICT: float(unjudged.compute())}
+    return {f"{prefix}{part}/{name}": value for part, metrics in parts.items() for name, value in metrics.items()}
 
 
 def _num_correct(group: Sequence[VerifiedRollout]) -> int:

@@ -39,11 +39,12 @@ class Track:
     spread: tuple[float, float] | None = None
 
 
-def confidence_figure(tracks: Mapping[str, Track]) -> Figure:
+def confidence_figure(tracks: Mapping[str, Track], title: str = "") -> Figure:
     """Plot mean stated confidence against accuracy; above the diagonal a model is overconfident.
 
     Args:
         tracks: Run -> (accuracy, mean confidence) before and after training.
+        title: Goes above the axes, for instance which completions these are.
 
     Example:
         >>> figure = confidence_figure({"CaOPD": Track((0.34, 1.0), (0.64, 0.61))})
@@ -61,15 +62,17 @@ def confidence_figure(tracks: Mapping[str, Track]) -> Figure:
     axes.text(0.97, 0.04, "underconfident", fontsize=8, ha="right")
     _plot_tracks(axes, tracks)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="Accuracy", ylabel="Mean stated confidence", aspect="equal")
+    axes.set_title(plain(title), fontsize=8.5)
     _finish(figure, [axes])
     return figure
 
 
-def pareto_figure(tracks: Mapping[str, Track]) -> Figure:
+def pareto_figure(tracks: Mapping[str, Track], title: str = "") -> Figure:
     """Plot 1 - Brier score against strict pairwise ranking; the stairs are the Pareto front of the runs after training.
 
     Args:
         tracks: Run -> (SPR, 1 - Brier) before and after training.
+        title: Goes above the axes, for instance which completions these are.
 
     Example:
         >>> figure = pareto_figure({"CaOPD": Track(None, (0.77, 0.85))})
@@ -86,6 +89,7 @@ def pareto_figure(tracks: Mapping[str, Track]) -> Figure:
         )
     axes.margins(0.12)
     axes.set(xlabel="Strict pairwise ranking (SPR)", ylabel="1 - Brier score")
+    axes.set_title(plain(title), fontsize=8.5)
     _finish(figure, [axes])
     return figure
 
@@ -103,11 +107,12 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return sorted((x, y) for x, y in set(points) if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points))
 
 
-def risk_coverage_figure(curves: Mapping[str, Series]) -> Figure:
+def risk_coverage_figure(curves: Mapping[str, Series], title: str = "") -> Figure:
     """Plot the error rate among the most confident completions, for every share of them.
 
     Args:
         curves: Run -> (coverage, risk).
+        title: Goes above the axes, for instance which completions these are.
 
     Example:
         >>> figure = risk_coverage_figure({"CaOPD": [(0.5, 0.0), (1.0, 0.3)]})
@@ -119,6 +124,7 @@ def risk_coverage_figure(curves: Mapping[str, Series]) -> Figure:
     _plot_series(axes, curves)
     axes.set(xlim=(0, 1), xlabel="Coverage: share of completions, the most confident first")
     axes.set(ylim=(0, None), ylabel="Error rate among them")
+    axes.set_title(plain(title), fontsize=8.5)
     _finish(figure, [axes])
     return figure
 

@@ -23,7 +23,7 @@ from caopd.types import (
     VerifiedRollout,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files: it rises when a reader of the version before could not read them, or would misread them."""
 
 

@@ -177,7 +177,7 @@ class SampleEncoder:
             raise PromptTooLongError(
                 f"{what} has {num_prompt_tokens} tokens; with a completion of {num_completion_tokens} tokens that "
                 f"makes {total}, but the model takes {self.max_length}. Nothing is cut. Lower "
-                "`max_new_tokens` (`data.sampling` for training, `data.evaluation.sampling` for validation), shorten "
+                "`max_new_tokens` (`data.sampling` for training, `data.evaluation` for held-out prompts), shorten "
                 "or leave out such rows in the task, or choose a model with a longer context."
             )
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from caopd.errors import ConfigError
 from caopd.tasks.base import Task
-from caopd.types import Example
+from caopd.types import GREEDY, SAMPLED, Example
 from caopd.verifiers import Verifier
 
-RESERVED_NAMES = ("in_domain", "greedy", "sampled", "vote", "vote_stated", "before", "mean")
+RESERVED_NAMES = ("in_domain", GREEDY, SAMPLED, "vote", "vote_stated", "before", "mean")
 """Names in logs and files that no task may have."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 

@@ -20,7 +20,7 @@ from caopd.run_directory import CONFIG, run_of_checkpoint
 from caopd.training.sharded import check_chunks, check_sums, damaged_entry
 from caopd.training.shards import META, SHARDED, check_shards
 
-PACKAGE, FORMAT = "caopd", 1
+PACKAGE, FORMAT = "caopd", 2
 """Key in a checkpoint of what belongs to this package as a whole, and the version of its content, ``format``.
 
 The version rises when a reader of the version before could not go on from such a checkpoint as before.

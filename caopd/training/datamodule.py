@@ -45,14 +45,14 @@ class RolloutDataModule(HeldOutDataModule):
     Args:
         task: Gives rows, prompts and the verifier; a TaskSequence gives several tasks, one after the other.
         round: Number of prompts and rollouts per round.
-        sampling: How training rollouts are sampled.
+        sampling: How training rollouts are sampled, and completions of held-out prompts beside the greedy ones.
         batch_size: Number of sequences in a micro-batch of one process.
         estimator: Estimator of mu_hat; None is Monte Carlo, as in the paper.
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
         engine: Samples completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
         parity: How many rollouts are compared with the student, and how large a difference stops the run.
         teacher_probe: When the teacher's success under its context is measured; by default never.
-        evaluation: How held-out prompts are completed, and which further tasks are evaluated.
+        evaluation: Which completions of held-out prompts are judged, and which further tasks are evaluated.
         template_arguments: Arguments of the chat template, for example ``{enable_thinking: false}``.
         verifier_timeout_seconds: How long a verifier, or a reward, may take for one completion. One that takes longer
             is ended, and the completion is left out. None does not limit it, and calls it in the training process.
@@ -81,10 +81,10 @@ class RolloutDataModule(HeldOutDataModule):
         started = AutoEngine() if engine == "auto" else engine
         form = confidence or InlineConfidence()
         arguments = template_arguments or {}
-        super().__init__(stages_of(task), form, started, evaluation, arguments, seed, verifier_timeout_seconds)
+        stages = stages_of(task)
+        super().__init__(stages, form, started, evaluation, sampling, arguments, seed, verifier_timeout_seconds)
         self.task = task
         self.round = round
-        self.sampling = sampling
         self.batch_size = batch_size
         self.estimator = estimator or MonteCarlo()
         self.parity = parity

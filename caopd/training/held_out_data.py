@@ -29,7 +29,8 @@ class HeldOutDataModule(LightningDataModule):
         stages: The tasks that are trained on.
         confidence: How confidences are asked for, written and read.
         engine: The engine that samples completions.
-        evaluation: How held-out prompts are completed, and which further tasks are evaluated.
+        evaluation: Which completions of held-out prompts are judged, and which further tasks are evaluated.
+        sampling: How training rollouts are sampled, and held-out completions of the sampled event with them.
         template_arguments: Arguments of the chat template.
         seed: Seed of all completions.
         verifier_timeout_seconds: How long a verifier may take for one completion; None does not limit it.
@@ -43,6 +44,7 @@ class HeldOutDataModule(LightningDataModule):
         confidence: ConfidenceFormat,
         engine: RolloutEngine,
         evaluation: EvaluationConfig,
+        sampling: Sampling,
         template_arguments: Mapping[str, object],
         seed: int,
         verifier_timeout_seconds: float | None,
@@ -52,6 +54,8 @@ class HeldOutDataModule(LightningDataModule):
         self.confidence = confidence
         self.engine = engine
         self.evaluation = evaluation
+        self.sampling = sampling
+        self.events = evaluation.events(sampling)
         self.template_arguments = template_arguments
         self.seed = seed
         self.limit = TimeLimit(verifier_timeout_seconds)
@@ -74,7 +78,7 @@ class HeldOutDataModule(LightningDataModule):
         split = "validation" if stage in ("fit", "validate") else "test"
         self._held_out[split] = load_held_out(self.stages, self.evaluation, split)
         for held_out in self._held_out[split]:
-            self._encoder(self.evaluation.sampling).student_prompts(held_out.examples)
+            self._held_out_encoder.student_prompts(held_out.examples)
 
     def val_dataloader(self) -> EvaluationBatches:
         """Return the validation prompts, which are completed during the iteration."""
@@ -100,13 +104,16 @@ class HeldOutDataModule(LightningDataModule):
         self.teardown("exception")
 
     def _evaluation_batches(self, split: str) -> EvaluationBatches:
-        config, trainer = self.evaluation, self._trainer
-        completer, encoder = self._completer(PhaseClock()), self._encoder(config.sampling)
+        trainer, completer, encoder = self._trainer, self._completer(PhaseClock()), self._held_out_encoder
         seed = (self.seed, split)
         sampler = HeldOutSampler(completer, encoder, self._model.student, lambda: int(trainer.global_step), seed)
-        passes = sampler.passes(self._held_out[split], config, several=split == "test")
+        passes = sampler.passes(self._held_out[split], self.events)
         rank, world_size = trainer.global_rank, trainer.world_size
-        return EvaluationBatches(passes, config.batch_size, rank, world_size, on_end=self.engine.rest)
+        return EvaluationBatches(passes, self.evaluation.batch_size, rank, world_size, on_end=self.engine.rest)
+
+    @property
+    def _held_out_encoder(self) -> SampleEncoder:
+        return self._encoder(self.events[0].sampling)  # every event has the same limit of length
 
     def _completer(self, clock: PhaseClock) -> Completer:
         precision = self._trainer.precision_plugin.forward_context

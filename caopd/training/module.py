@@ -22,7 +22,6 @@ from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
 from caopd.methods import CaOPD, Method
-from caopd.metrics import CalibrationMetrics
 from caopd.models import LanguageModel, ModelSource, Teacher, check_finite, check_precision, shard
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
@@ -94,11 +93,6 @@ class DistillationModule(LightningModule):
         means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
         self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
-
-    @property
-    def validation_metrics(self) -> CalibrationMetrics:
-        """The metrics of the validation split of the tasks that are trained on, with one completion per prompt."""
-        return self.validation_scores.in_domain.greedy
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

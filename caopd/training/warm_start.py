@@ -135,7 +135,7 @@ def warm_start(config: WarmStartConfig, directory: Path) -> LlamaForCausalLM:
         sampling=Sampling(max_new_tokens=8),
         batch_size=BATCH_SIZE,
         engine=TransformersEngine(),
-        evaluation=EvaluationConfig(Sampling(temperature=0.0, max_new_tokens=8)),
+        evaluation=EvaluationConfig(num_samples=0),
         seed=config.seed,
     )
     with tempfile.TemporaryDirectory() as run:

@@ -143,7 +143,7 @@ MAY_USE = {
     "seeds": "",
     "files": "errors",
     "texts": "errors",
-    "run_directory": "errors",
+    "run_directory": "errors types",
     "distributed": "errors",
     "prompts": "types",
     "reading": "types",

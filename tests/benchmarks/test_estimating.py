@@ -75,7 +75,7 @@ def test_the_page_marks_what_reaches_the_aim():
             "seed": seed,
             "rollouts": cost,
             "rollouts_at_the_end": cost,
-            "final": dict.fromkeys(SHOWN, e),
+            "final": {"greedy": dict.fromkeys(SHOWN, e), "sampled": dict.fromkeys(SHOWN, 2 * e)},
         }
         for budget, cost, errors in ((REFERENCE.name, 16.0, (0.1, 0.2)), ("other", 8.0, (0.05, 0.25)))
         for seed, e in zip((1, 2), errors, strict=True)
@@ -87,9 +87,12 @@ def test_the_page_marks_what_reaches_the_aim():
     assert "| dear |" in text
     assert "| worse | 4.00 | 0.25 | 0.0000 | 0.0100 | **0.0100** |" in text
     assert "| **other** | all | 8.000 ± 0.000 | 0.500 ± 0.000 |" in text
-    assert text.count("| other | ") == 2
-    assert "| +0.050 |" in text
-    assert "| -0.050 |" in text
+    assert text.count("| other | ") == 4
+    greedy, sampled = text.split("### greedy: ")[1].split("### sampled: ")
+    assert "| greedy, budget |" in greedy
+    assert "| sampled, budget |" in sampled
+    assert all(value in greedy for value in ("| +0.050 |", "| -0.050 |"))
+    assert all(value in sampled for value in ("| +0.100 |", "| -0.100 |"))
 
 
 def test_the_reference_is_trained_and_enumerated():

@@ -10,7 +10,7 @@ from comparing.claims import CLAIMS, against_the_papers
 from comparing.figures import distillation_curves, gradient_curves, sizes, write_figures
 from comparing.page import page
 from comparing.paired import difference
-from comparing.results import BASE, SHOWN, Comparison, known, mean_and_spread, table
+from comparing.results import BASE, CURVES, SHOWN, Comparison, known, mean_and_spread, table
 from comparing.settings import CAOPD, METHODS
 
 ENVIRONMENT = {"cpus": 2, "processes": 2, "timestamp": "2026-11-25T12:00:00+00:00"}
@@ -31,6 +31,11 @@ def metrics(accuracy, confidence):
     }
 
 
+def both(greedy):
+    """The same of both events, but that the sampled completions are right less often."""
+    return {"greedy": greedy, "sampled": greedy | {"accuracy": greedy["accuracy"] - 0.125}}
+
+
 def record(part, setting, seed, final, width=64):
     curve = [(0, 0.36), (80, final["accuracy"])]
     return {
@@ -40,9 +45,9 @@ def record(part, setting, seed, final, width=64):
         "width": width,
         "seconds": 100.0,
         "cpu_seconds": 60.0,
-        "initial": metrics(0.36 + (seed - 21) / 100, 1.0),
-        "final": final,
-        "curves": dict.fromkeys(("val/accuracy", "val/mean_confidence", "val/ece", "val/brier"), curve),
+        "initial": both(metrics(0.36 + (seed - 21) / 100, 1.0)),
+        "final": both(final),
+        "curves": {tag: curve for tag in CURVES if tag.startswith("val/")},
     }
 
 
@@ -76,7 +81,7 @@ def test_an_undefined_metric_is_left_out_of_the_mean():
 
 
 def test_a_row_says_how_many_seeds_it_has(comparison):
-    cells = [cell.strip() for cell in table("", comparison.methods()).splitlines()[-1].split("|")]
+    cells = [cell.strip() for cell in table("", comparison.methods("greedy")).splitlines()[-1].split("|")]
     accuracies = [0.6, 0.61, 0.62]
     assert cells[1:4] == [
         "CAR, unscaled",
@@ -86,24 +91,41 @@ def test_a_row_says_how_many_seeds_it_has(comparison):
     assert cells[-2] == "60"
 
 
+def test_every_number_stands_in_a_table_of_its_event(comparison):
+    """Sampled completions are right less often here, so a table of the wrong event would show."""
+    text = page(comparison)
+    for event, accuracy in (("greedy", "0.370 ± 0.010"), ("sampled", "0.245 ± 0.010")):
+        section = text.split(f"## Methods: {event}\n")[1].split("\n## ")[0]
+        assert f"| {event} | seeds | accuracy |" in section
+        assert f"| base | 3 | {accuracy} |" in section
+        assert f"\n## Rollouts per prompt: CaOPD on SDFT, {event}\n" in text
+        assert f"\n## Sizes of the model: {event}\n" in text
+    rows = [
+        line.split(" | ")[1] for line in against_the_papers(comparison).splitlines() if line.startswith("| SDFT st")
+    ]
+    assert rows == ["greedy", "sampled"]
+    panels = distillation_curves(comparison, "sampled").axes
+    assert panels[0].get_title() == "Accuracy (held out, sampled)"
+
+
 def test_the_base_counts_once_a_seed(comparison):
-    base = comparison.methods()[BASE]
+    base = comparison.methods("greedy")[BASE]
     assert [run["accuracy"] for run in base] == pytest.approx([0.36, 0.37, 0.38])
 
 
 def test_ablations_share_the_main_runs_of_their_seeds_in_order(comparison):
-    groups = comparison.rollouts()
+    groups = comparison.rollouts("greedy")
     assert list(groups) == ["1", "4", "8", "32"]
     assert [run["accuracy"] for run in groups["8"]] == pytest.approx([0.6, 0.61])
-    assert list(comparison.divergences()) == ["forward / forward", "reverse / reverse"]
+    assert list(comparison.divergences("greedy")) == ["forward / forward", "reverse / reverse"]
 
 
 def test_sizes_hold_base_and_both_methods_at_every_width(comparison):
-    by_width = comparison.sizes()
+    by_width = comparison.sizes("greedy")
     assert list(by_width) == [32, 64]
     assert all(list(groups) == [BASE, "SDFT", CAOPD] for groups in by_width.values())
     assert [len(groups["SDFT"]) for groups in by_width.values()] == [1, 2]
-    panels = sizes(comparison).axes
+    panels = sizes(comparison, "greedy").axes
     assert [axes.get_title() for axes in panels] == [BASE, "SDFT", CAOPD]
 
 
@@ -112,7 +134,7 @@ def test_a_claim_is_judged_by_the_numbers(comparison):
     assert _judged(comparison)[kept] == "yes"
     for each in comparison.of("methods"):
         if each["setting"] == CAOPD:
-            each["final"]["accuracy"] -= 0.1
+            each["final"]["greedy"]["accuracy"] -= 0.1
     assert _judged(comparison)[kept] == "**no**"
     assert f"- *{kept}*" in against_the_papers(comparison)
 
@@ -121,17 +143,17 @@ def test_what_the_seeds_do_not_tell_is_open(comparison):
     more_accurate = next(claim.published for claim in CLAIMS if claim.published.startswith("SDPO is more accurate"))
     assert _judged(comparison)[more_accurate] == "open"
     for shift, each in zip((0.05, -0.01, 0.03), _of(comparison, "SDPO"), strict=True):
-        each["final"]["accuracy"] += shift
+        each["final"]["greedy"]["accuracy"] += shift
     assert _judged(comparison)[more_accurate] == "open"
     for each in _of(comparison, "SDPO"):
-        each["final"]["accuracy"] += 0.2
+        each["final"]["greedy"]["accuracy"] += 0.2
     assert _judged(comparison)[more_accurate] == "yes"
 
 
 def test_differences_are_paired_by_seed_and_tested(comparison):
     for shift, each in zip((0.05, -0.01, 0.03), reversed(_of(comparison, "SDPO")), strict=True):
-        each["final"]["accuracy"] += shift
-    groups = comparison.methods()
+        each["final"]["greedy"]["accuracy"] += shift
+    groups = comparison.methods("greedy")
     groups["SDPO"].reverse()
     found = difference(groups, "SDFT", "SDPO", "accuracy")
     assert found.values == pytest.approx((0.03, -0.01, 0.05))
@@ -147,7 +169,7 @@ def test_two_figures_of_curves_give_a_method_the_same_colour(comparison):
     def styles(figure):
         return {line.get_label(): (line.get_color(), line.get_marker()) for line in figure.axes[0].lines}
 
-    first, second = styles(distillation_curves(comparison)), styles(gradient_curves(comparison))
+    first, second = (styles(make(comparison, "greedy")) for make in (distillation_curves, gradient_curves))
     assert set(first) | set(second) == set(METHODS)
     assert set(first) & set(second) == {CAOPD}
     assert first[CAOPD] == second[CAOPD]
@@ -170,26 +192,28 @@ def test_every_claim_gives_the_likely_reason_of_a_difference():
 
 
 def _judged(comparison):
-    """Claim -> what the page says of it."""
-    rows = [line.split("|") for line in against_the_papers(comparison).splitlines()[2:] if line.startswith("|")]
-    return {cells[1].strip(): cells[3].strip() for cells in rows}
+    """Claim -> what the page says of it for greedy completions."""
+    rows = [line.split(" | ") for line in against_the_papers(comparison).splitlines()[2:] if line.startswith("|")]
+    return {cells[0].strip("| "): cells[3].strip("| ") for cells in rows if cells[1:2] == ["greedy"]}
 
 
 def test_the_page_names_failed_runs_and_every_run(comparison):
     failed = Comparison(comparison.records, ["grpo-24 ended with status 1; the end of x:\nlog"], ENVIRONMENT, ASKED)
     text = page(failed)
     assert "- grpo-24 ended with status 1" in text
-    assert text.count("\n| methods |") == 3 * len(METHODS)
+    assert text.count("\n| methods |") == 3 * len(METHODS) * 2  # both events
     assert "## Runs that failed or are missing" not in page(comparison)
 
 
 def test_parts_without_runs_have_no_table_and_no_figure(comparison, tmp_path):
     alone = Comparison(comparison.of("methods"), [], ENVIRONMENT, ASKED)
     assert {path.name for path in write_figures(alone, tmp_path)} == {
-        "comparison-brier.svg",
-        "comparison-confidence.svg",
-        "comparison-curves.svg",
-        "comparison-curves-gradients.svg",
+        f"comparison-{name}-{event}.svg"
+        for name in ("brier", "confidence", "curves", "curves-gradients")
+        for event in ("greedy", "sampled")
     }
     assert "## Sizes" not in page(alone)
-    assert {path.stem for path in write_figures(comparison, tmp_path)} >= {"comparison-rollouts", "comparison-sizes"}
+    assert {path.stem for path in write_figures(comparison, tmp_path)} >= {
+        "comparison-rollouts-greedy",
+        "comparison-sizes-sampled",
+    }

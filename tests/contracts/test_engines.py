@@ -294,9 +294,9 @@ def test_the_callers_random_state_is_left_as_it_was(engine, prompts):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_batch_size_changes_no_rollout(make_engine, policy, prompts):
+@pytest.mark.parametrize("batch_size", [3, pytest.param(1_000, marks=pytest.mark.slow)])
+def test_the_batch_size_changes_no_rollout(make_engine, policy, prompts, batch_size):
     """The last test: it starts engines of other sizes."""
     requests = requests_of(prompts)
     expected = tokens(make_engine(policy).generate(requests, 4, WILD))
-    for batch_size in (3, 1_000):
-        assert tokens(make_engine(policy, batch_size).generate(requests, 4, WILD)) == expected, batch_size
+    assert tokens(make_engine(policy, batch_size).generate(requests, 4, WILD)) == expected

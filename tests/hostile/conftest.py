@@ -81,15 +81,17 @@ def caopd(here, capsys):
 def run_directory(folder, config=None, metrics=None, rollouts=None, predictions=None):
     """Make a run directory that somebody sent, of any contents."""
     folder.mkdir(parents=True, exist_ok=True)
-    final = {"accuracy": 0.5, "mean_confidence": 0.7, "ece": 0.2, "brier": 0.3, "spr": 0.6, "n": 4, "step": 3}
-    (folder / "metrics.json").write_text(json.dumps({"initial": None, "final": final}) if metrics is None else metrics)
+    final = {"accuracy": 0.5, "mean_confidence": 0.7, "ece": 0.2, "brier": 0.3, "spr": 0.6, "n": 4}
+    (folder / "metrics.json").write_text(
+        json.dumps({"initial": None, "final": {"step": 3, "greedy": final}}) if metrics is None else metrics
+    )
     if config is not None:
         (folder / "config.yaml").write_text(config if isinstance(config, str) else yaml.safe_dump(config))
     if rollouts is not None:
         (folder / "rollouts").mkdir(exist_ok=True)
         lines = rollouts.encode() + b"\n"
-        header = {"format": 1, "round": 1, "settings": {}, "num_groups": 1, "sha256": sha256(lines).hexdigest()}
+        header = {"format": 2, "round": 1, "settings": {}, "num_groups": 1, "sha256": sha256(lines).hexdigest()}
         (folder / "rollouts" / "round_00001.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + lines)
     if predictions is not None:
-        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predictions))
+        (folder / "predictions.greedy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predictions))
     return folder

@@ -68,16 +68,18 @@ ROLLOUT = json.dumps(
                 "verdict": {"correct": True, "answer": "B", "outcome": "parsed", "feedback": None},
                 "reading": {"value": 0.5, "span": None, "outcome": "decimal"},
                 "rewards": None,
+                "thoughts": [],
             }
         ],
     }
 )
 METRICS = {
     "depth": "[" * 100_000,
-    "not a number": '{"initial": null, "final": {"step": NaN, "n": 1}}',
-    "infinite": '{"initial": null, "final": {"step": 1, "n": 1, "ece": -Infinity}}',
-    "digits": f'{{"initial": null, "final": {{"step": 1{"0" * 400}, "n": 1}}}}',
-    "text": '{"initial": null, "final": {"step": "<b>", "n": 1}}',
+    "not a number": '{"initial": null, "final": {"step": NaN, "greedy": {"n": 1}}}',
+    "infinite": '{"initial": null, "final": {"step": 1, "greedy": {"n": 1, "ece": -Infinity}}}',
+    "digits": f'{{"initial": null, "final": {{"step": 1{"0" * 400}, "greedy": {{"n": 1}}}}}}',
+    "text": '{"initial": null, "final": {"step": "<b>", "greedy": {"n": 1}}}',
+    "event": '{"initial": null, "final": {"step": 1, "<b>": {"n": 1}}}',
     "list": "[]",
 }
 ROLLOUTS = {
@@ -113,7 +115,7 @@ def test_rollouts_that_are_none_are_an_error(caopd, here, name):
     assert (status, "line 2 of " in output, "round_00001.jsonl" in output) == (2, True, True)
 
 
-@pytest.mark.parametrize("line", ["[" * 100_000, "{}", '{"format": 1}', '{"format": "\x1b[2J"}', "\x00", ""])
+@pytest.mark.parametrize("line", ["[" * 100_000, "{}", '{"format": 2}', '{"format": "\x1b[2J"}', "\x00", ""])
 def test_a_first_line_of_rollouts_that_is_none_is_an_error(caopd, here, line):
     run_directory(here / "run", rollouts=ROLLOUT)
     file = here / "run" / "rollouts" / "round_00001.jsonl"

@@ -41,17 +41,17 @@ def followed(tmp_path, monkeypatch):
 
 def test_the_metric_is_logged_scored_and_reported(fit, followed, capsys):
     run = fit(followed / "run", followed / "my_metric.yaml", **{"trainer.max_epochs": 1})
-    final = json.loads((run.directory / "metrics.json").read_text())["final"]
-    logged = run.scalars(f"val/{NAME}")
+    final = json.loads((run.directory / "metrics.json").read_text())["final"]["sampled"]
+    logged = run.scalars(f"val/sampled/{NAME}")
     assert logged[-1] == pytest.approx(final[NAME], nan_ok=True)
     assert logged[0] > 0
-    assert run.scalars("val/certain_errors") == pytest.approx(logged[1:], nan_ok=True)
+    assert run.scalars("val/sampled/certain_errors") == pytest.approx(logged[1:], nan_ok=True)
     assert NAME in capsys.readouterr().out
 
     lines = [
         {"prompt_id": n, "confidence": q, "correct": n % 2} for n, q in enumerate([0.9, 1.0, 0.95, 0.3, 0.5, None])
     ]
-    predictions = run.directory / "predictions.jsonl"
+    predictions = run.directory / "predictions.sampled.jsonl"
     predictions.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["score", str(predictions), f"--output={followed}/scores.json"]) == 0
     scored = json.loads((followed / "scores.json").read_text())[NAME]
@@ -62,7 +62,9 @@ def test_the_metric_is_logged_scored_and_reported(fit, followed, capsys):
     assert main(["report", str(run.directory), f"--output={followed}/report"]) == 0
     assert "Certain errors ↓" in (followed / "report" / "report.md").read_text()
     tables = followed / "report" / "tables"
-    measured, predicted = (list(csv.DictReader((tables / name).open())) for name in ("metrics.csv", "predictions.csv"))
+    measured, predicted = (
+        list(csv.DictReader((tables / name).open())) for name in ("metrics_sampled.csv", "predictions_sampled.csv")
+    )
     assert measured[-1][NAME] == ("" if final[NAME] is None else str(final[NAME]))
     assert float(predicted[0][NAME]) == scored["value"]
 

@@ -27,7 +27,7 @@ trainer:
     - class_path: lightning.pytorch.callbacks.EarlyStopping
       init_args: {monitor: rollout/mu_hat, mode: max, patience: 9}
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args: {monitor: val/brier, mode: min, save_last: true}
+      init_args: {monitor: val/greedy/brier, mode: min, save_last: true}
 """
 
 INTERRUPTED = """
@@ -117,6 +117,7 @@ def test_two_processes_with_the_callbacks_that_users_add_end(fit_as_users_do, tm
     assert re.search(r"Epoch 1", result.stdout + result.stderr)
 
 
+@pytest.mark.slow
 def test_a_sharded_run_goes_on_where_it_was(fit_as_users_do, tmp_path):
     """By default a sharding strategy writes a folder for a checkpoint; one device alone says that it cannot load it."""
     settings = SETUPS["fsdp2"]

@@ -37,10 +37,15 @@ def test_it_writes_all_files_and_a_second_call_runs_nothing(compare):
         ("methods", "CaOPD on SDFT"),
         ("rollouts", "2"),
     ]
-    assert all(run["final"]["n"] == 40 and run["cpu_seconds"] > 0 for run in found["runs"])
-    assert len(found["runs"][0]["curves"]["val/accuracy"]) == 3
+    assert all(
+        run["final"]["greedy"]["n"] == run["final"]["sampled"]["n"] == 40 and run["cpu_seconds"] > 0
+        for run in found["runs"]
+    )
+    assert len(found["runs"][0]["curves"]["val/greedy/accuracy"]) == 3
     assert {path.name for path in places["images"].iterdir()} == {
-        f"comparison-{name}.svg" for name in ("confidence", "brier", "curves", "curves-gradients", "rollouts")
+        f"comparison-{name}-{event}.svg"
+        for name in ("confidence", "brier", "curves", "curves-gradients", "rollouts")
+        for event in ("greedy", "sampled")
     }
     page = (places["results"] / "comparison.md").read_text()
     assert "| CaOPD on SDFT | 1 |" in page

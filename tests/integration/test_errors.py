@@ -121,9 +121,8 @@ def test_tasks_of_an_evaluation_that_cannot_be(failure, tmp_path):
     data = {"task": sequence, "evaluation": {"tasks": tasks}}
     (tmp_path / "twice.yaml").write_text(json.dumps({"data": data}))
     assert "odd more than once" in failure(f"--config={tmp_path / 'twice.yaml'}", "--data.seed=1")
-    message = failure("--data.evaluation.sampled.num_samples=1")
-    assert "data.evaluation.sampled" in message
-    assert "at least 2" in message
+    assert "0 for the greedy ones alone" in failure("--data.evaluation.num_samples=-1")
+    assert "`data.evaluation.num_samples` to 0" in failure("--data.sampling.temperature=0")
     assert "validate_tasks" in failure("--data.evaluation.validate_tasks=true")
 
 
@@ -209,7 +208,7 @@ def test_a_prompt_longer_than_the_model(failure, science):
 
 
 def test_a_demonstration_that_would_be_cut(failure, science):
-    message = failure(*science(rows(demonstration="word " * 300)), "--data.evaluation.sampling.max_new_tokens=8")
+    message = failure(*science(rows(demonstration="word " * 300)), "--data.evaluation.max_new_tokens=8")
     assert "teacher's prompt (demonstration)" in message
     assert "chemistry-0" in message
     assert "Nothing is cut" in message
@@ -303,7 +302,7 @@ def test_nothing_is_evaluated_where_there_is_no_last_checkpoint(command, tmp_pat
     ("arguments", "said"),
     [
         (("--trainer.callbacks+=ModelCheckpoint",), "more than one stateful callback of type `ModelCheckpoint`"),
-        (("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/ece") * 2, "EarlyStopping"),
+        (("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/greedy/ece") * 2, "EarlyStopping"),
         (("--trainer.logger=CometLogger",), "comet"),
         (("--trainer.profiler=nothing",), "profiler"),
         (("--trainer.devices=0",), "devices"),

@@ -115,6 +115,7 @@ def test_vllm_completes_as_the_checkpoints_model_does(run, prompts, tokenizer, t
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @needs_smollm2
 def test_a_gguf_model_becomes_a_plain_one(tmp_path):
     source = ModelSource(SMOLLM2)
@@ -184,12 +185,17 @@ def test_the_originals_generation_defaults_are_not_carried_over(run, tokenizer, 
 def test_the_card_carries_what_the_run_measured(run, tmp_path):
     card = ModelCard.load(exported(run, tmp_path / "model") / "README.md")
     metrics = json.loads((run.directory / "metrics.json").read_text())
-    recorded = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    recorded = {(each.metric_type, each.metric_name.rpartition(", ")[2]): each for each in card.data.eval_results}
     for name in ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence"):
-        assert recorded[name] == metrics["final"][name]
+        for event in ("greedy", "sampled"):
+            assert recorded[name, event].metric_value == metrics["final"][event][name]
     rows = [line.split(" | ") for line in card.text.splitlines() if line.startswith("| ")]
     brier = next(row for row in rows if row[0] == "| Brier score")
-    assert brier[1:] == [f"{metrics['initial']['brier']:.3f}", f"{metrics['final']['brier']:.3f} |"]
+    moments = [("greedy", "initial"), ("greedy", "final"), ("sampled", "initial"), ("sampled", "final")]
+    values = [f"{metrics[moment][event]['brier']:.3f}" for event, moment in moments]
+    assert brier[1:] == [*values[:-1], f"{values[-1]} |"]
+    assert "| greedy, before training, step 0 | greedy, after training, step 8 | sampled, before" in card.text
+    assert "sampled as in training (temperature 1.0)" in card.text
     assert "CaOPD on SDFT on DrawTask, 8 optimizer steps" in card.text
     assert repr(InlineConfidence().instruction) in card.text
     assert "Not of these weights" not in card.text

@@ -13,7 +13,7 @@ from caopd.run_directory import run_of_checkpoint
 from .conftest import QUICKSTART, SIZES, fit_arguments
 
 NAME = "[red] :fire: $y$"
-SHOWN = {"reliability": "png", "completions": "md"}
+SHOWN = {"greedy/reliability": "png", "sampled/reliability": "png", "completions": "md"}
 """Kind of files, for the logger that takes neither -> suffix."""
 
 
@@ -63,13 +63,14 @@ def test_the_run_directory_is_that_of_the_first_logger(run, root):
 def test_every_logger_shows_diagrams_and_completions(run, root):
     events = EventAccumulator(str(root / "t" / "lightning_logs" / "version_0"))
     events.Reload()
-    assert len(events.Images("val/reliability")) == 2
     assert len(events.Tensors("val/completions/text_summary")) == 2
     (media,) = (root / "w" / "wandb").glob("offline-run-*/files/media")
-    assert len(list((media / "images" / "val").glob("reliability_*.png"))) == 2
+    for event in ("greedy", "sampled"):
+        assert len(events.Images(f"val/{event}/reliability")) == 2
+        assert len(list((media / "images" / "val" / event).glob("reliability_*.png"))) == 2
     tables = [json.loads(path.read_text()) for path in (media / "table" / "val").glob("completions_*.json")]
-    assert [len(table["data"]) for table in tables] == [8, 8]
-    assert {"question", "completion", "target", "correct", "confidence"} == set(tables[0]["columns"])
+    assert [len(table["data"]) for table in tables] == [16, 16]
+    assert {"question", "event", "completion", "target", "correct", "confidence"} == set(tables[0]["columns"])
     assert len(list((root / "c").rglob("metrics.csv"))) == 1
 
 

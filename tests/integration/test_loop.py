@@ -75,7 +75,7 @@ def package(request, loop, tmp_path_factory):
         sampling=Sampling(max_new_tokens=8),
         batch_size=32,
         engine=TransformersEngine(batch_size=256),
-        evaluation=EvaluationConfig(sampling=Sampling(temperature=0.0, max_new_tokens=8)),
+        evaluation=EvaluationConfig(max_new_tokens=8),
     )
     trainer = Trainer(
         **TRAINER_DEFAULTS,
@@ -89,7 +89,7 @@ def package(request, loop, tmp_path_factory):
     )
     trainer.fit(module, datamodule=data)
     first.groups = load_groups(directory / "rollouts" / "round_00000.jsonl")
-    first.initial = json.loads((directory / "metrics.json").read_text())["initial"]
+    first.initial = json.loads((directory / "metrics.json").read_text())["initial"]["greedy"]
     first.reverse = request.param
     return first
 
@@ -133,7 +133,7 @@ def test_the_teacher_follows_as_the_packages_does(loop, package, student):
 
 def test_it_measures_what_the_package_measures(loop, package, student):
     found = loop.evaluate(student, TASK.examples("validation"))
-    assert found == f"accuracy {package.initial['accuracy']:.3f}, ECE {package.initial['ece']:.3f}"
+    assert found == f"greedy accuracy {package.initial['accuracy']:.3f}, greedy ECE {package.initial['ece']:.3f}"
 
 
 def test_the_calibration_error_has_bins_and_leaves_out_what_states_nothing(loop, monkeypatch):
@@ -141,7 +141,7 @@ def test_the_calibration_error_has_bins_and_leaves_out_what_states_nothing(loop,
     completions = ["7\nConfidence: 0.10", "7\nConfidence: 0.20", "7\nConfidence: 1.00", "8\nConfidence: 0.95", "7"]
     rows = [replace(row, target=target) for row, target in zip(TASK.examples("train")[:5], "78877", strict=True)]
     monkeypatch.setattr(loop, "complete", lambda model, prompts: [loop.TOKENIZER(c)["input_ids"] for c in completions])
-    assert loop.evaluate(None, rows) == f"accuracy {2 / 5:.3f}, ECE {(0.9 + 0.2 + 1.95) / 4:.3f}"
+    assert loop.evaluate(None, rows) == f"greedy accuracy {2 / 5:.3f}, greedy ECE {(0.9 + 0.2 + 1.95) / 4:.3f}"
 
 
 def test_a_revision_keeps_what_was_sampled_and_appends_what_is_missing(loop):

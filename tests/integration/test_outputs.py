@@ -36,7 +36,7 @@ SCALARS = (
     "time/verify_seconds",
     "time/train_seconds",
     "time/rollout_tokens_per_second",
-    *(f"val/{name}" for name in METRICS),
+    *(f"val/{event}/{name}" for event in ("greedy", "sampled") for name in METRICS),
 )
 
 
@@ -61,20 +61,31 @@ def test_tensorboard_has_every_scalar_once_a_round(run):
 
 def test_tensorboard_has_a_diagram_and_a_table_of_every_validation(run):
     events = run.events
-    assert len(events.Images("val/reliability")) == 3
+    for event in ("greedy", "sampled"):
+        assert len(events.Images(f"val/{event}/reliability")) == 3
     texts = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("val/completions/text_summary")]
     assert len(texts) == 3
-    assert "| question | completion | target | correct | confidence |" in texts[0]
-    assert texts[0].count("digit was drawn from") == 8
+    assert "| question | event | completion | target | correct | confidence |" in texts[0]
+    assert texts[0].count("digit was drawn from") == 16
+    assert texts[0].count("| greedy |") == texts[0].count("| sampled |") == 8
 
 
 def test_metrics_before_and_after(report, run):
-    for moment, step in (("initial", 0), ("final", 8)):
-        assert set(METRICS) <= set(report[moment])
+    for index, moment, step in ((0, "initial", 0), (-1, "final", 8)):
+        assert report[moment].keys() == {"step", "greedy", "sampled"}
         assert report[moment]["step"] == step
-        assert report[moment]["n"] == 24
-    assert report["final"]["brier"] == pytest.approx(run.scalars("val/brier")[-1], abs=1e-6)
-    assert report["initial"]["brier"] == pytest.approx(run.scalars("val/brier")[0], abs=1e-6)
+        for event in ("greedy", "sampled"):
+            assert set(METRICS) <= set(report[moment][event])
+            assert report[moment][event]["n"] == 24
+            logged = run.scalars(f"val/{event}/brier")[index]
+            assert report[moment][event]["brier"] == pytest.approx(logged, abs=1e-6)
+    assert report["final"]["greedy"] != report["final"]["sampled"]
+
+
+def test_no_number_of_a_validation_is_without_its_event(run):
+    """What is logged of held-out prompts is ``val/EVENT/...`` alone."""
+    logged = [tag for tag in run.events.Tags()["scalars"] if tag.startswith(("val/", "test/"))]
+    assert {tag.split("/")[1] for tag in logged} == {"greedy", "sampled"}
 
 
 def test_rollouts_on_disk_are_what_was_trained_on(run):
@@ -109,22 +120,27 @@ def evaluate(command, run, tmp_path, **settings):
 
 def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys):
     assert evaluate("validate", run, tmp_path) == 0
-    (printed,) = re.findall(r"val/brier .*?([0-9.]+)", capsys.readouterr().out)
-    assert float(printed) == pytest.approx(report["final"]["brier"], abs=1e-6)
+    output = capsys.readouterr().out
+    for event in ("greedy", "sampled"):
+        (printed,) = re.findall(rf"val/{event}/brier .*?([0-9.]+)", output)
+        assert float(printed) == pytest.approx(report["final"][event]["brier"], abs=1e-6)
 
 
 def test_test_uses_the_test_split(run, tmp_path, capsys):
     assert evaluate("test", run, tmp_path) == 0
-    (printed,) = re.findall(r"│ brier .*?([0-9.]+)", capsys.readouterr().out)
+    output = capsys.readouterr().out
     record = json.loads((Run(tmp_path).directory / "test.json").read_text())
     assert record["checkpoint"] == str(run.checkpoint_file("round1"))
     assert record["tasks"].keys() == {"in_domain"}
-    assert float(printed) == pytest.approx(record["tasks"]["in_domain"]["greedy"]["brier"], abs=6e-4)
+    assert not re.findall(r"│ brier", output)
+    for event in ("greedy", "sampled"):
+        (printed,) = re.findall(rf"│ {event}/brier .*?([0-9.]+)", output)
+        assert float(printed) == pytest.approx(record["tasks"]["in_domain"][event]["brier"], abs=6e-4)
 
 
 def test_predictions_agree_with_their_responses(run, tmp_path):
     assert evaluate("predict", run, tmp_path, **{"predictions.output": tmp_path / "p.jsonl"}) == 0
-    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "p.greedy.jsonl").read_text().splitlines()]
     assert len({row["prompt_id"] for row in rows}) == len(rows) == 24
     for row in rows:
         reading = InlineConfidence().parse(row["response"])
@@ -135,10 +151,10 @@ def test_predictions_agree_with_their_responses(run, tmp_path):
 
 def test_predictions_score_as_they_are_and_as_their_task_verifies_them(run, tmp_path):
     assert evaluate("predict", run, tmp_path, **{"predictions.output": tmp_path / "p.jsonl"}) == 0
-    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "p.greedy.jsonl").read_text().splitlines()]
     found = []
     for task in ([], ["--task=draw"]):
-        assert main(["score", str(tmp_path / "p.jsonl"), f"--output={tmp_path / 's.json'}", *task]) == 0
+        assert main(["score", str(tmp_path / "p.greedy.jsonl"), f"--output={tmp_path / 's.json'}", *task]) == 0
         found.append(json.loads((tmp_path / "s.json").read_text()))
     as_stated, verified = found
     assert as_stated["n"] == as_stated["n_prompts"] == as_stated["answer_parse_rate"]["n"] == 24

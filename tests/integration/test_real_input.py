@@ -37,14 +37,14 @@ def test_one_round(name, request, tmp_path):
         "data.round.num_trained_rollouts": 1,
         "data.sampling.max_new_tokens": 24,
         "data.evaluation.num_examples": 2,
-        "data.evaluation.sampling.max_new_tokens": 24,
+        "data.evaluation.max_new_tokens": 24,
     }
     arguments = [f"--{key}={value}" for key, value in settings.items()]
     assert main(["fit", f"--config={root / 'configs' / f'{name}.yaml'}", *arguments]) == 0
     (metrics,) = tmp_path.rglob("metrics.json")
     report = json.loads(metrics.read_text())
     assert report["final"]["step"] == 1
-    assert report["initial"]["n"] == report["final"]["n"] == 2
+    assert {report[moment][event]["n"] for moment in ("initial", "final") for event in ("greedy", "sampled")} == {2}
     (rollouts,) = tmp_path.rglob("round_00000.jsonl")
     groups = load_groups(rollouts)
     assert len(groups) == 2

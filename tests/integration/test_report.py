@@ -13,7 +13,12 @@ from caopd.cli import main
 from caopd.commands.score.bootstrap import score
 from caopd.commands.score.predictions import read_predictions
 
-FIGURES = ["reliability-1", "reliability-2", "confidence", "risk-coverage", "pareto", "training"]
+FIGURES = [
+    *("reliability-1-greedy", "reliability-1-sampled", "reliability-2-sampled"),
+    *("confidence-greedy", "risk-coverage-greedy", "pareto-greedy"),
+    *("confidence-sampled", "risk-coverage-sampled", "pareto-sampled"),
+    "training",
+]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -28,7 +33,9 @@ def runs(fit, tmp_path_factory):
         {"prompt_id": k, "confidence": None if k % 7 == 0 else (k * 3 % 11) / 10, "correct": int(k % 3 == 0)}
         for k in range(60)
     ]
-    (first.directory / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for event in ("greedy", "sampled"):
+        lines = [json.dumps({**row, "event": event}) + "\n" for row in rows]
+        (first.directory / f"predictions.{event}.jsonl").write_text("".join(lines))
     return first.directory, second.directory
 
 
@@ -45,7 +52,12 @@ def rows_of(report, name):
 
 
 def test_the_metrics_are_those_of_the_runs(runs, report):
-    rows = rows_of(report, "metrics")
+    for event in ("greedy", "sampled"):
+        check_the_metrics(runs, rows_of(report, f"metrics_{event}"), event)
+
+
+def check_the_metrics(runs, rows, event):
+    assert {row["event"] for row in rows} == {event}
     assert [(row["run"], row["moment"]) for row in rows] == [
         ("CaOPD on SDFT", "before"),
         ("CaOPD on SDFT", "after"),
@@ -56,12 +68,12 @@ def test_the_metrics_are_those_of_the_runs(runs, report):
         measured = json.loads((directory / "metrics.json").read_text())
         for row, moment in zip(rows[2 * number :], ("initial", "final"), strict=False):
             for name in ("accuracy", "mean_confidence", "ece", "brier", "ocg", "spr", "auroc", "format_adherence"):
-                assert (float(row[name]) if row[name] else None) == measured[moment][name]
+                assert (float(row[name]) if row[name] else None) == measured[moment][event][name]
 
 
 def test_predictions_have_the_intervals_of_caopd_score(runs, report):
-    (row,) = rows_of(report, "predictions")
-    scores, _ = score(read_predictions(runs[0] / "predictions.jsonl"))
+    (row,) = rows_of(report, "predictions_greedy")
+    scores, _ = score(read_predictions(runs[0] / "predictions.greedy.jsonl"))
     for name in ("accuracy", "ece", "smooth_ece", "brier", "spr", "aurc"):
         found = [float(row[key]) for key in (name, f"{name}_low", f"{name}_high")]
         estimate = scores.estimates[name]
@@ -77,7 +89,7 @@ def test_every_figure_is_there_as_vector_and_pixels(report):
 def test_markdown_shows_tables_and_names_figures_that_are_there(report):
     text = (report / "report.md").read_text()
     assert re.findall(r"\(figures/(.*?)\.svg\)", text) == FIGURES
-    for row in rows_of(report, "metrics"):
+    for row in rows_of(report, "metrics_greedy"):
         assert f"| {row['run']} | {row['moment']} |" in text
 
 
@@ -160,13 +172,13 @@ def test_a_folder_is_searched_for_runs_and_runs_can_be_named(runs, tmp_path):
 def test_a_run_with_nothing_but_metrics_is_reported(runs, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
-    final = {"accuracy": 0.5, "spr": None, "n": 4, "step": 3}
-    (bare / "metrics.json").write_text(json.dumps({"initial": None, "final": final}))
+    final = {"accuracy": 0.5, "spr": None, "n": 4}
+    (bare / "metrics.json").write_text(json.dumps({"initial": None, "final": {"step": 3, "greedy": final}}))
     assert main(["report", str(bare), str(runs[1]), f"--output={tmp_path / 'report'}"]) == 0
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "| unnamed | after | 4 | **0.500** | - | - |" in text
+    assert "| unnamed | after | greedy | 4 | **0.500** | - | - |" in text
     assert "not all measured on the same prompts" in text
-    assert "No run directory holds a `predictions.jsonl` with confidences" in text
+    assert "No run directory holds a `predictions.greedy.jsonl` with confidences" in text
 
 
 @pytest.mark.parametrize(

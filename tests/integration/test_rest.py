@@ -41,7 +41,7 @@ def test_the_engine_rests_while_training_also_behind_a_validation_within_the_rou
         DrawTask(num_train=16, num_validation=4, num_test=4),
         round=RoundConfig(num_prompts_per_round=8, num_rollouts=2, num_trained_rollouts=1),
         sampling=Sampling(max_new_tokens=6),
-        evaluation=EvaluationConfig(Sampling(temperature=0, max_new_tokens=6), batch_size=2),
+        evaluation=EvaluationConfig(max_new_tokens=6, batch_size=2),
         batch_size=2,
         engine=engine,
     )

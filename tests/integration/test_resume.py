@@ -112,7 +112,14 @@ def test_a_sequence_of_tasks_resumes_in_its_stage(fit, every_step, tmp_path):
 
 
 EVERY_VALIDATION = {**SETTINGS, "trainer.check_val_every_n_epoch": 1, "data.keep_rounds": "null"}
-OF_ROUNDS_END = ("val/brier", "val/ece", "rollout/mu_hat", "train/kl_confidence", "train/loss")
+OF_ROUNDS_END = (
+    "val/greedy/brier",
+    "val/sampled/brier",
+    "val/sampled/ece",
+    "rollout/mu_hat",
+    "train/kl_confidence",
+    "train/loss",
+)
 
 
 def logged(run, after):
@@ -158,11 +165,11 @@ TWICE_A_ROUND = {**EVERY_VALIDATION, "trainer.val_check_interval": 0.5}
 
 def test_validations_within_a_round_are_not_left_out_either(fit, every_step, tmp_path):
     whole = fit(tmp_path / "whole", every_step, **TWICE_A_ROUND)
-    assert [at for at, _ in logged(whole, 0)["val/brier"]] == [0, 0, 1, 2, 3, 4, 5]
+    assert [at for at, _ in logged(whole, 0)["val/greedy/brier"]] == [0, 0, 1, 2, 3, 4, 5]
     for step in (1, 2, 3):
         checkpoint = whole.checkpoint_file(f"step{step}")
         resumed = fit(tmp_path / f"resumed{step}", every_step, ckpt_path=checkpoint, **TWICE_A_ROUND)
-        assert logged(resumed, 0)["val/brier"] == logged(whole, 0)["val/brier"][step:], step
+        assert logged(resumed, 0)["val/greedy/brier"] == logged(whole, 0)["val/greedy/brier"][step:], step
         assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
@@ -192,7 +199,7 @@ STOPPING = """
 trainer:
   callbacks:
     - class_path: lightning.pytorch.callbacks.EarlyStopping
-      init_args: {monitor: val/n, patience: 1}
+      init_args: {monitor: val/greedy/n, patience: 1}
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {every_n_epochs: 1, save_on_train_epoch_end: true, save_top_k: -1, filename: "round{epoch}",
                   auto_insert_metric_name: false}
@@ -253,6 +260,7 @@ def test_an_interrupted_run_goes_on_behind_its_last_whole_step(index, validated,
     assert_goes_on(validated, fit, tmp_path, done=2 + index // 2)
 
 
+@pytest.mark.slow
 def test_so_does_a_run_that_ctrl_c_ended(validated, command, fit, tmp_path):
     action = "os.kill(os.getpid(), signal.SIGINT)"
     (tmp_path / "interrupting.py").write_text(INTERRUPTING.format(index=2, action=action))

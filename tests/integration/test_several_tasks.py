@@ -73,16 +73,16 @@ def written(run):
 
 def test_every_validation_measures_every_task(run):
     for name in ("accuracy", "ece", "brier", "mean_confidence", "n"):
-        of_task = {task: run.scalars(f"val/{task}/{name}") for task in ("even", "contrary", "low")}
+        of_task = {task: run.scalars(f"val/{task}/greedy/{name}") for task in ("even", "contrary", "low")}
         assert all(len(values) == 3 for values in of_task.values())  # before, and after either round
         if name in ("accuracy", "brier"):  # means over 24 completions each: the tasks trained on are pooled
             means = [sum(pair) / 2 for pair in zip(of_task["even"], of_task["contrary"], strict=True)]
-            assert run.scalars(f"val/{name}") == pytest.approx(means, abs=1e-6)
-    assert run.scalars("val/n") == [48, 48, 48]
+            assert run.scalars(f"val/greedy/{name}") == pytest.approx(means, abs=1e-6)
+    assert run.scalars("val/greedy/n") == [48, 48, 48]
 
 
 def test_every_row_is_judged_by_its_own_tasks_verifier(run):
-    even, contrary = (run.scalars(f"val/{task}/accuracy") for task in ("even", "contrary"))
+    even, contrary = (run.scalars(f"val/{task}/greedy/accuracy") for task in ("even", "contrary"))
     assert even == pytest.approx([1 - value for value in contrary], abs=1e-6)
     assert even[0] > 0.5
     for number in (0, 1):
@@ -100,17 +100,20 @@ def test_the_matrix_of_stages_and_tasks(run, written):
     assert [(row["round"], row["step"]) for row in written["stages"]] == [(0, 0), (1, 4), (2, 8)]
     for index, row in enumerate(written["stages"]):
         assert row["tasks"].keys() == {"even", "contrary", "low"}
-        for task, metrics in row["tasks"].items():
-            assert metrics["brier"] == pytest.approx(run.scalars(f"val/{task}/brier")[index], abs=1e-6)
+        for task, events in row["tasks"].items():
+            assert events.keys() == {"greedy", "sampled"}
+            for event, metrics in events.items():
+                assert metrics["brier"] == pytest.approx(run.scalars(f"val/{task}/{event}/brier")[index], abs=1e-6)
 
 
 def test_what_is_forgotten_is_reported_and_logged(run, written):
-    accuracy, ece = (run.scalars(f"val/even/{name}") for name in ("accuracy", "ece"))
-    lost = written["forgetting"]
-    assert lost.keys() == {"even", "mean"}
-    assert lost["even"]["accuracy_drop"] == pytest.approx(accuracy[1] - accuracy[2], abs=1e-6)
-    assert lost["even"]["ece_rise"] == pytest.approx(ece[2] - ece[1], abs=1e-6)
-    assert run.scalars("forgetting/even/ece_rise") == pytest.approx([lost["even"]["ece_rise"]], abs=1e-6)
+    assert written["forgetting"].keys() == {"even", "mean"}
+    for event in ("greedy", "sampled"):
+        accuracy, ece = (run.scalars(f"val/even/{event}/{name}") for name in ("accuracy", "ece"))
+        lost = written["forgetting"]["even"][event]
+        assert lost["accuracy_drop"] == pytest.approx(accuracy[1] - accuracy[2], abs=1e-6)
+        assert lost["ece_rise"] == pytest.approx(ece[2] - ece[1], abs=1e-6)
+        assert run.scalars(f"forgetting/even/{event}/ece_rise") == pytest.approx([lost["ece_rise"]], abs=1e-6)
 
 
 def test_a_resumed_sequence_keeps_its_first_stages(run, written, tmp_path):
@@ -131,8 +134,7 @@ def trained(fit, tmp_path_factory):
 def evaluated(command, directory, *arguments):
     """Run a command on the draw task and two others, with five samples of each prompt; return its run directory."""
     directory.mkdir()
-    sampled = {"num_samples": 5, "temperature": 1.0}
-    config = write(directory / "tasks.yaml", evaluation={"tasks": TASKS, "sampled": sampled})
+    config = write(directory / "tasks.yaml", evaluation={"tasks": TASKS, "num_samples": 5})
     settings = {"trainer.logger": "false", "trainer.max_epochs": None}
     _, *given = fit_arguments(directory, (QUICKSTART, config), settings)
     assert main([command, *given, *arguments]) == 0
@@ -163,15 +165,11 @@ def test_predictions_score_as_the_test_says(trained, tested, tmp_path):
     directory = evaluated("predict", tmp_path / "run", f"--ckpt_path={trained.checkpoint_file('round0')}")
     for task, parts in results(tested)["tasks"].items():
         for part in ("greedy", "sampled"):
-            names = [
-                "predictions",
-                *([] if task == "in_domain" else [task]),
-                *(["sampled"] if part == "sampled" else []),
-            ]
+            names = ["predictions", *([] if task == "in_domain" else [task]), part]
             file = directory / f"{'.'.join(names)}.jsonl"
             assert main(["score", str(file), f"--output={tmp_path / 's.json'}", "--resamples=0"]) == 0
             scores = json.loads((tmp_path / "s.json").read_text())
-            assert scores["n_prompts"] == parts["greedy"]["n"]
+            assert (scores["event"], scores["n_prompts"]) == (part, parts["greedy"]["n"])
             for name in parts[part].keys() & scores.keys():
                 value = scores[name]["value"] if isinstance(scores[name], dict) else scores[name]
                 expected = math.nan if parts[part][name] is None else parts[part][name]
@@ -184,10 +182,11 @@ def test_predicted_samples_are_numbered_and_named(trained, tmp_path):
     rows = [json.loads(line) for line in (directory / "predictions.low.sampled.jsonl").read_text().splitlines()]
     assert [row["sample"] for row in rows] == [0, 1, 2, 3, 4] * 17
     assert [row["prompt_id"] for row in rows[::5]] == [row["prompt_id"] for row in rows[4::5]]
-    assert {row["task"] for row in rows} == {"low"}
+    assert {(row["task"], row["event"]) for row in rows} == {("low", "sampled")}
     assert len({row["response"] for row in rows}) > 5
-    own = [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
+    own = [json.loads(line) for line in (directory / "predictions.greedy.jsonl").read_text().splitlines()]
     assert not {"task", "sample"} & own[0].keys()
+    assert {row["event"] for row in own} == {"greedy"}
 
 
 def test_an_exported_model_tests_as_its_checkpoint(trained, tested, tmp_path):

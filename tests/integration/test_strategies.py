@@ -57,12 +57,20 @@ def test_both_processes_write_one_run(two_processes):
     own = {"config.yaml", "metrics.json", "rollouts/round_00000.jsonl", "rollouts/round_00001.jsonl"}
     assert events
     assert files - events == own | {"checkpoints/round0.ckpt", "checkpoints/round1.ckpt", "hparams.yaml"}
-    assert len(two_processes.events.Images("val/reliability")) == 2
+    for event in ("greedy", "sampled"):
+        assert len(two_processes.events.Images(f"val/{event}/reliability")) == 2
     assert len(two_processes.events.Tensors("val/completions/text_summary")) == 2
 
 
 def test_losses_and_weights_equal_one_process(one_process, two_processes):
-    for tag in ("train/loss", "train/kl_body", "train/kl_confidence", "rollout/accuracy", "val/brier"):
+    for tag in (
+        "train/loss",
+        "train/kl_body",
+        "train/kl_confidence",
+        "rollout/accuracy",
+        "val/greedy/brier",
+        "val/sampled/brier",
+    ):
         assert two_processes.scalars(tag) == pytest.approx(one_process.scalars(tag), abs=TOLERANCE), tag
     expected, found = one_process.checkpoint("round1"), two_processes.checkpoint("round1")
     assert found["global_step"] == expected["global_step"] == 4
@@ -119,7 +127,7 @@ def trust_region_in_one_process(fit, tmp_path_factory):
 def test_a_trust_region_equals_one_process(strategy, trust_region_in_one_process, spawn, tmp_path):
     """The student of now is half of the teacher: its sharded weights take part in a second forward pass."""
     two = spawn(tmp_path, **{**TWO_PROCESSES, **TRUST_REGION, **STRATEGIES[strategy]})
-    for tag in ("train/loss", "train/kl_body", "train/teacher_entropy", "val/brier"):
+    for tag in ("train/loss", "train/kl_body", "train/teacher_entropy", "val/greedy/brier"):
         assert two.scalars(tag) == pytest.approx(trust_region_in_one_process.scalars(tag), abs=TOLERANCE), tag
     expected, found = (run.checkpoint("round1")["state_dict"] for run in (trust_region_in_one_process, two))
     for name, weight in expected.items():
@@ -146,7 +154,7 @@ data:
   evaluation:
     tasks:
       low: {class_path: caopd.tasks.DrawTask, init_args: {kinds: [low], num_train: 1, num_validation: 1, num_test: 21}}
-    sampled: {num_samples: 3, temperature: 1.0}
+    num_samples: 3
     batch_size: 8
 """
 

@@ -37,7 +37,7 @@ def test_one_update_per_optimizer_step_under_accumulation(tmp_path):
         DrawTask(num_train=16, num_validation=4, num_test=4),
         round=RoundConfig(num_prompts_per_round=8, num_rollouts=2, num_trained_rollouts=1),
         sampling=Sampling(max_new_tokens=6),
-        evaluation=EvaluationConfig(Sampling(temperature=0, max_new_tokens=6)),
+        evaluation=EvaluationConfig(max_new_tokens=6),
         batch_size=2,
     )
     recorder = Recorder()

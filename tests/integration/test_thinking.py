@@ -27,7 +27,7 @@ def thinking_model(tmp_path, request):
 def test_an_unfinished_thought_is_no_answer_and_is_not_taught_to_state_a_confidence(fit, thinking_model, tmp_path):
     changes = {"trainer.max_epochs": "1", "trainer.check_val_every_n_epoch": "1", "model.optimizer.init_args.lr": "0.0"}
     run = fit(tmp_path / "run", **{"model.source.name_or_path": str(thinking_model), **changes})
-    for name in ("val/accuracy", "val/format_adherence", "rollout/accuracy", "rollout/format_adherence"):
+    for name in ("val/greedy/accuracy", "val/greedy/format_adherence", "rollout/accuracy", "rollout/format_adherence"):
         assert set(run.scalars(name)) == {0.0}, name
     assert run.scalars("rollout/unfinished_thinking") == [1.0]
     scalars = run.events.Tags()["scalars"]

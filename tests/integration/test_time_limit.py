@@ -112,9 +112,9 @@ def test_a_run_whose_verifier_does_not_return_ends_and_estimates_without_these_r
 def test_the_held_out_row_is_counted_and_in_no_metric(finished):
     directory, result = finished
     metrics = json.loads((Run(directory).directory / "metrics.json").read_text())
-    for moment in metrics.values():
-        assert (moment["n"], moment["n_no_verdict"]) == (23, 1)
-        assert moment["accuracy"] * 23 == pytest.approx(round(moment["accuracy"] * 23))
+    for found in (moment[event] for moment in metrics.values() for event in ("greedy", "sampled")):
+        assert (found["n"], found["n_no_verdict"]) == (23, 1)
+        assert found["accuracy"] * 23 == pytest.approx(round(found["accuracy"] * 23))
     assert "n_no_verdict" in result.stdout
     assert "stalling.Stalling" in result.stderr
     assert "within 1 s" in result.stderr
@@ -134,7 +134,7 @@ def test_predictions_without_a_verdict_are_null_and_scored_as_such(finished, tmp
         "ckpt_path": Run(directory).checkpoint_file("round0"),
     }
     assert main(["predict", f"--config={QUICKSTART}", *options(settings)]) == 0
-    (file,) = tmp_path.rglob("predictions.jsonl")
+    (file,) = tmp_path.rglob("predictions.greedy.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["correct"] for row in rows].count(None) == 1
     assert (rows[0]["correct"], rows[0]["answer"]) == (None, None)

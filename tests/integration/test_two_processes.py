@@ -25,7 +25,7 @@ REPLACED = {
     "data.round.num_prompts_per_round": 8,
     "data.round.num_rollouts": 2,
     "data.sampling.max_new_tokens": 8,
-    "data.evaluation.sampling.max_new_tokens": 8,
+    "data.evaluation.max_new_tokens": 8,
     # the device, and how the strategy and vLLM spread over devices
     "trainer.accelerator": "cpu",
     "trainer.devices": 2,
@@ -108,7 +108,7 @@ def run_config(rows, command, tmp_path, capsys):
         directory = Run(tmp_path).directory
         assert (directory / "checkpoints" / f"round{ROUNDS - 1}.ckpt").is_file()
         metrics = json.loads((directory / "metrics.json").read_text())
-        assert (metrics["initial"]["step"], metrics["initial"]["n"]) == (0, 5)
+        assert (metrics["initial"]["step"], metrics["initial"]["greedy"]["n"]) == (0, 5)
         assert metrics["final"]["step"] >= ROUNDS
         assert len(Run(tmp_path).scalars("train/loss")) == metrics["final"]["step"]
         assert differing(path, directory, capsys) == set(given)

@@ -53,8 +53,10 @@ def test_training_leaves_what_the_command_line_leaves(page):
     assert len(load_groups(run / "rollouts" / "round_00003.jsonl")) == 64
     metrics = json.loads((run / "metrics.json").read_text())
     assert [metrics[moment]["step"] for moment in ("initial", "final")] == [0, 8]
-    assert [metrics[moment]["n"] for moment in ("initial", "final")] == [100, 100]
-    assert metrics["final"]["ece"] < metrics["initial"]["ece"]
+    assert [metrics[moment][event]["n"] for event in ("greedy", "sampled") for moment in ("initial", "final")] == [
+        100
+    ] * 4
+    assert metrics["final"]["greedy"]["ece"] < metrics["initial"]["greedy"]["ece"]
     assert names["tested"]["n"] == 100
 
 
@@ -71,7 +73,7 @@ def test_metrics_callback_and_error_are_as_described(page):
     assert names["scores"]["format_adherence"] == pytest.approx(2 / 3)
     rounds = len(names["stop"].accuracies)
     assert 1 <= rounds < 50
-    assert names["trainer"].callback_metrics["val/ece"] < 0.5
+    assert names["trainer"].callback_metrics["val/greedy/ece"] < 0.5
     assert all(0 < accuracy < 1 for accuracy in names["stop"].accuracies)
 
 
@@ -79,7 +81,9 @@ def test_caopd_report_shows_a_run_of_a_script(page, tmp_path):
     names, directory = page
     assert main(["report", str(directory / names["run"]), f"--output={tmp_path / 'report'}"]) == 0
     metrics = json.loads((directory / names["run"] / "metrics.json").read_text())
-    assert f"{metrics['final']['ece']}" in (tmp_path / "report" / "tables" / "metrics.csv").read_text()
+    assert (
+        f"{metrics['final']['sampled']['ece']}" in (tmp_path / "report" / "tables" / "metrics_sampled.csv").read_text()
+    )
 
 
 def fit(directory, *, ckpt_path=None, **settings):
@@ -89,7 +93,7 @@ def fit(directory, *, ckpt_path=None, **settings):
         round=RoundConfig(num_prompts_per_round=4, num_rollouts=2, num_trained_rollouts=1),
         sampling=Sampling(max_new_tokens=8),
         batch_size=4,
-        evaluation=EvaluationConfig(Sampling(temperature=0.0, max_new_tokens=8), batch_size=4),
+        evaluation=EvaluationConfig(max_new_tokens=8, batch_size=4),
     )
     trainer = Trainer(
         accelerator="cpu",
@@ -122,7 +126,7 @@ def test_a_sanity_check_of_some_batches_is_no_measurement_before_training(tmp_pa
     with pytest.warns(UserWarning, match=r"got the first 1 of its 3 batches: `initial` in metrics.json will be null"):
         _, measured = fit(tmp_path, num_sanity_val_steps=1)
     assert measured["initial"] is None
-    assert measured["final"]["n"] == 12
+    assert [measured["final"][event]["n"] for event in ("greedy", "sampled")] == [12, 12]
 
 
 def test_a_trainer_without_the_defaults_is_told_what_to_set(tmp_path):

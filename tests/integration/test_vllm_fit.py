@@ -87,6 +87,7 @@ def test_a_run_logs_parity_and_importance_ratios(spawn, tmp_path, nothing_left):
     assert len(run.scalars("time/sync_seconds")) == 2
 
 
+@pytest.mark.slow
 def test_a_stale_engine_stops_the_run_and_says_why(tmp_path, nothing_left):
     (tmp_path / "stale.py").write_text(STALE)
     arguments = command(tmp_path, **{"data.engine": "stale.StaleEngine", "model.optimizer.lr": 0.02})
@@ -117,7 +118,7 @@ def test_options_that_cannot_work_end_the_run_at_once_with_what_to_do(tmp_path, 
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL],
     ids=lambda number: number.name,
 )
 def test_a_signal_leaves_nothing_behind(number, tmp_path, directory, nothing_left):

@@ -212,7 +212,9 @@ def test_an_untied_head_arrives(start, tokenizer, prompts, tmp_path):
             student.hf.lm_head.weight *= 1.2
 
 
-@pytest.mark.parametrize(("lora", "rank"), [("merged", 4), ("adapter", 12), ("adapter", 4)])
+@pytest.mark.parametrize(
+    ("lora", "rank"), [("merged", 4), pytest.param("adapter", 12, marks=pytest.mark.slow), ("adapter", 4)]
+)
 def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, lora, rank):
     torch.manual_seed(1)
     student = ModelSource(lora=LoRA(rank=rank)).load_model(tokenizer)

@@ -82,6 +82,7 @@ def test_an_engine_that_is_killed_while_it_samples_samples_the_same_again(start)
     assert {r.policy_version for group in groups for r in group} == {3}
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_stuck_is_ended_and_started_again(start):
     """A stopped process answers nothing; within the limit it is taken for stuck."""
     engine = start(restarts_left=1)
@@ -94,6 +95,7 @@ def test_an_engine_that_is_stuck_is_ended_and_started_again(start):
     assert engine._restarts_left == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_is_not_answered_by_the_next(start):
     """After Ctrl-C in a notebook, the old answer must not be taken for the new one's."""
     engine = start(restarts_left=1)

@@ -72,7 +72,7 @@ def test_a_resumed_run_samples_with_the_restored_weights(one_process, fit, tmp_p
 def assert_same_run(found, expected):
     for number in range(2):
         assert tokens(found, number) == tokens(expected, number)
-    for tag in ("train/loss", "train/kl_body", "train/kl_confidence", "rollout/accuracy", "val/brier"):
+    for tag in ("train/loss", "train/kl_body", "train/kl_confidence", "rollout/accuracy", "val/greedy/brier"):
         assert found.scalars(tag) == pytest.approx(expected.scalars(tag), abs=TOLERANCE), tag
     assert max(found.scalars("rollout/parity_max")) < 1e-4
     assert_same_weights(found, expected)

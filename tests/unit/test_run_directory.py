@@ -9,7 +9,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from caopd.errors import ConfigError, DataError
-from caopd.run_directory import next_number, read_config, read_metrics, run_directory, run_of_checkpoint
+from caopd.run_directory import Measured, next_number, read_config, read_metrics, run_directory, run_of_checkpoint
 
 
 class Remote(Logger):
@@ -88,12 +88,21 @@ def test_a_checkpoint_belongs_to_the_directory_with_a_config(tmp_path):
 
 def test_metrics_are_read_as_they_stand(tmp_path):
     assert read_metrics(tmp_path) == (None, None)
-    final = {"ece": 0.1, "spr": None, "step": 8, "n": 24}
-    (tmp_path / "metrics.json").write_text(json.dumps({"initial": None, "final": final}))
-    assert read_metrics(tmp_path) == (None, final)
+    events = {"greedy": {"ece": 0.1, "spr": None, "n": 24}, "sampled": {"ece": 0.2, "spr": 0.5, "n": 24}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"initial": None, "final": {"step": 8, **events}}))
+    assert read_metrics(tmp_path) == (None, Measured(8, events))
 
 
-BAD = ("{}", "3", '{"step": 1}', '{"step": null, "n": 2}', '{"step": 1, "n": 2, "ece": "0.1"}')
+BAD = (
+    "{}",
+    "3",
+    '{"step": 1}',
+    '{"step": 1, "n": 2, "ece": 0.1}',
+    '{"step": null, "greedy": {"n": 2}}',
+    '{"step": 1, "greedy": {"n": null}}',
+    '{"step": 1, "greedy": {"n": 2, "ece": "0.1"}}',
+    '{"step": 1, "greedy": {"n": 2}, "<b>": {"n": 2}}',
+)
 
 
 @pytest.mark.parametrize(

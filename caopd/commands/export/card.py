@@ -11,10 +11,12 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from caopd.metrics.catalogue import shown_of_runs
 from caopd.models import SMOLLM2, ModelSource
-from caopd.run_directory import Metrics, class_name, method_name, setting
+from caopd.run_directory import EVENTS, Measured, class_name, method_name, setting
 from caopd.texts import in_markdown
 
 _HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
+_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""Settings of the sampled event that the card names, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class CardFacts:
         step: Number of optimizer steps that the weights have had.
         instruction: The sentence after the question that asks for a confidence.
         settings: The run's config, as read.
-        metrics: Metrics before and after training, None where not measured.
+        metrics: What was measured before and after training, None where nothing was.
     """
 
     name: str
@@ -35,14 +37,14 @@ class CardFacts:
     step: int
     instruction: str
     settings: Mapping[str, Any]
-    metrics: tuple[Metrics | None, Metrics | None]
+    metrics: tuple[Measured | None, Measured | None]
 
     @property
-    def measured(self) -> Metrics | None:
-        """The metrics that were measured of exactly these weights, None where there are none."""
+    def measured(self) -> Measured | None:
+        """What was measured of exactly these weights, None where nothing was."""
         if self.weights != "student":
             return None
-        return next((metrics for metrics in self.metrics if metrics and metrics.get("step") == self.step), None)
+        return next((measured for measured in self.metrics if measured and measured.step == self.step), None)
 
     @property
     def task(self) -> str:
@@ -108,11 +110,12 @@ def _metadata(facts: CardFacts, base: str) -> str:
                 dataset_type=facts.task.lower(),
                 dataset_name=f"{facts.task} (validation)",
                 metric_type=spec.name,
-                metric_name=spec.in_full,
+                metric_name=f"{spec.in_full}, {event}",
                 metric_value=value,
             )
+            for event, metrics in (facts.measured.events if facts.measured else {}).items()
             for spec in shown_of_runs()
-            if facts.measured and (value := facts.measured.get(spec.name)) is not None
+            if (value := metrics.get(spec.name)) is not None
         ],
     ).to_yaml()
 
@@ -121,8 +124,13 @@ def _calibration(facts: CardFacts) -> str:
     initial, final = facts.metrics
     if initial is None and final is None:
         return "None: the checkpoint's run has no `metrics.json`. How far its confidences can be trusted is not known."
-    columns = [("before training", initial), ("after training", final)]
-    shown = [(f"{title}, step {metrics['step']}", metrics) for title, metrics in columns if metrics]
+    moments = [(title, each) for title, each in (("before training", initial), ("after training", final)) if each]
+    shown = [
+        (f"{event}, {title}, step {measured.step}", measured.events[event])
+        for event in EVENTS
+        for title, measured in moments
+        if event in measured.events
+    ]
     rows = [
         f"| {spec.in_full} | " + " | ".join(_number(metrics.get(spec.name)) for _, metrics in shown) + " |"
         for spec in shown_of_runs()
@@ -131,11 +139,11 @@ def _calibration(facts: CardFacts) -> str:
     header = f"| | {' | '.join(title for title, _ in shown)} |\n|---|{'---|' * len(shown)}"
     table = "\n".join([header, *rows, f"| completions | {counts} |"])
     note = "`-` is undefined. Completions without a confidence count in the accuracy alone."
-    return f"{_standing(facts)}\n\n{table}\n\n{note}"
+    return f"{_standing(facts)}\n\n{_events(facts.settings)}\n\n{table}\n\n{note}"
 
 
 def _standing(facts: CardFacts) -> str:
-    how = f"{_sampling(facts.settings)} of held-out prompts of {in_markdown(facts.task)}."
+    how = f"Completions of held-out prompts of {in_markdown(facts.task)}."
     if facts.weights != "student":
         return f"**Of the student, not of these weights**, which were not measured. {how}"
     if facts.measured is None:
@@ -143,9 +151,18 @@ def _standing(facts: CardFacts) -> str:
     return f"{how} Other questions, prompts and sampling may be calibrated otherwise."
 
 
-def _sampling(settings: Mapping[str, Any]) -> str:
-    temperature = setting(settings, "data", "evaluation", "sampling", "temperature") or 0.0
-    return "Greedy completions" if temperature == 0 else f"Completions at temperature {in_markdown(str(temperature))}"
+def _events(settings: Mapping[str, Any]) -> str:
+    values = {name: setting(settings, "data", "sampling", name) for name in _SAMPLING}
+    said = [
+        f"{name} {default if values[name] is None else values[name]}"
+        for name, default in _SAMPLING.items()
+        if name == "temperature" or values[name] not in (None, default)
+    ]
+    return (
+        "*greedy*: the stated confidence is judged by whether the greedy completion is right; cite it for use with "
+        "greedy decoding. *sampled*: by whether a completion is right that is sampled as in training "
+        f"({in_markdown(', '.join(said))}); this is what training aims at."
+    )
 
 
 def _arguments(facts: CardFacts) -> str:

@@ -60,7 +60,9 @@ def export(
     if config is None:
         _check_no_code(settings, run / CONFIG)
     source, confidence = _made(settings)
-    max_new_tokens = setting(settings, "data", "evaluation", "sampling", "max_new_tokens")
+    max_new_tokens = setting(settings, "data", "evaluation", "max_new_tokens")
+    if max_new_tokens is None:
+        max_new_tokens = setting(settings, "data", "sampling", "max_new_tokens")
     if not isinstance(max_new_tokens, int | None):
         raise ConfigError(f"Expected `max_new_tokens` of the evaluation to be a number, but got {max_new_tokens!r}.")
     saved = _read(checkpoint)

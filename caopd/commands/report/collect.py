@@ -20,7 +20,7 @@ from caopd.run_directory import (
     CONFIG,
     CSV_LOG,
     METRICS,
-    Metrics,
+    Measured,
     class_name,
     method_name,
     read_config,
@@ -28,13 +28,14 @@ from caopd.run_directory import (
     run_of_checkpoint,
     setting,
 )
-from caopd.types import verdicts_of
+from caopd.types import GREEDY, SAMPLED, verdicts_of
 
-PREDICTIONS = "predictions.jsonl"
+EVENTS = (GREEDY, SAMPLED)
 CURVES = {
     **{
-        f"val/{name}": f"{CATALOGUE[name].title} (validation)"
+        f"val/{event}/{name}": f"{CATALOGUE[name].title} (validation, {event})"
         for name in ("accuracy", "mean_confidence", "ece", "brier")
+        for event in EVENTS
     },
     "rollout/mu_hat": "Empirical confidence of the rollouts",
     "train/loss": "Training loss (each method's own)",
@@ -50,20 +51,20 @@ class RunRecord:
         name: Name of the run in tables and figures; no two runs share one.
         directory: The run directory.
         config: The run's config; empty where there is none.
-        initial: Metrics before training, None where not measured.
-        final: Metrics after training, None where not measured.
+        initial: What was measured before training, None where nothing was.
+        final: What was measured after training, None where nothing was.
         curves: Name in the log -> points (step, value); what was not logged is left out.
-        predictions: What ``caopd predict`` wrote for the test split, None without the file.
+        predictions: Event -> what ``caopd predict`` wrote for the test split; without an event that has no file.
         rollouts: Confidences and verdicts of the rollouts of the last round on disk, None without one.
     """
 
     name: str
     directory: Path
     config: Mapping[str, Any]
-    initial: Metrics | None
-    final: Metrics | None
+    initial: Measured | None
+    final: Measured | None
     curves: Mapping[str, Sequence[tuple[float, float]]]
-    predictions: Predictions | None
+    predictions: Mapping[str, Predictions]
     rollouts: tuple[np.ndarray, np.ndarray] | None
 
     @property
@@ -120,7 +121,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
-    predictions = directory / PREDICTIONS
+    predictions = {event: directory / f"predictions.{event}.jsonl" for event in EVENTS}
     initial, final = read_metrics(directory)
     return RunRecord(
         name=name,
@@ -129,7 +130,7 @@ def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
         initial=initial,
         final=final,
         curves=_curves(directory, config),
-        predictions=read_predictions(predictions) if predictions.is_file() else None,
+        predictions={event: read_predictions(path) for event, path in predictions.items() if path.is_file()},
         rollouts=_last_rollouts(directory),
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from caopd.commands.report.collect import CURVES, RunRecord
+from caopd.commands.report.collect import CURVES, EVENTS, RunRecord
 from caopd.commands.report.tables import Column, ReportTable, Row
 from caopd.commands.score.bootstrap import score
 from caopd.commands.score.predictions import Predictions
@@ -19,14 +19,19 @@ from caopd.metrics.functional.ranking import strict_pairwise_ranking
 from caopd.metrics.functional.selective import risk_coverage_curve
 from caopd.plots import reliability_diagram
 from caopd.plots.comparison import Track, confidence_figure, curves_figure, pareto_figure, risk_coverage_figure
-from caopd.run_directory import Metrics, setting
+from caopd.run_directory import Measured, setting
+from caopd.types import GREEDY, SAMPLED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_POINTS = 400
 """Points of a risk-coverage curve that are plotted; more would not be seen."""
-_NO_PREDICTIONS = "No run directory holds a `predictions.jsonl` with confidences, which `caopd predict` writes."
+_EVENT = {
+    GREEDY: "Whether the greedy completion is right",
+    SAMPLED: "Whether a completion is right that is sampled as in training, which is what mu_hat estimates",
+}
+"""What the confidences of an event are judged by, as pages say it."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,18 @@ class ReportFigures:
 def tables(records: Sequence[RunRecord]) -> list[ReportTable]:
     """Return the tables: the runs, their metrics before and after training, and those of their predictions.
 
+    Each event has tables of its own, so that no number stands beside one of the other event.
+
     Args:
         records: The runs.
     """
-    found = [_runs(records), _before_and_after(records)]
-    predicted = [(record.name, record.predictions) for record in records if record.predictions is not None]
-    return [*found, _of_predictions(predicted)] if predicted else found
+    found = [_runs(records)]
+    for event in _events(records):
+        found.append(_before_and_after(records, event))
+        predicted = [(each.name, each.predictions[event]) for each in records if event in each.predictions]
+        if predicted:
+            found.append(_of_predictions(predicted, event))
+    return found
 
 
 def figures(records: Sequence[RunRecord]) -> list[ReportFigures]:
@@ -63,7 +74,17 @@ def figures(records: Sequence[RunRecord]) -> list[ReportFigures]:
     Args:
         records: The runs.
     """
-    return [_reliability(records), _confidence(records), _risk_coverage(records), _pareto(records), _curves(records)]
+    by_event = [
+        section(records, event) for event in _events(records) for section in (_confidence, _risk_coverage, _pareto)
+    ]
+    return [_reliability(records), *by_event, _curves(records)]
+
+
+def _events(records: Sequence[RunRecord]) -> list[str]:
+    """Return the events of which there is anything; the greedy one where there is nothing."""
+    moments = [moment for each in records for moment in (each.initial, each.final) if moment]
+    there = {name for moment in moments for name in moment.events} | {name for r in records for name in r.predictions}
+    return [event for event in EVENTS if event in there] or [GREEDY]
 
 
 def _runs(records: Sequence[RunRecord]) -> ReportTable:
@@ -74,7 +95,7 @@ def _runs(records: Sequence[RunRecord]) -> ReportTable:
             "method": record.method,
             "model": str(setting(record.config, "model", "source", "name_or_path") or "unnamed"),
             "task": record.task,
-            "steps": record.final["step"] if record.final else None,
+            "steps": record.final.step if record.final else None,
             "directory": str(record.directory),
         }
         for record in records
@@ -82,33 +103,35 @@ def _runs(records: Sequence[RunRecord]) -> ReportTable:
     return ReportTable("runs", "Runs", "Steps are optimizer steps.", columns, rows)
 
 
-def _before_and_after(records: Sequence[RunRecord]) -> ReportTable:
-    columns = [Column("run", "Run"), Column("moment", "Training"), Column("n", "n"), *_columns(shown_of_runs())]
+def _before_and_after(records: Sequence[RunRecord], event: str) -> ReportTable:
+    heads = [Column(key, title) for key, title in (("run", "Run"), ("moment", "Training"), ("event", "Event"))]
     rows: list[Row] = []
     compared = []
     for record in records:
-        for moment, metrics in (("before", record.initial), ("after", record.final)):
-            if metrics is not None:
+        for moment, measured in (("before", record.initial), ("after", record.final)):
+            if measured is not None and event in measured.events:
                 if moment == "after":
                     compared.append(len(rows))
-                rows.append({**metrics, "run": record.name, "moment": moment})
+                rows.append({**measured.events[event], "run": record.name, "moment": moment, "event": event})
     note = (
-        "Held-out prompts of the validation split. Calibration is that of completions that state a confidence; `-` is "
-        "undefined. Bold: best of the runs after training."
+        f"{_EVENT[event]}, for held-out prompts of the validation split. Calibration is that of completions that state "
+        "a confidence; `-` is undefined. Bold: best of the runs after training."
     )
-    if len({(str(setting(record.config, "data", "task")), (record.final or {}).get("n")) for record in records}) > 1:
+    sizes = {record.final.events[event].get("n") for record in records if record.final and event in record.final.events}
+    if len(sizes) > 1 or len({str(setting(record.config, "data", "task")) for record in records}) > 1:
         note += " The runs were not all measured on the same prompts: compare with care."
-    return ReportTable("metrics", "Before and after training", note, columns, rows, compared)
+    columns = [*heads, Column("n", "n"), *_columns(shown_of_runs())]
+    return ReportTable(f"metrics_{event}", f"Before and after training: {event}", note, columns, rows, compared)
 
 
-def _of_predictions(predicted: Sequence[tuple[str, Predictions]]) -> ReportTable:
-    columns = [Column("run", "Run"), Column("n", "n"), *_columns(headline())]
+def _of_predictions(predicted: Sequence[tuple[str, Predictions]], event: str) -> ReportTable:
+    columns = [Column("run", "Run"), Column("event", "Event"), Column("n", "n"), *_columns(headline())]
     rows: list[Row] = []
     for name, predictions in predicted:
         scores, _ = score(predictions)
-        rows.append({"run": name, "n": scores.n, **scores.estimates})
-    note = "Files of `caopd predict`; 95 % intervals by bootstrap over prompts. Bold: best value."
-    return ReportTable("predictions", "Predictions", note, columns, rows, range(len(rows)))
+        rows.append({"run": name, "event": event, "n": scores.n, **scores.estimates})
+    note = f"{_EVENT[event]}, in files of `caopd predict`; 95 % intervals by bootstrap over prompts. Bold: best value."
+    return ReportTable(f"predictions_{event}", f"Predictions: {event}", note, columns, rows, range(len(rows)))
 
 
 def _columns(specs: Sequence[MetricSpec]) -> list[Column]:
@@ -118,21 +141,20 @@ def _columns(specs: Sequence[MetricSpec]) -> list[Column]:
 def _reliability(records: Sequence[RunRecord]) -> ReportFigures:
     shown = {}
     for number, record in enumerate(records, start=1):
-        source = "predictions"
-        if record.predictions is not None:
-            confidence, correct = record.predictions.confidence, record.predictions.correct
-        elif record.rollouts is not None:
-            source = "rollouts of the last round"
-            confidence, correct = record.rollouts
-        else:
-            continue
-        stated = ~np.isnan(confidence)
-        if stated.any():
-            pair = torch.from_numpy(confidence[stated]), torch.from_numpy(correct[stated])
-            spr = float(strict_pairwise_ranking(*pair))
-            shown[f"reliability-{number}"] = reliability_diagram(
-                reliability_bins(*pair), title=f"{record.name}: {source}", spr=spr
-            )
+        sources = {
+            f"{event} predictions": (predictions.confidence, predictions.correct)
+            for event, predictions in record.predictions.items()
+        }
+        if not sources and record.rollouts is not None:
+            sources["sampled rollouts of the last round"] = record.rollouts
+        for source, (confidence, correct) in sources.items():
+            stated = ~np.isnan(confidence)
+            if stated.any():
+                pair = torch.from_numpy(confidence[stated]), torch.from_numpy(correct[stated])
+                spr = float(strict_pairwise_ranking(*pair))
+                shown[f"reliability-{number}-{source.split()[0]}"] = reliability_diagram(
+                    reliability_bins(*pair), title=f"{record.name}: {source}", spr=spr
+                )
     text = (
         "Bars reach the accuracy of the completions that state a confidence in their bin; the hatched part is the gap "
         "to what they state. Runs without predictions show the sampled rollouts of their last training round."
@@ -140,24 +162,29 @@ def _reliability(records: Sequence[RunRecord]) -> ReportFigures:
     return ReportFigures("Reliability", text, shown, wide=True)
 
 
-def _confidence(records: Sequence[RunRecord]) -> ReportFigures:
+def _confidence(records: Sequence[RunRecord], event: str) -> ReportFigures:
     text = (
-        "Circles before training, marks after it. On the dashed line a model is right as often as it claims; in the "
-        "hatched zone above it claims too much."
+        f"{_EVENT[event]}. Circles before training, marks after it. On the dashed line a model is right as often as it "
+        "claims; in the hatched zone above it claims too much."
     )
-    tracks = {record.name: _track(record, "accuracy", "mean_confidence") for record in records}
-    return ReportFigures("Confidence against accuracy", text, {"confidence": confidence_figure(tracks)})
+    tracks = {record.name: _track(record, event, "accuracy", "mean_confidence") for record in records}
+    figure = confidence_figure(tracks, f"{event} completions")
+    return ReportFigures(f"Confidence against accuracy: {event}", text, {f"confidence-{event}": figure})
 
 
-def _risk_coverage(records: Sequence[RunRecord]) -> ReportFigures:
-    curves = {record.name: _risks(record.predictions) for record in records}
+def _risk_coverage(records: Sequence[RunRecord], event: str) -> ReportFigures:
+    title = f"Risk and coverage: {event}"
+    curves = {record.name: _risks(record.predictions.get(event)) for record in records}
     text = (
-        "Error rate when only the most confident share of the completions is answered: the lower, the better the "
-        "confidence tells right from wrong. A flat line tells nothing. Within a tie, the mean over all orders."
+        f"{_EVENT[event]}. Error rate when only the most confident share of the completions is answered: the lower, "
+        "the better the confidence tells right from wrong. A flat line tells nothing. Within a tie, the mean over all "
+        "orders."
     )
     if not any(curves.values()):
-        return ReportFigures("Risk and coverage", _NO_PREDICTIONS, {})
-    return ReportFigures("Risk and coverage", text, {"risk-coverage": risk_coverage_figure(curves)})
+        none = f"No run directory holds a `predictions.{event}.jsonl` with confidences, which `caopd predict` writes."
+        return ReportFigures(title, none, {})
+    figure = risk_coverage_figure(curves, f"{event} completions")
+    return ReportFigures(title, text, {f"risk-coverage-{event}": figure})
 
 
 def _risks(predictions: Predictions | None) -> list[tuple[float, float]]:
@@ -172,14 +199,15 @@ def _risks(predictions: Predictions | None) -> list[tuple[float, float]]:
     return [*points[:: len(points) // _MAX_POINTS + 1], *points[-1:]]
 
 
-def _pareto(records: Sequence[RunRecord]) -> ReportFigures:
-    tracks = {record.name: _track(record, "spr", "brier") for record in records}
+def _pareto(records: Sequence[RunRecord], event: str) -> ReportFigures:
+    tracks = {record.name: _track(record, event, "spr", "brier") for record in records}
     turned = {name: Track(_turned(track.before), _turned(track.after)) for name, track in tracks.items()}
     text = (
-        "Up and to the right is better: right confidences, and higher ones on right completions than on wrong ones. "
-        "Circles before training, marks after it."
+        f"{_EVENT[event]}. Up and to the right is better: right confidences, and higher ones on right completions than "
+        "on wrong ones. Circles before training, marks after it."
     )
-    return ReportFigures("Calibration and ranking", text, {"pareto": pareto_figure(turned)})
+    figure = pareto_figure(turned, f"{event} completions")
+    return ReportFigures(f"Calibration and ranking: {event}", text, {f"pareto-{event}": figure})
 
 
 def _curves(records: Sequence[RunRecord]) -> ReportFigures:
@@ -194,13 +222,12 @@ def _curves(records: Sequence[RunRecord]) -> ReportFigures:
     return ReportFigures("Training", text, {"training": curves_figure(panels)}, wide=True)
 
 
-def _track(record: RunRecord, x: str, y: str) -> Track:
-    return Track(_point(record.initial, x, y), _point(record.final, x, y))
+def _track(record: RunRecord, event: str, x: str, y: str) -> Track:
+    return Track(_point(record.initial, event, x, y), _point(record.final, event, x, y))
 
 
-def _point(metrics: Metrics | None, x: str, y: str) -> tuple[float, float] | None:
-    if metrics is None:
-        return None
+def _point(measured: Measured | None, event: str, x: str, y: str) -> tuple[float, float] | None:
+    metrics = {} if measured is None else measured.events.get(event, {})
     first, second = metrics.get(x), metrics.get(y)
     return None if first is None or second is None else (first, second)
 

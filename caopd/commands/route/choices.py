@@ -57,7 +57,9 @@ class Choices:
         )
 
 
-def read_cascade(small: Path, large: Path, small_cost: float = 1.0, large_cost: float = 10.0) -> CascadeCurve:
+def read_cascade(
+    small: Path, large: Path, small_cost: float = 1.0, large_cost: float = 10.0
+) -> tuple[CascadeCurve, str | None]:
     """Read two files of predictions and try every threshold.
 
     Args:
@@ -66,26 +68,37 @@ def read_cascade(small: Path, large: Path, small_cost: float = 1.0, large_cost: 
         small_cost: Cost of a call of the small model.
         large_cost: Cost of a call of the large model.
 
+    Returns:
+        The curve, and the event that both files are of; None where they do not say.
+
     Raises:
-        DataError: Lines that cannot be read, or files that do not hold one line for each of the same prompts.
+        DataError: Lines that cannot be read, files that do not hold one line for each of the same prompts, or one file
+            of greedy and one of sampled completions.
         ConfigError: A cost is negative or not finite.
         OSError: A file cannot be read.
     """
     mine, theirs = (_one_a_prompt(path) for path in (small, large))
     _check_same_prompts(mine, theirs, small, large)
+    events = {each.event for each in (mine, theirs) if each.event is not None}
+    if len(events) > 1:
+        raise DataError(
+            f"Expected {small} and {large} to be of one event, but their lines are {mine.event} and {theirs.event} "
+            "completions. Give the same kind of both models, the one that they will answer with."
+        )
     # With one line per prompt, the number of a prompt is that of its line.
     both = [name for name in mine.prompt_ids if name in theirs.prompt_ids]
     num_left_out = len(set(mine.unjudged) | set(theirs.unjudged))
     if num_left_out:
         warnings.warn(f"{num_left_out:,} prompts without a verdict in one of the files are left out.", stacklevel=2)
     mine_N, theirs_N = ([each.prompt_ids[name] for name in both] for each in (mine, theirs))
-    return cascade_curve(
+    curve = cascade_curve(
         torch.from_numpy(mine.confidence[mine_N]),
         torch.from_numpy(mine.correct[mine_N]),
         torch.from_numpy(theirs.correct[theirs_N]),
         small_cost,
         large_cost,
     )
+    return curve, next(iter(events), None)
 
 
 def _one_a_prompt(path: Path) -> Predictions:

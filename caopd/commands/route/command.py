@@ -41,11 +41,11 @@ def _route(options: argparse.Namespace) -> None:
     from caopd.commands.route.output import as_json, table, written
     from caopd.texts import in_terminal
 
-    curve = read_cascade(options.small, options.large, options.small_cost, options.large_cost)
+    curve, event = read_cascade(options.small, options.large, options.small_cost, options.large_cost)
     choices = Choices.of(curve, options.target_accuracy, options.budget)
     console = Console()
-    console.print(table(curve, choices))
+    console.print(table(curve, choices, event))
     if options.output is not None:
-        files = {"small": str(options.small), "large": str(options.large)}
+        files = {"small": str(options.small), "large": str(options.large), "event": event}
         for path in written(options.output, {**files, **as_json(curve, choices)}, curve, choices):
             console.print(in_terminal(f"written: {path}"), soft_wrap=True)

@@ -20,14 +20,16 @@ _ROWS = 10
 """About so many rows, evenly spaced by the share that is deferred, are shown in the table."""
 
 
-def table(curve: CascadeCurve, choices: Choices) -> Table:
+def table(curve: CascadeCurve, choices: Choices, event: str | None) -> Table:
     """Return a table of some operating points, the chosen ones included, and a summary of the curve.
 
     Args:
         curve: All operating points.
         choices: What was asked for.
+        event: Which completions these are; None where it is not known.
     """
-    shown = Table(title="answers below the threshold are deferred to the large model", title_justify="left")
+    kind = "answers" if event is None else f"{event} answers"
+    shown = Table(title=f"{kind} below the threshold are deferred to the large model", title_justify="left")
     for name in ("threshold", "deferred", "cost", "accuracy", "random", "oracle"):
         shown.add_column(name, justify="right")
     shown.add_column("")

@@ -85,7 +85,7 @@ def _score(options: argparse.Namespace) -> None:
         limit.close()
     overall, categories = score(predictions, options.resamples, options.seed)
     console = Console()
-    for table in tables(overall, categories, console.width):
+    for table in tables(overall, categories, console.width, predictions.event):
         console.print(table)
     if predictions.unjudged:
         console.print(f"without a verdict, and left out: {len(predictions.unjudged):,}")
@@ -93,6 +93,7 @@ def _score(options: argparse.Namespace) -> None:
         settings = {
             "file": str(options.file),
             "task": options.task,
+            "event": predictions.event,
             "n_no_verdict": len(predictions.unjudged),
             "level": LEVEL,
             "resamples": options.resamples,

@@ -19,16 +19,18 @@ def as_json(overall: Scores, categories: Mapping[str, Scores]) -> dict[str, obje
     return {**_flat(overall), "categories": {name: _flat(scores) for name, scores in categories.items()}}
 
 
-def tables(overall: Scores, categories: Mapping[str, Scores], width: int) -> Iterator[Table]:
+def tables(overall: Scores, categories: Mapping[str, Scores], width: int, event: str | None) -> Iterator[Table]:
     """Yield tables with a row for each measure and a column for each category, as many as are needed.
 
     Args:
         overall: The scores of all completions.
         categories: Category -> its scores.
         width: Number of characters that a line may have.
+        event: Which completions these are, which stands beside every measure; None where it is not known.
     """
     columns = list({"overall": overall}.items()) + list(categories.items())
-    step = max(1, (width - _WIDTH_OF_NAMES) // _WIDTH_OF_SCORES)
+    prefix = "" if event is None else f"{event}/"
+    step = max(1, (width - _WIDTH_OF_NAMES - len(prefix)) // _WIDTH_OF_SCORES)
     for start in range(0, len(columns), step):
         table = Table(title=f"value [{LEVEL:.0%} interval]" if start == 0 else None, title_justify="left")
         table.add_column("", no_wrap=True)
@@ -37,7 +39,7 @@ def tables(overall: Scores, categories: Mapping[str, Scores], width: int) -> Ite
             table.add_column(head, justify="right")
         for measure in overall.estimates:
             cells = [_cell(scores.estimates[measure]) for _, scores in columns[start : start + step]]
-            table.add_row(measure, *cells)
+            table.add_row(prefix + measure, *cells)
         yield table
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from caopd.commands.score.judge import Judge, Judged
 from caopd.errors import DataError
 from caopd.texts import unique
-from caopd.types import AnswerOutcome, ConfidenceOutcome, Form, StopReason
+from caopd.types import GREEDY, SAMPLED, AnswerOutcome, ConfidenceOutcome, Form, StopReason
 
 MAX_SHOWN = 10
 """Most bad lines that an error shows."""
@@ -41,6 +41,7 @@ class Predictions:
         prompt_ids: The ``prompt_id`` of each prompt that has one -> index of the prompt.
         unjudged: The ``prompt_id`` of every line without a verdict, None where it has none; these lines are in no
             array.
+        event: Which completions these are, ``greedy`` or ``sampled``; None where the lines do not say.
     """
 
     confidence: npt.NDArray[np.float64]
@@ -52,6 +53,7 @@ class Predictions:
     categories: tuple[str, ...]
     prompt_ids: Mapping[int | str, int] = field(default_factory=dict)
     unjudged: tuple[int | str | None, ...] = ()
+    event: str | None = None
 
 
 def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
@@ -63,7 +65,8 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
             stand. With a judge, lines without ``response`` are taken as they stand, too.
 
     Raises:
-        DataError: Lines cannot be scored (all are counted, the first ten are shown), or the file has none.
+        DataError: Lines cannot be scored (all are counted, the first ten are shown), the file has none, or its lines
+            are of both events.
         OSError: The file cannot be read.
     """
     columns, bad, shown = _Columns(judge), 0, []
@@ -86,6 +89,11 @@ def read_predictions(path: Path, judge: Judge | None = None) -> Predictions:
     if not columns.correct:
         found = f"none of its {len(columns.unjudged):,} lines has one" if columns.unjudged else "it holds no line"
         raise DataError(f"Expected at least one prediction with a verdict in {path}, but {found}.")
+    if len(columns.events) > 1:
+        raise DataError(
+            f"Expected the lines of {path} to be of one `event`, but some are of {GREEDY!r} and others of {SAMPLED!r}: "
+            "these are two questions about the same confidences. Score each in a file of its own."
+        )
     return columns.predictions()
 
 
@@ -101,11 +109,15 @@ class _Columns:
         self._prompts: dict[int | str, int] = {}
         self._categories: dict[str, int] = {}
         self.unjudged: list[int | str | None] = []
+        self.events: set[str] = set()
 
     def add(self, row: object) -> None:
         """Add one line; raises ``DataError`` if it is no prediction."""
         if not isinstance(row, dict):
             raise DataError(f"expected a JSON object, but got {_shortened(row)}")
+        event = row.get("event")
+        if event in (GREEDY, SAMPLED):  # logs of others may mean something else by it
+            self.events.add(str(event))
         judged: Judged | None
         if self._judge is not None and "response" in row:
             cut = row.get("stop_reason") == StopReason.LENGTH
@@ -135,6 +147,7 @@ class _Columns:
             categories=tuple(self._categories),
             prompt_ids=self._prompts,
             unjudged=tuple(self.unjudged),
+            event=next(iter(self.events), None),
         )
 
     def _prompt(self, name: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing import parent_process
 from pathlib import Path
@@ -23,6 +24,9 @@ from caopd.texts import in_terminal
 from caopd.training.callbacks.numbers import count, number, without_nan
 from caopd.training.module import DistillationModule
 
+Moment = dict[str, Any]
+"""``step``, and event -> metric -> value."""
+
 
 class BeforeAfterMetrics(Callback):
     """Keeps the metrics of the first and of the last validation of a fit, and reports both at its end.
@@ -31,13 +35,14 @@ class BeforeAfterMetrics(Callback):
     split (``num_sanity_val_steps=-1``); a check of the first batches alone is not kept, and gives a warning. The last
     validation is of the trained weights: if they have changed since the last one of the fit, another one is run.
 
-    ``metrics.json`` has the keys ``initial`` and ``final``, each with every metric and the ``step`` it was measured at;
-    a metric that is undefined (an empty class, no parsed confidence) is null, and so is a moment without a validation.
+    ``metrics.json`` has the keys ``initial`` and ``final``, each with the ``step`` it was measured at, and every metric
+    of the events ``greedy`` and ``sampled``; a metric that is undefined (an empty class, no parsed confidence) is null,
+    and so is a moment without a validation.
     """
 
     def __init__(self) -> None:
-        self.initial: dict[str, float] | None = None
-        self.final: dict[str, float] | None = None
+        self.initial: Moment | None = None
+        self.final: Moment | None = None
         self._directory = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -58,15 +63,13 @@ class BeforeAfterMetrics(Callback):
         if not isinstance(pl_module, DistillationModule):
             return
         every, (in_domain, _) = pl_module.validation_scores.flat(), pl_module.validation_scores.compute()
-        metrics = in_domain["greedy"]
-        counts = {name: int(metrics[name]) for name in ("n", "n_parsed", NO_VERDICT)}
-        values = {**metrics, **counts, "step": trainer.global_step}
+        moment = {"step": trainer.global_step, **{part: _counted(metrics) for part, metrics in in_domain.items()}}
         if not trainer.sanity_checking:
-            self.final = values
+            self.final = moment
             return
         if self.initial is not None or not _is_whole(trainer):  # a resumed run began elsewhere
             return
-        self.initial = values
+        self.initial = moment
         for logger in trainer.loggers:
             logger.log_metrics({f"val/{name}": value for name, value in every.items()}, step=0)
 
@@ -99,22 +102,37 @@ class BeforeAfterMetrics(Callback):
         """Write ``metrics.json`` into the run directory and return its path."""
         path = self._directory / METRICS
         moments = {"initial": self.initial, "final": self.final}
-        content = {name: values and without_nan(values) for name, values in moments.items()}
+        content = {name: moment and _as_json(moment) for name, moment in moments.items()}
         write_text(path, json.dumps(content, indent=2) + "\n")
         return path
 
     def table(self) -> Table:
-        """Return the headline metrics before and after training, side by side."""
-        table = Table(title="held-out prompts, greedy completions")
+        """Return the headline metrics of every event before and after training, side by side."""
+        table = Table(title="held-out prompts")
         for column in ("metric", "before", "after", "change"):
             table.add_column(column, justify="left" if column == "metric" else "right")
-        initial, final = self.initial or {}, self.final or {}
-        for spec in shown_of_runs():
-            before, after = initial.get(spec.name, math.nan), final.get(spec.name, math.nan)
-            table.add_row(spec.name, number(before), number(after), number(after - before, sign=True))
-        for name in ("n", *([NO_VERDICT] if initial.get(NO_VERDICT) or final.get(NO_VERDICT) else [])):
-            table.add_row(name, count(initial.get(name)), count(final.get(name)), "")
+        before, after = self.initial or {}, self.final or {}
+        for part in (name for name in {**before, **after} if name != "step"):
+            table.add_section()
+            _add_part(table, part, before.get(part, {}), after.get(part, {}))
         return table
+
+
+def _add_part(table: Table, part: str, initial: Mapping[str, float], final: Mapping[str, float]) -> None:
+    for spec in shown_of_runs():
+        before, after = initial.get(spec.name, math.nan), final.get(spec.name, math.nan)
+        table.add_row(f"{part}/{spec.name}", number(before), number(after), number(after - before, sign=True))
+    for name in ("n", *([NO_VERDICT] if initial.get(NO_VERDICT) or final.get(NO_VERDICT) else [])):
+        table.add_row(f"{part}/{name}", count(initial.get(name)), count(final.get(name)), "")
+
+
+def _counted(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics with their numbers of completions as integers."""
+    return {**metrics, **{name: int(metrics[name]) for name in ("n", "n_parsed", NO_VERDICT) if name in metrics}}
+
+
+def _as_json(moment: Moment) -> Moment:
+    return {name: each if name == "step" else without_nan(each) for name, each in moment.items()}
 
 
 def _is_whole(trainer: Trainer) -> bool:

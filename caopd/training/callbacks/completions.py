@@ -13,19 +13,19 @@ from caopd.training.callbacks.media import log_table
 
 
 class SampleCompletions(Callback):
-    """Shows the first held-out completions of every validation, under ``val/completions``.
+    """Shows the first held-out prompts of every validation with a completion of each event, under ``val/completions``.
 
     TensorBoard and W&B show them; for other loggers they are a file under ``completions/`` of the run directory.
 
     Args:
-        num_completions: Number of completions in the table, one per row.
+        num_prompts: Number of prompts in the table, each with one row for every event.
         max_characters: Of texts longer than this, the middle is left out.
     """
 
-    def __init__(self, num_completions: int = 8, max_characters: int = 600) -> None:
-        self.num_completions = num_completions
+    def __init__(self, num_prompts: int = 8, max_characters: int = 600) -> None:
+        self.num_prompts = num_prompts
         self.max_characters = max_characters
-        self._shown: list[ScoredCompletion] = []
+        self._shown: list[list[tuple[str, ScoredCompletion]]] = []
         self._directory = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -41,21 +41,26 @@ class SampleCompletions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first completions."""
-        if batch.is_headline:
-            self._shown += batch.completions[: self.num_completions - len(self._shown)]
+        """Keep the first prompts, each with its first completion of every event."""
+        if not batch.in_domain:
+            return
+        events = batch.events.items()
+        firsts = [[(name, each) for each in done.completions[:: done.event.num_samples]] for name, done in events]
+        prompts = [list(rows) for rows in zip(*firsts, strict=True)]
+        self._shown += prompts[: self.num_prompts - len(self._shown)]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
         shown, self._shown = self._shown, []
-        rows = [self._row(completion) for completion in shown]
+        rows = [self._row(event, completion) for prompt in shown for event, completion in prompt]
         on_first_process(lambda: log_table(trainer, self._directory, "completions", _COLUMNS, rows))
 
-    def _row(self, completion: ScoredCompletion) -> list[str]:
+    def _row(self, event: str, completion: ScoredCompletion) -> list[str]:
         verified = completion.verified
         confidence, verdict = verified.reading.value, verified.verdict
         return [
             self._shortened(completion.example.question),
+            event,
             self._shortened(verified.rollout.text),
             self._shortened(completion.example.target),
             "no verdict" if verdict is None else "yes" if verdict.correct else "no",
@@ -70,4 +75,4 @@ class SampleCompletions(Callback):
         return text
 
 
-_COLUMNS = ("question", "completion", "target", "correct", "confidence", "form")
+_COLUMNS = ("question", "event", "completion", "target", "correct", "confidence", "form")

@@ -9,25 +9,24 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from caopd.distributed import gather_in_order, on_first_process
-from caopd.evaluation import EvaluationBatch, ScoredCompletion
+from caopd.evaluation import EvaluationBatch, Event, ScoredCompletion
 from caopd.files import write_text
 from caopd.run_directory import run_directory
 from caopd.texts import in_terminal
 
 
 class PredictionWriter(Callback):
-    """Writes one line per completion of ``caopd predict``: prompt_id, category, response, target, confidence, correct.
+    """Writes one line per completion of ``caopd predict``: event, prompt_id, category, response, confidence, correct.
 
     Beside them stand the outcomes of reading: in which form confidence and answer are, or why none could be read.
 
     A completion without a verdict has null for ``correct``.
 
-    Every task has a file of its own, and a second one for its several completions: ``predictions.jsonl``,
-    ``predictions.chemistry.jsonl``, ``predictions.chemistry.sampled.jsonl``.
+    Every task has a file for each event: ``predictions.greedy.jsonl``, ``predictions.sampled.jsonl``,
+    ``predictions.chemistry.greedy.jsonl``.
 
     Args:
-        output: File to write; None is ``predictions.jsonl`` in the run directory. The names of the other files are
-            made from it.
+        output: What the names of the files are made from; None is ``predictions.jsonl`` in the run directory.
     """
 
     def __init__(self, output: str | None = None) -> None:
@@ -52,12 +51,12 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Gather the batch's completions in the order of the data and keep their lines."""
-        completions = gather_in_order(batch.completions)
-        if not trainer.is_global_zero:
-            return
-        lines = self._lines.setdefault(_file_of(batch, self._path), [])
-        for index, completion in enumerate(completions):
-            lines.append(json.dumps(_row(completion, batch, index), ensure_ascii=False) + "\n")
+        for completed in batch.events.values():
+            completions = gather_in_order(completed.completions)
+            if trainer.is_global_zero:
+                lines = self._lines.setdefault(self._file_of(batch.task, completed.event), [])
+                rows = (_row(each, batch.task, completed.event, index) for index, each in enumerate(completions))
+                lines += [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and say where they are."""
@@ -69,22 +68,19 @@ class PredictionWriter(Callback):
             Console().print(in_terminal(f"predictions: {path}"), soft_wrap=True)
         self._lines = {}
 
-
-def _file_of(batch: EvaluationBatch, path: Path) -> Path:
-    parts = [batch.task, "" if batch.num_samples is None else "sampled"]
-    return path.with_name(".".join([path.stem, *filter(None, parts)]) + path.suffix)
+    def _file_of(self, task: str, event: Event) -> Path:
+        return self._path.with_name(".".join(filter(None, [self._path.stem, task, event.name])) + self._path.suffix)
 
 
-def _row(completion: ScoredCompletion, batch: EvaluationBatch, index: int) -> dict[str, object]:
+def _row(completion: ScoredCompletion, task: str, event: Event, index: int) -> dict[str, object]:
     """Return one line; ``index`` counts the completions of the batch, in which every prompt has equally many."""
     verified = completion.verified
     verdict = verified.verdict
-    task = {"task": batch.task} if batch.task else {}
-    sample = {} if batch.num_samples is None else {"sample": index % batch.num_samples}
     return {
-        **task,
+        **({"task": task} if task else {}),
+        "event": event.name,
         "prompt_id": completion.example.id,
-        **sample,
+        **({"sample": index % event.num_samples} if event.num_samples > 1 else {}),
         "category": completion.example.category,
         "response": verified.rollout.text,
         "target": completion.example.target,

@@ -1,4 +1,4 @@
-"""Shows a reliability diagram of every validation."""
+"""Shows a reliability diagram of every validation and event."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lightning import Callback, LightningModule, Trainer
 
 from caopd.distributed import on_first_process
+from caopd.metrics import CalibrationMetrics
 from caopd.plots import reliability_diagram
 from caopd.run_directory import run_directory
 from caopd.training.callbacks.media import log_figure
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class ReliabilityDiagrams(Callback):
-    """Plots ``val/reliability`` from the validation's bins, before training and after every validation.
+    """Plots ``val/greedy/reliability`` and ``val/sampled/reliability`` from a validation's bins, titled with the event.
 
-    TensorBoard and W&B show it; for other loggers it is a file under ``reliability/`` of the run directory.
+    Both are plotted before training and after every validation. TensorBoard and W&B show them; for other loggers they
+    are files under ``greedy/reliability/`` and ``sampled/reliability/`` of the run directory.
     """
 
     def __init__(self) -> None:
@@ -34,12 +36,16 @@ class ReliabilityDiagrams(Callback):
         """Plot the diagram; every process takes part in gathering, and process 0 plots."""
         if not isinstance(pl_module, DistillationModule):
             return
-        values = pl_module.validation_metrics.compute()
-        bins = pl_module.validation_metrics.bins()
+        for event, scores in pl_module.validation_scores.in_domain.events.items():
+            self._show(trainer, event, scores.metrics)
+
+    def _show(self, trainer: Trainer, event: str, metrics: CalibrationMetrics) -> None:
+        values, bins = metrics.compute(), metrics.bins()
         if bins.n_completions:
-            title, spr, ocg = f"validation, step {trainer.global_step}", float(values["spr"]), float(values["ocg"])
+            title = f"validation, {event} completions, step {trainer.global_step}"
+            spr, ocg = float(values["spr"]), float(values["ocg"])
 
             def plot() -> Figure:
                 return reliability_diagram(bins, title=title, spr=spr, ocg=ocg)
 
-            on_first_process(lambda: log_figure(trainer, self._directory, "reliability", plot))
+            on_first_process(lambda: log_figure(trainer, self._directory, f"{event}/reliability", plot))

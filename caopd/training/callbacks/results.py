@@ -27,8 +27,8 @@ class ResultTables(Callback):
     """Writes and prints what a test measured, in place of Lightning's list of every value.
 
     ``test.json`` says which weights were tested (``model``, ``checkpoint``) and holds ``tasks``: ``in_domain`` and
-    every named task, each with the parts ``greedy`` and, where several completions are sampled, ``sampled``, ``vote``
-    and ``vote_stated``. What is undefined is null.
+    every named task, each with the events ``greedy`` and ``sampled`` and, where several completions are sampled,
+    ``vote`` and ``vote_stated``. What is undefined is null.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class ResultTables(Callback):
 
 
 def results_table(tasks: Mapping[str, Parts]) -> Table:
-    """Return the headline metrics: a row for each, a column for every task.
+    """Return the headline metrics of every event: a row for each, a column for every task.
 
     Args:
         tasks: Task -> part -> metric -> value.
@@ -67,12 +67,11 @@ def results_table(tasks: Mapping[str, Parts]) -> Table:
     for task in tasks:
         table.add_column(in_terminal(task), justify="right")
     for part, metrics in next(iter(tasks.values())).items():
-        if part != "greedy":
-            table.add_section()
+        table.add_section()
         shown = [spec.name for spec in shown_of_runs()] + [name for name in metrics if name.startswith("pass_at_")]
         missing = [NO_VERDICT] if any(parts.get(part, {}).get(NO_VERDICT) for parts in tasks.values()) else []
         for name in (*shown, "n", *missing):
             cells = [parts.get(part, {}).get(name) for parts in tasks.values()]
             texts = map(count if name in ("n", NO_VERDICT) else number, cells)
-            table.add_row(name if part == "greedy" else f"{part}/{name}", *texts)
+            table.add_row(f"{part}/{name}", *texts)
     return table

@@ -30,8 +30,9 @@ class StageMetrics(Callback):
     """Keeps the metrics before training and after every stage of a :class:`caopd.tasks.TaskSequence`.
 
     At the end of training it writes ``stages.json`` (``stages``: every task's metrics at each of these moments;
-    ``forgetting``: what earlier tasks have lost), prints both, and logs ``forgetting/TASK/accuracy_drop``,
-    ``.../ece_rise`` and ``.../brier_rise``. Without a sequence it does nothing.
+    ``forgetting``: what earlier tasks have lost), both by event, prints both, and logs
+    ``forgetting/TASK/greedy/accuracy_drop``, ``.../ece_rise`` and ``.../brier_rise``, and so for ``sampled``. Without a
+    sequence it does nothing.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class StageMetrics(Callback):
         if stage == BEFORE and self.measurements:  # a resumed run began elsewhere
             return
         rounds = 0 if stage == BEFORE else trainer.current_epoch + 1
-        tasks = {name: without_nan(parts["greedy"]) for name, parts in named.items()}
+        tasks = {name: {part: without_nan(each) for part, each in parts.items()} for name, parts in named.items()}
         self.measurements.append(Measurement(stage, rounds, trainer.global_step, tasks))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,10 +80,15 @@ class StageMetrics(Callback):
         for table in stage_tables(self.measurements):
             console.print(table)
         console.print(in_terminal(f"stages: {path}"), soft_wrap=True)
-        lost = forgetting(self.measurements)
-        values = {f"forgetting/{task}/{name}": value for task, each in lost.items() for name, value in each.items()}
+        values = {
+            f"forgetting/{task}/{part}/{name}": value
+            for task, parts in forgetting(self.measurements).items()
+            for part, losses in parts.items()
+            for name, value in losses.items()
+            if value is not None
+        }
         for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in values.items() if v is not None}, step=trainer.global_step)
+            logger.log_metrics(values, step=trainer.global_step)
 
 
 def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
@@ -94,18 +100,19 @@ def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
     matrix = Table(title="every task before training and after each stage")
     for column in ("metric", "after stage", *measurements[0].tasks):
         matrix.add_column(in_terminal(column), justify="left" if column in ("metric", "after stage") else "right")
-    for spec in shown_of_runs():
-        matrix.add_section()
-        for index, each in enumerate(measurements):
-            cells = [number(values[spec.name]) for values in each.tasks.values()]
-            matrix.add_row(spec.name if index == 0 else "", in_terminal(each.stage), *cells)
+    for part in next(iter(measurements[-1].tasks.values())):
+        for spec in shown_of_runs():
+            matrix.add_section()
+            for index, each in enumerate(measurements):
+                cells = [number(parts.get(part, {}).get(spec.name)) for parts in each.tasks.values()]
+                matrix.add_row(f"{part}/{spec.name}" if index == 0 else "", in_terminal(each.stage), *cells)
     lost = Table(title="forgetting: from the end of the task's own stage to the end (positive: worse)")
-    lost.add_column("task")
-    for name in FORGETTING:
-        lost.add_column(name, justify="right")
+    for column in ("task", "event", *FORGETTING):
+        lost.add_column(column, justify="right" if column in FORGETTING else "left")
     values_of = forgetting(measurements)
-    for task, values in values_of.items():
-        lost.add_row(in_terminal(task), *(number(value, sign=True) for value in values.values()))
+    for task, parts in values_of.items():
+        for part, values in parts.items():
+            lost.add_row(in_terminal(task), part, *(number(value, sign=True) for value in values.values()))
     return [matrix, lost] if values_of else [matrix]
 
 

@@ -5,11 +5,11 @@ import pytest
 
 from caopd.errors import ConfigError
 from caopd.evaluation import (
-    EvaluationBatch,
     EvaluationBatches,
     EvaluationConfig,
     EvaluationPass,
-    SampledConfig,
+    Event,
+    EventCompletions,
     ScoredCompletion,
     vote,
 )
@@ -37,6 +37,10 @@ def completed(example):
     )
 
 
+GREEDY = Event("greedy", Sampling(temperature=0.0))
+SAMPLED = Event("sampled", Sampling(), 3)
+
+
 def examples_of(number):
     return [Example(str(n), "Q", "A") for n in range(number)]
 
@@ -48,12 +52,17 @@ def test_every_example_is_completed_once_in_equally_many_batches(world_size, bat
         check_that_every_example_is_completed_once(world_size, batch_size, number)
 
 
+def completions_of(batch, event="greedy"):
+    return batch.events[event].completions
+
+
 def check_that_every_example_is_completed_once(world_size, batch_size, number):
     calls = [0] * world_size
 
     def complete_as(rank):
-        def complete(examples):
+        def complete(examples, event):
             calls[rank] += 1
+            assert event == GREEDY
             assert 0 < len(examples) <= batch_size
             return [[completed(example)] for example in examples]
 
@@ -62,14 +71,14 @@ def check_that_every_example_is_completed_once(world_size, batch_size, number):
     ranks = []
     for rank in range(world_size):
         batches = EvaluationBatches(
-            [EvaluationPass(examples_of(number), complete_as(rank))], batch_size, rank, world_size
+            [EvaluationPass(examples_of(number), complete_as(rank), [GREEDY])], batch_size, rank, world_size
         )
         ranks.append(list(batches))
         assert len(ranks[-1]) == len(batches)
     assert len({len(batches) for batches in ranks}) == 1
     assert calls == [len(batches) for batches in ranks], "generation is collective: all take part every time"
     # Batch by batch, process by process is the order of the data: what writers rely on.
-    in_order = [c for batch_of_ranks in zip(*ranks, strict=True) for b in batch_of_ranks for c in b.completions]
+    in_order = [c for batch_of_ranks in zip(*ranks, strict=True) for b in batch_of_ranks for c in completions_of(b)]
     assert [completion.example.id for completion in in_order] == [str(n) for n in range(number)]
     for completion in in_order:
         assert completion.verified.rollout.text == f"completion of {completion.example.id}"
@@ -78,11 +87,11 @@ def check_that_every_example_is_completed_once(world_size, batch_size, number):
 def test_nothing_is_completed_before_it_is_asked_for():
     seen = []
 
-    def complete(examples):
+    def complete(examples, event):
         seen.extend(example.id for example in examples)
         return [[completed(example)] for example in examples]
 
-    batches = iter(EvaluationBatches([EvaluationPass(examples_of(5), complete)], 2, 0, 1))
+    batches = iter(EvaluationBatches([EvaluationPass(examples_of(5), complete, [GREEDY])], 2, 0, 1))
     assert seen == []
     next(batches)
     assert seen == ["0", "1"]
@@ -91,12 +100,12 @@ def test_nothing_is_completed_before_it_is_asked_for():
 def test_the_end_is_told_once_when_the_last_batch_is_complete():
     seen = []
 
-    def complete(examples):
+    def complete(examples, event):
         return [[completed(example)] for example in examples]
 
-    passes = [EvaluationPass(examples_of(number), complete) for number in (3, 1)]
+    passes = [EvaluationPass(examples_of(number), complete, [GREEDY]) for number in (3, 1)]
     for batch in EvaluationBatches(passes, 2, 0, 1, on_end=lambda: seen.append("end")):
-        seen.append(len(batch.completions))
+        seen.append(len(completions_of(batch)))
     assert seen == [2, 1, "end", 1]
 
 
@@ -108,12 +117,13 @@ def test_a_missing_confidence_is_nan_and_not_zero():
             Example("1", "", ""), VerifiedRollout(rollout, Verdict(correct, None, outcome), reading)
         )
 
-    batch = EvaluationBatch(
+    batch = EventCompletions(
+        GREEDY,
         [
             scored(0.0, True, AnswerOutcome.PARSED),
             scored(None, False, AnswerOutcome.MALFORMED),
             scored(0.25, False, AnswerOutcome.MISSING),
-        ]
+        ],
     )
     first, second, third = batch.confidence_N.tolist()
     assert (first, third) == (0.0, 0.25)
@@ -122,34 +132,59 @@ def test_a_missing_confidence_is_nan_and_not_zero():
     assert batch.answered_N.tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"num_examples": 0}])
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"num_examples": 0}, {"max_new_tokens": 0}])
 def test_impossible_sizes_are_refused(arguments):
     (name,) = arguments
     with pytest.raises(ConfigError, match=rf"`{name}`.*at least 1.*0"):
         EvaluationConfig(**arguments)
 
 
-def test_the_evaluation_is_greedy_by_default():
-    assert EvaluationConfig().sampling.temperature == 0
+def test_both_events_are_measured_by_default_and_the_sampled_one_as_rollouts_are_sampled():
+    rollouts = Sampling(temperature=0.7, top_p=0.9, top_k=20, max_new_tokens=40)
+    greedy, sampled = EvaluationConfig().events(rollouts)
+    assert greedy == Event("greedy", Sampling(temperature=0.0, max_new_tokens=40), 1)
+    assert sampled == Event("sampled", rollouts, 1)
 
 
-def test_passes_follow_one_another_and_every_batch_says_whose_it_is():
-    def complete(examples):
-        return [[completed(example)] * 3 for example in examples]
+def test_the_sampled_event_can_be_left_out_and_drawn_several_times_and_both_are_as_long():
+    rollouts = Sampling(top_p=0.9, max_new_tokens=40)
+    assert [event.name for event in EvaluationConfig(num_samples=0).events(rollouts)] == ["greedy"]
+    greedy, sampled = EvaluationConfig(num_samples=4, max_new_tokens=7).events(rollouts)
+    assert (greedy.num_samples, sampled.num_samples) == (1, 4)
+    assert (greedy.sampling.max_new_tokens, sampled.sampling) == (7, Sampling(top_p=0.9, max_new_tokens=7))
 
-    own = EvaluationPass(examples_of(3), lambda examples: [[completed(example)] for example in examples])
-    other = EvaluationPass(examples_of(5), complete, task="other", in_domain=False, num_samples=3)
+
+def test_greedy_rollouts_are_no_sampled_event():
+    greedy = Sampling(temperature=0.0)
+    with pytest.raises(ConfigError, match=r"`temperature` of `data.sampling` to be above 0.*`num_samples`|num_samples"):
+        EvaluationConfig().events(greedy)
+    assert [event.name for event in EvaluationConfig(num_samples=0).events(greedy)] == ["greedy"]
+
+
+def test_fewer_samples_than_none_are_refused():
+    with pytest.raises(ConfigError, match=r"`num_samples` of the evaluation.*0 for the greedy ones alone.*-1"):
+        EvaluationConfig(num_samples=-1)
+
+
+def test_every_batch_holds_the_same_prompts_for_every_event_and_says_whose_they_are():
+    def complete(examples, event):
+        return [[completed(example)] * event.num_samples for example in examples]
+
+    own = EvaluationPass(examples_of(3), complete, [GREEDY])
+    other = EvaluationPass(examples_of(5), complete, [GREEDY, SAMPLED], task="other", in_domain=False)
     ranks = [list(EvaluationBatches([own, other], 2, rank, 2)) for rank in range(2)]
-    assert [len(batch.completions) for batch in ranks[0]] == [2, 6, 3]
-    assert [len(batch.completions) for batch in ranks[1]] == [1, 6, 0]
-    for batches in ranks:
+    for batches, sizes in zip(ranks, ([2, 2, 1], [1, 2, 0]), strict=True):
         assert len(batches) == len(EvaluationBatches([own, other], 2, 0, 2))
-        assert [(batch.task, batch.in_domain, batch.num_samples) for batch in batches] == [
-            ("", True, None),
-            *[("other", False, 3)] * 2,
+        assert [(batch.task, batch.in_domain, *batch.events) for batch in batches] == [
+            ("", True, "greedy"),
+            *[("other", False, "greedy", "sampled")] * 2,
         ]
-        assert [batch.is_headline for batch in batches] == [True, False, False]
-        assert all(len(group) == 3 for batch in batches[1:] for group in batch.groups)
+        assert [len(completions_of(batch)) for batch in batches] == sizes
+        for batch, size in zip(batches[1:], sizes[1:], strict=True):
+            groups = batch.events["sampled"].groups
+            assert [len(group) for group in groups] == [3] * size
+            prompts = [each.example.id for each in completions_of(batch)]
+            assert [each.example.id for each in completions_of(batch, "sampled")[::3]] == prompts
 
 
 def sampled(answers, target, stated=None):
@@ -185,18 +220,6 @@ def test_the_votes_stated_confidence_is_that_of_those_who_agree():
     assert vote(sampled(["A", "A", "B"], "A", [None, None, 1.0])).stated is None
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_samples": 1}, r"`num_samples`.*at least 2.*1.*`sampled` to null"),
-        ({"temperature": 0.0}, r"`temperature`.*above 0.*16 greedy"),
-    ],
-)
-def test_several_completions_that_would_be_one_are_refused(arguments, message):
-    with pytest.raises(ConfigError, match=message):
-        SampledConfig(**arguments)
-
-
 @pytest.mark.parametrize("name", ["a/b", "", "two words", "sampled", "in_domain", "mean", "ä"])
 def test_a_task_needs_a_name_that_logs_and_files_can_carry(name):
     with pytest.raises(ConfigError, match=r"`data.evaluation.tasks`.*letters"):
@@ -206,8 +229,3 @@ def test_a_task_needs_a_name_that_logs_and_files_can_carry(name):
 def test_tasks_that_are_not_there_cannot_be_validated():
     with pytest.raises(ConfigError, match=r"`data.evaluation.tasks` with `validate_tasks: true`"):
         EvaluationConfig(validate_tasks=True)
-
-
-def test_several_completions_are_as_long_as_the_one():
-    config = EvaluationConfig(Sampling(temperature=0.0, max_new_tokens=7), sampled=SampledConfig(4, 0.6, 0.95))
-    assert config.sampling_of_several == Sampling(temperature=0.6, top_p=0.95, max_new_tokens=7)

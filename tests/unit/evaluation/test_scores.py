@@ -8,7 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from caopd.evaluation import EvaluationBatch, EvaluationScores, ScoredCompletion
+from caopd.evaluation import EvaluationBatch, EvaluationScores, Event, EventCompletions, ScoredCompletion
+from caopd.rollouts import Sampling
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
@@ -32,13 +33,30 @@ def completion(rng, number):
     return ScoredCompletion(Example(str(number), "Q", "A"), VerifiedRollout(rollout, verdict, reading))
 
 
+def event_of(num_samples):
+    """The greedy event, or the sampled one with so many completions of each prompt."""
+    return Event("sampled", Sampling(), num_samples) if num_samples else Event("greedy", Sampling(temperature=0.0))
+
+
 def batches(task="", in_domain=True, num_samples=None, seed=0):
-    """Three batches of seven prompts."""
+    """Three batches of seven prompts, with the completions of one event."""
     rng = random.Random(seed)
+    event = event_of(num_samples)
     for start in range(0, 21, 7):
-        numbers = [n for n in range(start, start + 7) for _ in range(num_samples or 1)]
+        numbers = [n for n in range(start, start + 7) for _ in range(event.num_samples)]
         completions = [completion(rng, n) for n in numbers]
-        yield EvaluationBatch(completions, task, in_domain, num_samples)
+        yield EvaluationBatch({event.name: EventCompletions(event, completions)}, task, in_domain)
+
+
+def completions_of(batch):
+    (completed,) = batch.events.values()
+    return completed.completions
+
+
+def with_completions(batch, completions, num_samples=None):
+    return replace(
+        batch, events={event.name: EventCompletions(event, completions) for event in [event_of(num_samples)]}
+    )
 
 
 def scored(*sources):
@@ -49,7 +67,7 @@ def scored(*sources):
 
 
 def columns(source):
-    every = [each.verified for batch in source for each in batch.completions]
+    every = [each.verified for batch in source for each in completions_of(batch)]
     stated = [(each.reading.value, each.verdict.correct) for each in every if each.reading.value is not None]
     return every, [confidence for confidence, _ in stated], [correct for _, correct in stated]
 
@@ -97,7 +115,7 @@ def test_a_prompt_without_any_answer_has_no_vote_and_is_not_right():
         Verdict(False, None, AnswerOutcome.MISSING),
         ConfidenceReading(0.5, None, ConfidenceOutcome.DECIMAL),
     )
-    batch = EvaluationBatch([ScoredCompletion(Example("1", "", ""), nothing)] * 2, num_samples=2)
+    batch = with_completions(EvaluationBatch({}), [ScoredCompletion(Example("1", "", ""), nothing)] * 2, 2)
     in_domain, _ = scored(batch).compute()
     assert in_domain["vote"]["accuracy"] == 0
     assert in_domain["vote"]["format_adherence"] == in_domain["vote"]["answer_parse_rate"] == 0
@@ -108,15 +126,16 @@ def test_completions_without_a_verdict_are_counted_and_in_no_metric():
     source = [*batches(), *batches(num_samples=NUM_SAMPLES)]
     with_more, without = [], []
     for batch in source:
-        size = batch.num_samples or 1
-        lost = range(0, len(batch.completions), size if size > 1 else 3)
-        kept = [each for i, each in enumerate(batch.completions) if i not in lost]
+        (event,) = (completed.event for completed in batch.events.values())
+        size, completions = event.num_samples, completions_of(batch)
+        lost = range(0, len(completions), size if size > 1 else 3)
+        kept = [each for i, each in enumerate(completions) if i not in lost]
         all_of_them = [
             replace(each, verified=replace(each.verified, verdict=None)) if i in lost else each
-            for i, each in enumerate(batch.completions)
+            for i, each in enumerate(completions)
         ]
-        with_more.append(replace(batch, completions=all_of_them))
-        without.append(replace(batch, completions=kept, num_samples=batch.num_samples and size - 1))
+        with_more.append(with_completions(batch, all_of_them, size if size > 1 else None))
+        without.append(with_completions(batch, kept, size - 1 if size > 1 else None))
     found, expected = scored(*with_more).compute()[0], scored(*without).compute()[0]
     assert (found["greedy"].pop("n_no_verdict"), found["sampled"].pop("n_no_verdict")) == (9, 21)
     assert (expected["greedy"].pop("n_no_verdict"), expected["sampled"].pop("n_no_verdict")) == (0, 0)
@@ -128,8 +147,8 @@ def test_completions_without_a_verdict_are_counted_and_in_no_metric():
 
 def test_a_whole_prompt_without_a_verdict_has_no_vote_but_pass_at_k_of_the_others():
     (batch, other, _) = batches(num_samples=NUM_SAMPLES)
-    lost = [replace(each, verified=replace(each.verified, verdict=None)) for each in other.completions]
-    found = scored(batch, replace(other, completions=lost)).compute()[0]
+    lost = [replace(each, verified=replace(each.verified, verdict=None)) for each in completions_of(other)]
+    found = scored(batch, with_completions(other, lost, NUM_SAMPLES)).compute()[0]
     expected = scored(batch).compute()[0]
     assert found["sampled"].pop("n_no_verdict") == len(lost)
     assert expected["sampled"].pop("n_no_verdict") == 0
@@ -137,14 +156,30 @@ def test_a_whole_prompt_without_a_verdict_has_no_vote_but_pass_at_k_of_the_other
     assert found["sampled"] == pytest.approx(expected["sampled"], nan_ok=True)
 
 
-def test_values_are_logged_under_the_tasks_and_the_parts_names():
+def test_one_sampled_completion_of_each_prompt_is_judged_as_the_greedy_one_is():
+    """The same completions under both names: only the name tells them apart, and there is no vote of one."""
+    drawn = list(batches())
+    pairs = [
+        replace(batch, events={name: replace(batch.events["greedy"], event=event) for name, event in both.items()})
+        for both in [{"greedy": event_of(None), "sampled": event_of(1)}]
+        for batch in drawn
+    ]
+    found = scored(*pairs).compute()[0]
+    assert list(found) == ["greedy", "sampled"]
+    assert found["greedy"] == pytest.approx(scored(*drawn).compute()[0]["greedy"], nan_ok=True)
+    assert found["sampled"] == pytest.approx(found["greedy"], nan_ok=True)
+
+
+def test_every_value_is_logged_under_the_name_of_its_event():
     source = [*batches(), *batches("other", in_domain=False), *batches("other", in_domain=False, num_samples=2)]
     flat = scored(*source).flat()
-    assert {"ece", "other/ece", "other/sampled/pass_at_2", "other/vote/ece", "other/vote_stated/auroc"} <= flat.keys()
-    assert not [name for name in flat if "greedy" in name or name.startswith(("sampled", "vote"))]
+    parts = {name.rpartition("/")[0] for name in flat}
+    assert parts == {"greedy", "other/greedy", "other/sampled", "other/vote", "other/vote_stated"}
+    assert {"greedy/ece", "other/sampled/ece", "other/sampled/pass_at_2", "other/vote_stated/auroc"} <= flat.keys()
 
 
 def test_a_process_without_completions_knows_what_the_others_measure():
-    """Metrics are gathered in one order: a batch without completions still announces its task and its kind."""
-    scores = scored(EvaluationBatch([], "other", False), EvaluationBatch([], "other", False, 4))
-    assert scores.named["other"].sampled is not None
+    """Metrics are gathered in one order: a batch without completions still announces its task and its events."""
+    scores = scored(*(with_completions(EvaluationBatch({}, "other", False), [], n) for n in (None, 4)))
+    assert list(scores.named["other"].events) == ["greedy", "sampled"]
+    assert list(scores.named["other"].compute()) == ["greedy", "sampled", "vote", "vote_stated"]

@@ -22,7 +22,7 @@ WHOLE = {
     "pytorch-lightning_version": "2.6",
     "optimizer_states": [{}],
     "lr_schedulers": [],
-    "caopd": {"format": 1},
+    "caopd": {"format": 2},
 }
 
 OF_TRAINING = ("optimizer_states", "lr_schedulers")
@@ -246,14 +246,14 @@ def test_an_entry_that_a_flipped_bit_marks_as_a_folder_is_not_loaded_as_an_empty
 
 
 @pytest.mark.parametrize(
-    ("part", "said"), [(None, "no format"), ({"format": 0}, "an older"), ({"format": 2}, "a newer")]
+    ("part", "said"), [(None, "no format"), ({"format": 0}, "an older"), ({"format": 3}, "a newer")]
 )
 def test_other_formats_are_refused(tmp_path, part, said):
     torch.save({**WHOLE, "caopd": part}, tmp_path / "other.ckpt")
     message = refusal(tmp_path / "other.ckpt", training=False)
     assert said in message
     if part:
-        assert f"format {part['format']}, and this version of caopd reads format 1" in message
+        assert f"format {part['format']}, and this version of caopd reads format 2" in message
 
 
 def sealed(sharded):

@@ -56,8 +56,8 @@ def test_without_a_bar_too(trainer_of_the_command_line):
 
 
 def test_a_config_sets_what_the_command_lines_do(trainer_of_the_command_line):
-    there = own(trainer_of_the_command_line("--completions.num_completions=3").callbacks)
-    assert there[SampleCompletions]["num_completions"] == 3
+    there = own(trainer_of_the_command_line("--completions.num_prompts=3").callbacks)
+    assert there[SampleCompletions]["num_prompts"] == 3
 
 
 def test_every_call_makes_new_ones():

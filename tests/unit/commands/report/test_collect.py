@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from caopd.commands.report.collect import collect
 
-METRICS = {"step": 4, "n": 2, "accuracy": 0.5}
+METRICS = {"step": 4, "greedy": {"n": 2, "accuracy": 0.5}, "sampled": {"n": 2, "accuracy": 0.25}}
 
 
 def run_directory(folder, **config):

@@ -28,7 +28,6 @@ FINAL = {
     "ocg": 0.25,
     "spr": 0.6,
     "n": 4,
-    "step": 3,
 }
 
 
@@ -38,7 +37,7 @@ def runs(tmp_path):
     for number in range(len(NAMES)):
         directory = tmp_path / "runs\udce9" / f"run_{number}"
         directory.mkdir(parents=True)
-        (directory / "metrics.json").write_text(json.dumps({"initial": None, "final": FINAL}))
+        (directory / "metrics.json").write_text(json.dumps({"initial": None, "final": {"step": 3, "greedy": FINAL}}))
     return tmp_path / "runs\udce9"
 
 
@@ -94,7 +93,7 @@ def test_the_pages_show_names_and_title_as_text(report):
 
 
 def test_figures_show_every_name_and_are_well_formed(report):
-    plotted = read(report / "figures" / "confidence.svg")
+    plotted = read(report / "figures" / "confidence-greedy.svg")
     ET.fromstring(plotted)
     comments = [comment.strip() for comment in re.findall("<!-- (.*?) -->", plotted)]  # matplotlib's, of every text
     for name in NAMES:

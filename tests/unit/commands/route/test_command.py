@@ -140,3 +140,16 @@ def test_errors_are_messages_and_nothing_is_written(write, tmp_path, capsys, sma
     assert message.format(**paths) in captured.err
     assert captured.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def of(event, rows):
+    return [{**row, "event": event} for row in rows]
+
+
+def test_the_event_of_the_files_is_shown_and_two_events_are_no_cascade(write, tmp_path, capsys):
+    small, large = write("s.jsonl", of("sampled", SMALL)), write("l.jsonl", of("sampled", LARGE))
+    assert main(["route", small, large, f"--output={tmp_path / 'route'}"]) == 0
+    assert "sampled answers below the threshold" in capsys.readouterr().out
+    assert json.loads((tmp_path / "route" / "route.json").read_text())["event"] == "sampled"
+    assert main(["route", small, write("g.jsonl", of("greedy", LARGE))]) == 2
+    assert "of one event, but their lines are sampled and greedy" in " ".join(capsys.readouterr().err.split())

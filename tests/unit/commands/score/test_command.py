@@ -220,3 +220,21 @@ def test_values_without_intervals_are_those_with_them(file, tmp_path):
         assert found[0][name]["value"] == found[1][name]["value"]
         assert found[0][name]["low"] is None
         assert not math.isnan(found[1][name]["low"])
+
+
+def test_the_event_of_a_file_stands_beside_every_number(file, tmp_path, capsys):
+    output = tmp_path / "metrics.json"
+    for event in ("greedy", "sampled", None, "login"):
+        rows = [row if event is None else {**row, "event": event} for row in ROWS]
+        assert main(["score", file(rows), f"--output={output}", "--resamples=0"]) == 0
+        known = event if event in ("greedy", "sampled") else None  # logs of others may mean something else by it
+        assert json.loads(output.read_text())["event"] == known
+        shown = capsys.readouterr().out
+        assert all((f"{each}/ece" in shown) == (each == known) for each in ("greedy", "sampled"))
+
+
+def test_lines_of_both_events_are_not_scored_together(file, capsys):
+    assert main(["score", file([{**row, "event": "sampled" if k else "greedy"} for k, row in enumerate(ROWS)])]) == 2
+    assert "of one `event`, but some are of 'greedy' and others of 'sampled'" in " ".join(
+        capsys.readouterr().err.split()
+    )

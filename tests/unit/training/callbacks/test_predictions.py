@@ -5,7 +5,8 @@ from lightning import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from caopd.cli import main
-from caopd.evaluation import EvaluationBatch, ScoredCompletion
+from caopd.evaluation import EvaluationBatch, Event, EventCompletions, ScoredCompletion
+from caopd.rollouts import Sampling
 from caopd.training.callbacks import PredictionWriter
 from caopd.types import Example
 
@@ -22,11 +23,14 @@ def test_any_group_is_written_so_that_it_scores(tmp_path, capsys, group_of):
     writer = PredictionWriter()
     trainer = Trainer(logger=False, default_root_dir=tmp_path / "[b]", accelerator="cpu")
     writer.on_predict_start(trainer, BoringModel())
-    writer.on_predict_batch_end(trainer, BoringModel(), None, EvaluationBatch(completions, "", True, None), 0)
+    drawn = {name: EventCompletions(Event(name, Sampling()), completions) for name in ("greedy", "sampled")}
+    writer.on_predict_batch_end(trainer, BoringModel(), None, EvaluationBatch(drawn), 0)
     writer.on_predict_end(trainer, BoringModel())
-    path = tmp_path / "[b]" / "predictions.jsonl"
-    assert capsys.readouterr().out == f"predictions: {path}\n"
+    path, other = (tmp_path / "[b]" / f"predictions.{name}.jsonl" for name in ("greedy", "sampled"))
+    assert capsys.readouterr().out == f"predictions: {path}\npredictions: {other}\n"
+    assert {json.loads(line)["event"] for line in other.read_text(encoding="utf-8").split("\n")[:-1]} == {"sampled"}
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    assert {row["event"] for row in rows} == {"greedy"}
     assert [row["category"] for row in rows] == CATEGORIES
     assert [row["prompt_id"] for row in rows] == [example.id for example in examples]
     assert main(["score", str(path), f"--output={tmp_path / 's.json'}"]) == 0
