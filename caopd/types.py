@@ -30,12 +30,35 @@ class StopReason(StrEnum):
     LENGTH = "length"
 
 
+class Form(StrEnum):
+    """In which form a completion says something: tables tell these three apart."""
+
+    ASKED = "asked"
+    """As the prompt asks for it."""
+    OTHER = "other"
+    """In another form, which is read all the same."""
+    NONE = "none"
+    """Not at all, or so that it cannot be read."""
+
+
 class AnswerOutcome(StrEnum):
     """Whether a verifier could read a completion's answer."""
 
     PARSED = "parsed"
+    """An answer in the form asked for."""
+    OTHER_FORM = "other_form"
+    """An answer that a person reads, written in another way than asked for: a call in JSON, a letter in a box."""
     MISSING = "missing"
+    """No answer at all."""
     MALFORMED = "malformed"
+    """An answer that cannot be read, or is several."""
+
+    @property
+    def form(self) -> Form:
+        """In which form there is an answer."""
+        if self is AnswerOutcome.PARSED:
+            return Form.ASKED
+        return Form.OTHER if self is AnswerOutcome.OTHER_FORM else Form.NONE
 
 
 class ConfidenceOutcome(StrEnum):
@@ -57,6 +80,14 @@ class ConfidenceOutcome(StrEnum):
     """A segment without a number in a known form, with several, or with one that was cut."""
     OUT_OF_RANGE = "out_of_range"
     """A number that no known form maps into [0, 1]."""
+
+    @property
+    def form(self) -> Form:
+        """In which form a confidence is stated."""
+        if self is ConfidenceOutcome.DECIMAL:
+            return Form.ASKED
+        others = (ConfidenceOutcome.PERCENT, ConfidenceOutcome.OUT_OF_TEN, ConfidenceOutcome.OTHER_FORM)
+        return Form.OTHER if self in others else Form.NONE
 
 
 class Signal(StrEnum):
@@ -157,12 +188,14 @@ class VerifiedRollout:
             rollout is neither right nor wrong: it is left out of what is estimated, measured and trained on.
         reading: Its stated confidence.
         rewards: What it earned, by the name of the reward, before weights; None where nothing is rewarded.
+        thoughts: Character ranges of its thoughts, which are no answer and state nothing.
     """
 
     rollout: Rollout
     verdict: Verdict | None
     reading: ConfidenceReading
     rewards: Mapping[str, float] | None = None
+    thoughts: tuple[tuple[int, int], ...] = ()
 
     @property
     def body(self) -> str:

@@ -23,7 +23,7 @@ from caopd.types import (
     VerifiedRollout,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files: it rises when a reader of the version before could not read them, or would misread them."""
 
 
@@ -203,4 +203,5 @@ def _verified(row: dict[str, Any]) -> VerifiedRollout:
             ConfidenceOutcome(reading["outcome"]),
         ),
         row["rewards"],
+        tuple((start, end) for start, end in row["thoughts"]),
     )

@@ -14,6 +14,7 @@ from caopd.distributed import together
 from caopd.errors import RolloutError, UnansweredError, name_of
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
+from caopd.rollouts.declared_marks import declared_marks
 from caopd.rollouts.decoding import opens_thought
 from caopd.rounds.parity import ParityConfig, check_parity
 from caopd.rounds.phases import PhaseClock
@@ -31,7 +32,7 @@ class Completer:
 
     Args:
         engine: The engine that samples; already started.
-        tokenizer: Tells whether a prompt ends with the opening of a thought.
+        tokenizer: Tells whether a prompt ends with the opening of a thought, and which marks its template declares.
         confidence_format: Reads the stated confidence.
         clock: Times the phases of a round.
         precision: Lightning's precision, so that the model computes as it does in training.
@@ -104,7 +105,8 @@ class Completer:
         """
         with self._clock("rollout"), self._precision():
             groups = together(lambda: self._engine.generate(requests, num_rollouts, sampling))
-        verification = Verification(verifier, self._confidence_format, self._limit)
+        marks = declared_marks(self._tokenizer)
+        verification = Verification(verifier, self._confidence_format, self._limit, marks)
 
         def verified() -> list[tuple[VerifiedRollout, ...]]:
             check_groups(groups, len(requests), num_rollouts, name_of(self._engine))

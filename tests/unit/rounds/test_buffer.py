@@ -106,7 +106,7 @@ def test_the_first_line_says_what_the_others_are(tmp_path):
     digest = save_groups(path, GROUPS, 3, {"data.seed": "7"})
     lines = path.read_bytes().partition(b"\n")[2]
     assert header(path) == {
-        **{"format": 1, "round": 3, "settings": {"data.seed": "7"}, "num_groups": 2},
+        **{"format": 2, "round": 3, "settings": {"data.seed": "7"}, "num_groups": 2},
         "sha256": hashlib.sha256(lines).hexdigest(),
     }
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -144,13 +144,13 @@ def test_every_flipped_bit_is_found_or_changes_no_group(tmp_path):
         assert bit // 8 < first
 
 
-@pytest.mark.parametrize(("version", "wrote"), [(0, "an older"), (2, "a newer"), ("x", "a newer")])
+@pytest.mark.parametrize(("version", "wrote"), [(1, "an older"), (3, "a newer"), ("x", "a newer")])
 def test_other_formats_are_refused_with_what_is_read_here(tmp_path, version, wrote):
     path = tmp_path / "a.jsonl"
     save_groups(path, GROUPS)
     lines = path.read_bytes().partition(b"\n")[2]
     path.write_bytes(json.dumps({**header(path), "format": version}).encode() + b"\n" + lines)
-    with pytest.raises(DataError, match=rf"of format 1, .*{version!r}: it was written by {wrote} version"):
+    with pytest.raises(DataError, match=rf"of format 2, .*{version!r}: it was written by {wrote} version"):
         load_groups(path)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from caopd.confidence import InlineConfidence
 from caopd.errors import RolloutError
+from caopd.models import ModelSource
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.rounds.completer import Completer, check_groups, check_versions
 from caopd.rounds.encoding import SampleEncoder
@@ -149,3 +150,21 @@ def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer
     assert said.reading.outcome is ConfidenceOutcome.DECIMAL
     assert thought.verdict.outcome is AnswerOutcome.MISSING
     assert thought.reading.outcome is ConfidenceOutcome.UNFINISHED
+
+
+def test_marks_that_the_template_declares_are_thoughts():
+    tokenizer = ModelSource().load_tokenizer()
+    text = "<muse>4\nConfidence: 0.20</muse>6\nConfidence: 0.90"
+
+    class Muses(TransformersEngine):
+        def generate(self, requests, num_rollouts, sampling):
+            return [[rollout_of(text)] for _ in requests]
+
+    completer = Completer(Muses(), tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
+    completer._version = 0
+    request, example = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0), Example("1", "Q", "6")
+    ((before,),) = completer.complete([example], [request], 1, Sampling(), ExactMatch())
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</muse>')[-1] }}{% endfor %}"
+    ((after,),) = completer.complete([example], [request], 1, Sampling(), ExactMatch())
+    assert (before.verdict.answer, after.verdict.answer) == (text.removesuffix("\nConfidence: 0.90"), "6")
+    assert (before.thoughts, after.thoughts) == ((), ((0, text.index("6")),))
