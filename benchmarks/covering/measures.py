@@ -40,6 +40,7 @@ def simulated(num_prompts: int, seed: int) -> Predictions:
         confidence=np.clip(ability + 0.1 + rng.normal(0, 0.15, len(prompt)), 0, 1).round(1),
         correct=rng.random(len(prompt)) < ability,
         answered=np.full(len(prompt), -1, np.int8),
+        form=np.full(len(prompt), -1, np.int8),
         prompt=prompt,
         category=np.full(len(prompt), -1),
         categories=(),

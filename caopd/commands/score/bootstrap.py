@@ -1,8 +1,9 @@
 """Measures with percentile bootstrap intervals, clustered by prompt.
 
 Completions of one prompt depend on each other, so prompts are resampled with replacement, not completions. Two
-completions of one category that state the same, are equally right and equally answered are one *cell*: a resample is
-the number of completions in each cell, and every measure is computed from these, for many resamples at once.
+completions of one category that state the same in the same form, and are equally right and equally answered, are one
+*cell*: a resample is the number of completions in each cell, and every measure is computed from these, for many
+resamples at once.
 
 The expected calibration error has an interval of its own, of :mod:`caopd.metrics.functional.certainty`: a resample adds
 chance to an error that holds it already, so that a bootstrap's interval lies too high.
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from caopd.commands.score.predictions import Predictions
+from caopd.commands.score.predictions import AS_ASKED, OTHERWISE, Predictions
 from caopd.errors import ConfigError
 from caopd.metrics.catalogue import CATALOGUE
 from caopd.metrics.engine import evaluate
@@ -127,17 +128,18 @@ class Cells:
         self.values, value = np.unique(predictions.confidence[stated_N], return_inverse=True)
         value_N = np.full(len(stated_N), -1)
         value_N[stated_N] = value
-        sizes = (len(self.values) + 1, 2, 3, len(predictions.categories) + 1)
+        sizes = (len(self.values) + 1, 2, 4, 4, len(predictions.categories) + 1)
         columns = (
             value_N + 1,
             predictions.correct.astype(np.int64),
             predictions.answered + 1,
+            predictions.form + 1,
             predictions.category + 1,
         )
         codes_C, self.cell_N = np.unique(np.ravel_multi_index(columns, sizes), return_inverse=True)
-        value_C, correct_C, answered_C, category_C = np.unravel_index(codes_C, sizes)
+        value_C, correct_C, answered_C, form_C, category_C = np.unravel_index(codes_C, sizes)
         self._value_C, self._category_C = value_C - 1, category_C - 1
-        self._correct_C, self._answered_C = correct_C.astype(np.float64), answered_C - 1
+        self._correct_C, self._answered_C, self._form_C = correct_C.astype(np.float64), answered_C - 1, form_C - 1
         self.sizes_C = np.bincount(self.cell_N).astype(np.float64)
 
     def counts(self, weights: Floats, category: int) -> CompletionCounts:
@@ -154,11 +156,19 @@ class Cells:
                 zeros.scatter_add(-1, target.expand_as(stated_C), stated_C),
                 zeros.scatter_add(-1, target.expand_as(stated_C), correct_C),
             ),
-            missing=torch.as_tensor(weights[..., missing].sum(-1)),
+            missing=_sum(weights, missing),
             missing_correct=torch.as_tensor((weights[..., missing] * self._correct_C[missing]).sum(-1)),
-            answer_known=torch.as_tensor(weights[..., in_category & (self._answered_C >= 0)].sum(-1)),
-            answered=torch.as_tensor(weights[..., in_category & (self._answered_C == 1)].sum(-1)),
+            answer_known=_sum(weights, in_category & (self._answered_C >= 0)),
+            answered=_sum(weights, in_category & (self._answered_C >= 1)),
+            answered_otherwise=_sum(weights, in_category & (self._answered_C == OTHERWISE)),
+            form_known=_sum(weights, in_category & (self._form_C >= 0)),
+            asked_form=_sum(weights, in_category & (self._form_C == AS_ASKED)),
+            other_form=_sum(weights, in_category & (self._form_C == OTHERWISE)),
         )
+
+
+def _sum(weights: Floats, chosen_C: npt.NDArray[np.bool_]) -> torch.Tensor:
+    return torch.as_tensor(weights[..., chosen_C].sum(-1))
 
 
 def merged(predictions: Predictions, values: Floats) -> Predictions:

@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         help="with --task: how `response` states its confidence: inline (default), tag, or the path of a class",
     )
     parser.add_argument(
+        "--percent_without_sign",
+        action="store_true",
+        help="with --task: read a stated number above 1 without a sign as a percentage, 95 as 0.95",
+    )
+    parser.add_argument(
         "--verifier_timeout_seconds",
         type=_seconds,
         default=DEFAULT_SECONDS,
@@ -77,10 +82,12 @@ def _score(options: argparse.Namespace) -> None:
     from caopd.metrics.functional.certainty import LEVEL
     from caopd.texts import in_terminal
 
-    if options.task is None and options.confidence_format is not None:
-        raise ConfigError("Expected `--confidence_format` beside `--task`, which reads responses, but got no `--task`.")
+    if options.task is None and (options.confidence_format is not None or options.percent_without_sign):
+        given = "--percent_without_sign" if options.percent_without_sign else "--confidence_format"
+        raise ConfigError(f"Expected `{given}` beside `--task`, which reads responses, but got no `--task`.")
     limit = TimeLimit(options.verifier_timeout_seconds)
-    judge = None if options.task is None else Judge.named(options.task, options.confidence_format or "inline", limit)
+    form = options.confidence_format or "inline"
+    judge = None if options.task is None else Judge.named(options.task, form, limit, options.percent_without_sign)
     _check_number(options.files, options.paired)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)

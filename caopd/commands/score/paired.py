@@ -200,7 +200,7 @@ def _numbered(predictions: Predictions, shared: list[int | str]) -> Predictions:
     number = np.full(len(predictions.prompt_ids), -1)
     number[[predictions.prompt_ids[name] for name in shared]] = np.arange(len(shared))
     rows = number[predictions.prompt] >= 0
-    columns = ("confidence", "correct", "answered", "category")
+    columns = ("confidence", "correct", "answered", "form", "category")
     return replace(
         predictions,
         **{name: getattr(predictions, name)[rows] for name in columns},

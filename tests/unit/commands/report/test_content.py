@@ -17,6 +17,7 @@ def predictions(confidence, correct):
         np.array(confidence, dtype=np.float64),
         np.array(correct, dtype=bool),
         np.full(n, -1, np.int8),
+        np.full(n, -1, np.int8),
         np.arange(n),
         np.full(n, -1),
         (),

@@ -17,12 +17,13 @@ ERRORS = ("ece", "debiased_ece", "ece_strict")
 """Their intervals are no bootstrap."""
 
 
-def predictions(prompt, confidence, correct, answered=None, category=None, categories=()):
+def predictions(prompt, confidence, correct, answered=None, category=None, categories=(), form=None):
     n = len(prompt)
     return Predictions(
         confidence=np.asarray(confidence, dtype=np.float64),
         correct=np.asarray(correct, dtype=bool),
         answered=np.full(n, -1, np.int8) if answered is None else np.asarray(answered, np.int8),
+        form=np.full(n, -1, np.int8) if form is None else np.asarray(form, np.int8),
         prompt=np.asarray(prompt, dtype=np.int64),
         category=np.full(n, -1) if category is None else np.asarray(category, dtype=np.int64),
         categories=categories,
@@ -43,16 +44,17 @@ def sampled(num_prompts=60, per_prompt=5, seed=0, digits=1, missing=0.2):
         prompt,
         confidence,
         rng.random(len(prompt)) < ability[prompt],
-        rng.integers(-1, 2, len(prompt)),
+        rng.integers(-1, 3, len(prompt)),
         category,
         ("a", "b"),
+        np.where(np.isnan(confidence), 0, rng.integers(1, 3, len(prompt))),
     )
 
 
 def chosen(found, index):
     """The completions at ``index``, every one with a prompt number of its own kept as it is."""
     columns = (found.prompt, found.confidence, found.correct, found.answered, found.category)
-    return predictions(*(column[index] for column in columns), categories=found.categories)
+    return predictions(*(column[index] for column in columns), categories=found.categories, form=found.form[index])
 
 
 def expected_values(found):
@@ -71,7 +73,10 @@ def expected_values(found):
     return values | {
         "auroc": roc_auc_score(r, q) if 0 < r.sum() < len(r) else math.nan,
         "brier": brier_score_loss(r, q) if len(r) else math.nan,
-        "answer_parse_rate": (found.answered == 1).sum() / known.sum() if known.any() else math.nan,
+        "answer_parse_rate": (found.answered >= 1).sum() / known.sum() if known.any() else math.nan,
+        "answer_other_form": (found.answered == 2).sum() / known.sum() if known.any() else math.nan,
+        "decimal_format": share(found.form == 1, found.form >= 0),
+        "other_form": share(found.form == 2, found.form >= 0),
         "brier_reliability": float(parts.reliability),
         "brier_resolution": float(parts.resolution),
         "brier_uncertainty": float(parts.uncertainty),
@@ -81,6 +86,10 @@ def expected_values(found):
         "aurc": float(f.risk_coverage_curve(q, r).risk.mean()),
         **{f"selective_accuracy_{c}": float(f.selective_accuracy(q, r, c)) for c in (0.5, 0.8, 0.9)},
     }
+
+
+def share(having, known):
+    return having.sum() / known.sum() if known.any() else math.nan
 
 
 def assert_values(scores, expected):
@@ -110,11 +119,12 @@ def test_what_is_scored_is_what_is_logged_to_the_last_bit():
     metrics = CalibrationMetrics()
     for start in range(0, len(found.prompt), 16):
         part = chosen(found, slice(start, start + 16))
-        metrics.update(*map(torch.from_numpy, (part.confidence, part.correct)))
+        columns = (part.confidence, part.correct, part.answered >= 1, part.form == 2, part.answered == 2)
+        metrics.update(*map(torch.from_numpy, columns))
     logged = {name: float(value) for name, value in metrics.compute().items()}
     estimates = score(found, resamples=0)[0].estimates
     # Logs do not know which completions share a prompt, which takes more off the debiased error.
-    for name in logged.keys() - {"answer_parse_rate", "debiased_ece", "n", "n_parsed"}:
+    for name in logged.keys() - {"answer_parse_rate", "answer_other_form", "debiased_ece", "n", "n_parsed"}:
         assert estimates[name].value == logged[name], name
 
 
