@@ -152,7 +152,7 @@ def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer
     assert thought.reading.outcome is ConfidenceOutcome.UNFINISHED
 
 
-def test_marks_that_the_template_declares_are_thoughts():
+def test_marks_that_the_template_declares_are_thoughts(policy):
     tokenizer = ModelSource().load_tokenizer()
     text = "<muse>4\nConfidence: 0.20</muse>6\nConfidence: 0.90"
 
@@ -160,8 +160,9 @@ def test_marks_that_the_template_declares_are_thoughts():
         def generate(self, requests, num_rollouts, sampling):
             return [[rollout_of(text)] for _ in requests]
 
-    completer = Completer(Muses(), tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
-    completer._version = 0
+    none = ParityConfig(num_rollouts=0)  # this engine draws from no model
+    completer = Completer(Muses(), tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext, parity=none)
+    completer.sync(policy, version=0)
     request, example = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0), Example("1", "Q", "6")
     ((before,),) = completer.complete([example], [request], 1, Sampling(), ExactMatch())
     tokenizer.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</muse>')[-1] }}{% endfor %}"
