@@ -132,6 +132,9 @@ class Rollout:
         stop_reason: Why sampling ended.
         logprobs: Log-probability (nats) of every sampled id under the model's unscaled distribution, one per id.
         policy_version: Version of the weights that sampled it: the number of optimizer steps that they have had.
+        drawn_logprobs: Log-probability (nats) of every sampled id under the distribution that it was drawn from, after
+            temperature, top-p, top-k and whatever else changes it; 0 where the most probable one was taken. None where
+            the engine does not say. It is compared when sampled, and not kept.
     """
 
     token_ids: tuple[int, ...]
@@ -139,6 +142,7 @@ class Rollout:
     stop_reason: StopReason
     logprobs: tuple[float, ...]
     policy_version: int
+    drawn_logprobs: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

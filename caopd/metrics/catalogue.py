@@ -79,6 +79,14 @@ _STATED = {
             headline=True,
             long_title="expected calibration error (ECE, 10 bins)",
         ),
+        MetricSpec(
+            "debiased_ece",
+            "Debiased ECE",
+            "calibration_error.debiased_error_of_counts",
+            "smallest",
+            headline=True,
+            long_title="ECE without most of what chance adds",
+        ),
         MetricSpec("brier", "Brier score", "brier.brier_of_counts", "smallest", headline=True),
         MetricSpec(
             "ocg",

@@ -150,7 +150,8 @@ def _header(path: Path, line: bytes) -> RoundHeader:
 
 
 def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the dataclasses in caopd.types)
-    return {field.name: getattr(carrier, field.name) for field in fields(carrier)}
+    """Return what is kept of a carrier: what it is not compared by is known only where it was sampled."""
+    return {field.name: getattr(carrier, field.name) for field in fields(carrier) if field.compare}
 
 
 def _groups(path: Path, lines: Sequence[bytes]) -> list[VerifiedGroup]:

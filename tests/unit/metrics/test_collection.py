@@ -7,11 +7,13 @@ import pickle
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import foldnorm
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from caopd.errors import DataError
 from caopd.metrics import CalibrationMetrics
 from caopd.metrics.functional import (
+    debiased_calibration_error,
     expected_calibration_error,
     overconfidence_gap,
     strict_pairwise_ranking,
@@ -20,7 +22,7 @@ from caopd.metrics.functional import (
 
 NAN = float("nan")
 KEYS = {
-    *("accuracy", "ece", "brier", "ocg", "spr", "auroc", "tie_rate", "mean_confidence"),
+    *("accuracy", "ece", "debiased_ece", "brier", "ocg", "spr", "auroc", "tie_rate", "mean_confidence"),
     *("format_adherence", "answer_parse_rate", "n", "n_parsed"),
     *("decimal_format", "other_form", "answer_other_form"),
     *("ece_strict", "brier_strict", "ocg_strict", "mean_confidence_strict"),
@@ -44,6 +46,7 @@ def from_scratch(confidence, correct, answered, stated_otherwise, answered_other
     return {
         "accuracy": correct.double().mean(),
         "ece": expected_calibration_error(q, r),
+        "debiased_ece": debiased_calibration_error(q, r),
         "brier": brier_score_loss(r.numpy(), q.numpy()),
         "ocg": overconfidence_gap(q, r),
         "spr": strict_pairwise_ranking(q, r),
@@ -109,6 +112,8 @@ def test_a_table_by_hand():
     expected = {
         "accuracy": 2 / 5,
         "ece": (2 * 0.4 + 0.5) / 3,
+        # Twice 1.3, minus the means of two folded normals: gap 0.8 with variance 0.82 - 0.8^2 / 2, and gap 0.5 with 0.
+        "debiased_ece": (2 * 1.3 - foldnorm.mean(0.8 / 0.5**0.5, scale=0.5**0.5) - 0.5) / 3,
         "brier": (0.01 + 0.81 + 0.25) / 3,
         "ocg": 2.3 / 3 - 1 / 3,
         "spr": 1 / 2,

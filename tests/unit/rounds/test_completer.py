@@ -9,6 +9,7 @@ from caopd.models import ModelSource
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.rounds.completer import Completer, check_groups, check_versions
 from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.parity import ParityConfig
 from caopd.rounds.phases import PhaseClock
 from caopd.tasks import DrawTask
 from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Rollout, StopReason, Verdict, VerifiedRollout
@@ -90,7 +91,7 @@ def test_completions_are_verified_against_their_own_example(tokenizer, policy):
             assert verified.verdict.correct == (answer == example.target)
             assert verified.rollout.policy_version == 4
     assert phases == ["sync", "rollout", "verify"]
-    assert within == ["precision"]
+    assert within == ["precision", "precision"]  # the comparison computes as sampling does
     seconds = clock.take()
     assert set(seconds) == {"sync", "rollout", "verify"}
     assert clock.take() == {}
@@ -108,6 +109,29 @@ def test_a_stale_engine_is_noticed(tokenizer, policy):
     request = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0)
     with pytest.raises(RolloutError, match="stale"):
         completer.complete([Example("1", "Q", "6")], [request], 1, Sampling(max_new_tokens=2), ExactMatch())
+
+
+def test_completions_are_compared_once_for_given_weights_and_sampling(tokenizer, policy):
+    """The first of them: not in every batch of a validation."""
+    forwards = []
+
+    def noted(module, arguments):
+        forwards.append(len(arguments[0]))
+
+    engine = TransformersEngine()
+    engine.start(tokenizer)
+    parity = ParityConfig(num_rollouts=2)
+    completer = Completer(engine, tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext, parity=parity)
+    requests, example = [RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0)], Example("1", "Q", "6")
+    hook = policy.register_forward_pre_hook(noted)  # generation does not pass through it
+    other, warm = Sampling(max_new_tokens=2), Sampling(temperature=0.7, max_new_tokens=2)
+    try:
+        for version, sampling, expected in ((0, other, 2), (0, other, 2), (0, warm, 4), (1, other, 6), (1, other, 6)):
+            completer.sync(policy, version)
+            completer.complete([example], requests, 3, sampling, ExactMatch())
+            assert len(forwards) == expected
+    finally:
+        hook.remove()
 
 
 def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer, policy):
