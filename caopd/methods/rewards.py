@@ -15,7 +15,7 @@ class Reward(ABC):
     """Scores one completion. A reward of your own is one small class; its constructor's arguments are its settings.
 
     Examples:
-        >>> from caopd.types import AnswerOutcome, ConfidenceReading, Rollout, StopReason, Verdict
+        >>> from caopd.types import AnswerOutcome, ConfidenceOutcome, ConfidenceReading, Rollout, StopReason, Verdict
         >>> class Brevity(Reward):
         ...     def __call__(self, example, rollout):
         ...         return -len(rollout.rollout.token_ids) / 100

@@ -134,7 +134,7 @@ def parse_target(target: str) -> tuple[ToolCall, ...]:
 
     Examples:
         >>> parse_target('[{"Action": "search", "Action_Input": "{\\"page\\": 1}"}]')
-        (ToolCall(name='search', arguments='{"page": 1}', optional=False),)
+        (ToolCall(name='search', arguments='{"page": 1}', optional=False, is_typed=True),)
     """
     try:
         calls = json.loads(target)
