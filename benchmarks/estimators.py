@@ -18,7 +18,7 @@ import argparse
 import json
 from pathlib import Path
 
-from estimating.enumeration import POLICIES, SYNTHETIC, judge, oracle_share
+from estimating.enumeration import LIMITS, POLICIES, SYNTHETIC, judge, oracle_share, stopping_bias
 from estimating.page import page
 from estimating.training import measured_rates, train
 from fits import ROOT, all_or_exit, environment
@@ -45,6 +45,7 @@ def main() -> None:
         "distributions": {name: {p.name: judge(p, rates) for p in POLICIES} for name, rates in distributions.items()},
         "oracle_shares": {name: oracle_share(rates) for name, rates in distributions.items()},
         "rates": {name: {f"{rate:.4f}": weight for rate, weight in d.items()} for name, d in distributions.items()},
+        "stopping": {str(limit): stopping_bias(limit, distributions) for limit in LIMITS},
         "runs": runs,
     }
     (options.results / "estimators.json").write_text(json.dumps(record, indent=1) + "\n")

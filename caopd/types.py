@@ -215,7 +215,7 @@ class TeacherContext:
 
     Attributes:
         kind: Which of the templates in :data:`caopd.prompts.CONTEXT_TEMPLATES` shows it.
-        response: The privileged response, without a confidence segment; None where there is feedback alone.
+        response: The privileged response; None where there is feedback, or an empirical confidence, alone.
         confidence: The confidence that the privileged response states, None for none.
         empirical: Whether the confidence is the student's empirical one; then a note asks to output exactly it.
         feedback: What the verifier says of the completion that is trained on, None for nothing.
@@ -254,6 +254,8 @@ class TrainSample:
         confidence: Overwrites the completion's confidence segment, or is appended to a written one; None trains on the
             completion as it is.
         weight: Weight in the loss; 0 means that the method had nothing to teach here.
+        body_weight: Factor of the weight at the tokens outside the confidence segment; 0 trains at the tokens of the
+            segment alone.
         advantage: How much better the rollout is than the rest of its group; None where the method does not say.
         rewards: What the rollout earned, by the name of the reward, before weights; empty where nothing is rewarded.
         student_sees_context: Whether the student, too, reads the context: it then learns to use one.
@@ -264,6 +266,7 @@ class TrainSample:
     context: TeacherContext | None
     confidence: float | None = None
     weight: float = 1.0
+    body_weight: float = 1.0
     advantage: float | None = None
     rewards: Mapping[str, float] = field(default_factory=dict)
     student_sees_context: bool = False

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedModel as Model
 
 import caopd
@@ -123,8 +123,8 @@ def main(rounds: int, prompts: int, reverse: bool) -> None:
     student = AutoModelForCausalLM.from_pretrained(MODEL, attn_implementation="eager")
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1.2e-3, betas=(0.9, 0.98))
-    num_steps = rounds * len(range(0, prompts, BATCH_SIZE))
-    schedule = get_linear_schedule_with_warmup(optimizer, round(0.05 * num_steps), num_steps)
+    w = round(0.05 * (n := rounds * len(range(0, prompts, BATCH_SIZE))))  # optimizer steps of the warm-up, and of all
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / (w + 1), (n - s) / (n - w)))
     print("before:  ", evaluate(student, held_out), sep="")
     for number in range(rounds):
         rows = train[number * prompts : (number + 1) * prompts]

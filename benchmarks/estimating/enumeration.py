@@ -38,6 +38,17 @@ class Policy:
     max_deviation: float | None = None
     num_levels: int | None = None
 
+    def estimator(self) -> Estimator:
+        """Return the estimator for groups of this budget."""
+        made = self.make()
+        return made if self.max_deviation is None else made.when_stopped(*self.budget)
+
+    @property
+    def budget(self) -> tuple[int, int, float]:
+        """Batch, largest group and largest deviation of the adaptive budget."""
+        assert self.max_deviation is not None
+        return self.batch, self.num_rollouts, self.max_deviation
+
     def stops(self, estimator: Estimator, size: int, correct: int) -> bool:
         """Return whether a group of this size with so many successes is complete."""
         if size >= self.num_rollouts:
@@ -57,12 +68,13 @@ def adaptive(make: type[Estimator], max_deviation: float, num_levels: int | None
 
 
 REFERENCE = fixed(MonteCarlo, 16)
+LIMITS = (0.1, 0.12, 0.15)
 POLICIES = [
     *(fixed(MonteCarlo, size) for size in (4, 8)),
     REFERENCE,
     *(fixed(make, 16) for make in (LeaveOneOut, Shrinkage)),
     *(fixed(EmpiricalBayes, size) for size in (4, 8, 12, 16)),
-    *(adaptive(make, limit) for make in (MonteCarlo, Shrinkage, EmpiricalBayes) for limit in (0.1, 0.12, 0.15)),
+    *(adaptive(make, limit) for make in (MonteCarlo, Shrinkage, EmpiricalBayes) for limit in LIMITS),
     *(adaptive(EmpiricalBayes, limit, num_levels=9) for limit in (0.12, 0.15)),
 ]
 SYNTHETIC: dict[str, Distribution] = {
@@ -78,15 +90,17 @@ def verdicts(size: int, correct: int) -> list[Verdict]:
 
 def learn(policy: Policy, rates: Distribution, seed: int = 0) -> Estimator:
     """Return the estimator after simulated rounds under its own budget."""
-    rng, estimator = np.random.default_rng(seed), policy.make()
+    rng, estimator = np.random.default_rng(seed), policy.estimator()
     values, weights = np.array(list(rates)), np.array(list(rates.values()))
     for _ in range(NUM_ROUNDS):
         groups = []
         for rate in rng.choice(values, NUM_PROMPTS, p=weights / weights.sum()):
-            size = correct = 0
-            while size == 0 or not policy.stops(estimator, size, correct):
+            first = correct = int(rng.binomial(policy.batch, rate))
+            size = policy.batch
+            while not policy.stops(estimator, size, correct):
                 size, correct = size + policy.batch, correct + int(rng.binomial(policy.batch, rate))
-            groups.append(verdicts(size, correct))
+            whole = estimator.learns_from_stopped
+            groups.append(verdicts(size, correct) if whole else verdicts(policy.batch, first))
         estimator.end_round(groups)
     return estimator
 
@@ -107,6 +121,23 @@ def endings(policy: Policy, estimator: Estimator, rate: float) -> dict[tuple[int
             else:
                 running[state] = probability
     return stopped
+
+
+def share_of_whole_groups(max_deviation: float, rate: float) -> float:
+    """Return the mean of k / n over groups that stopped: what it is biased by is this, less the rate."""
+    policy = adaptive(MonteCarlo, max_deviation)
+    return sum(p * correct / size for (size, correct), p in endings(policy, MonteCarlo(), rate).items())
+
+
+def stopping_bias(max_deviation: float, distributions: dict[str, Distribution]) -> dict:
+    """Return how far the share k / n of whole groups, and its mean over prompts, are from the truth."""
+    bias = {rate: share_of_whole_groups(max_deviation, rate) - rate for rate in (i / 100 for i in range(101))}
+    worst = max(bias, key=lambda rate: round(abs(bias[rate]), 12))
+    means = {}
+    for name, rates in distributions.items():
+        mean = sum(weight * share_of_whole_groups(max_deviation, rate) for rate, weight in rates.items())
+        means[name] = {"truth": sum(weight * rate for rate, weight in rates.items()), "whole_groups": mean}
+    return {"worst_rate": worst, "worst_bias": bias[worst], "mean_at_0.2": 0.2 + bias[0.2], "means": means}
 
 
 def judge(policy: Policy, rates: Distribution) -> dict[str, float]:

@@ -31,6 +31,7 @@ def page(record: dict) -> str:
     ]
     for name, rows in record["distributions"].items():
         lines += ["", f"### {name}", "", f"Oracle: {record['oracle_shares'][name]:.2f}.", "", *_enumerated(rows)]
+    lines += ["", "## What stopping does to k / n, by enumeration", "", *_stopping(record["stopping"])]
     if record["runs"]:
         lines += ["", "## Training the embedded model", "", *_trained(record)]
     return "\n".join(lines) + "\n"
@@ -49,6 +50,24 @@ def _enumerated(rows: dict[str, dict[str, float]]) -> list[str]:
         for key in ("bias", "variance", "excess_brier", "theory", "ece"):
             cells.append(_bold(f"{row[key]:.4f}", reached.get(key, False)))
         lines.append(_row(cells))
+    return lines
+
+
+def _stopping(limits: dict[str, dict]) -> list[str]:
+    names = list(next(iter(limits.values()))["means"])
+    heads = ["limit", "mean of k / n at mu = .2", "largest bias of 101 rates", *(f"mean, {name}" for name in names)]
+    lines = [
+        "4 to 16 rollouts, Jeffreys' posterior: what a group's share k / n is on average where the group has stopped, "
+        "and its mean over prompts beside the mean success rate. No estimator of the package says or learns it: "
+        "MonteCarlo is unbiased given the rate, Shrinkage learns from first batches, EmpiricalBayes from likelihoods.",
+        "",
+        _row(heads),
+        _row(["---"] * len(heads)),
+    ]
+    for limit, row in limits.items():
+        cells = [limit, f"{row['mean_at_0.2']:.3f}", f"{row['worst_bias']:+.3f} at {row['worst_rate']:.2f}"]
+        means = (row["means"][name] for name in names)
+        lines.append(_row([*cells, *(f"{each['whole_groups']:.3f} for {each['truth']:.3f}" for each in means)]))
     return lines
 
 

@@ -25,8 +25,8 @@ class Denominators:
     """The totals that the loss of an optimizer step is divided by, over all processes and all micro-batches.
 
     Attributes:
-        num_sequences: Sum of the weights of the sequences that have counted tokens.
-        num_tokens: Sum over sequences of weight times number of counted tokens.
+        num_sequences: Sum over the sequences of the mean weight of their counted tokens.
+        num_tokens: Sum of the weights of all counted tokens.
     """
 
     num_sequences: float
@@ -81,14 +81,15 @@ class LossOutput(NamedTuple):
 class TrainingLoss(ABC):
     """Base of all losses: which tokens count, and what the sum over them is divided by.
 
-    With x_bt the value of token t of sequence b, w_b the weight of the sequence, and n_b its counted tokens,
+    With x_bt the value of token t of sequence b, w_bt its weight, and n_b the number of counted tokens of the sequence,
     which are its completion tokens after the first ``skip_first_tokens``:
 
-    - ``sequence_mean``: sum_b w_b (1/n_b) sum_t x_bt / sum_b w_b, over sequences with n_b > 0;
-    - ``token_mean``: sum_b w_b sum_t x_bt / sum_b w_b n_b.
+    - ``sequence_mean``: sum_b (1/n_b) sum_t w_bt x_bt / sum_b (1/n_b) sum_t w_bt, over sequences with n_b > 0;
+    - ``token_mean``: sum_bt w_bt x_bt / sum_bt w_bt.
 
-    The denominators are those of the whole optimizer step, so the losses of its micro-batches *add up*. Where
-    a denominator is zero, the loss is zero.
+    A token counts the same whether or not others of its sequence have weight 0, and what has weight 0 is in no
+    denominator. The denominators are those of the whole optimizer step, so the losses of its micro-batches *add up*.
+    Where a denominator is zero, the loss is zero.
 
     Args:
         reduction: How tokens and sequences are averaged.
@@ -101,11 +102,11 @@ class TrainingLoss(ABC):
     Example:
         >>> from caopd.losses import CrossEntropyLoss
         >>> loss = CrossEntropyLoss(skip_first_tokens=1)
-        >>> denominators = loss.denominators(completion_lengths=[3, 2, 1], sample_weights=[1.0, 1.0, 1.0])
+        >>> denominators = loss.denominators([[1.0, 1.0, 1.0], [1.0, 1.0], [1.0]])
         >>> denominators  # the third sequence has no counted token
         Denominators(num_sequences=2.0, num_tokens=3.0)
         >>> mask_BC = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
-        >>> loss.token_weights(mask_BC, torch.ones(3), denominators)
+        >>> loss.token_weights(mask_BC, mask_BC.float(), denominators)
         tensor([0.0000, 0.2500, 0.2500, 0.0000, 0.5000, 0.0000])
     """
 
@@ -150,28 +151,26 @@ class TrainingLoss(ABC):
             ConfigError: If the loss needs other sampling.
         """
 
-    def denominators(self, completion_lengths: Sequence[int], sample_weights: Sequence[float]) -> Denominators:
+    def denominators(self, weights: Sequence[Sequence[float]]) -> Denominators:
         """Return the totals that one optimizer step divides by.
 
         Args:
-            completion_lengths: Number of completion tokens of every sequence of the step, on all ranks and in
-                all micro-batches.
-            sample_weights: The weight of each of these sequences. Weights that must not cancel out of the average,
-                such as importance ratios, belong into :meth:`token_weights` alone.
+            weights: The weights of the completion tokens of every sequence of the step, on all ranks and in all
+                micro-batches. Weights that must not cancel out of the average, such as importance ratios, belong into
+                :meth:`token_weights` alone.
         """
-        counted = [max(length - self.skip_first_tokens, 0) for length in completion_lengths]
-        pairs = list(zip(sample_weights, counted, strict=True))
+        counted = [each for of_sequence in weights if (each := of_sequence[self.skip_first_tokens :])]
         return Denominators(
-            num_sequences=float(sum(weight for weight, tokens in pairs if tokens)),
-            num_tokens=float(sum(weight * tokens for weight, tokens in pairs)),
+            num_sequences=float(sum(sum(each) / len(each) for each in counted)),
+            num_tokens=float(sum(sum(each) for each in counted)),
         )
 
-    def token_weights(self, completion_mask_BC: Tensor, sample_weight_B: Tensor, denominators: Denominators) -> Tensor:
+    def token_weights(self, completion_mask_BC: Tensor, weight_BC: Tensor, denominators: Denominators) -> Tensor:
         """Return every completion token's weight: sum_t weight_t x_t is this batch's share of the loss.
 
         Args:
             completion_mask_BC: Boolean, true at completion tokens.
-            sample_weight_B: Weight of every sequence.
+            weight_BC: Weight of every completion token, before anything is averaged.
             denominators: The totals of the whole optimizer step.
 
         Returns:
@@ -179,14 +178,14 @@ class TrainingLoss(ABC):
         """
         position_BC = completion_mask_BC.cumsum(dim=1) - 1
         counted_BC = completion_mask_BC & (position_BC >= self.skip_first_tokens)
-        weight_B = sample_weight_B.detach().float()
+        weight_BC = weight_BC.detach().float()
         if self.reduction == "sequence_mean":
-            weight_B = weight_B / counted_BC.sum(dim=1).clamp(min=1)
+            weight_BC = weight_BC / counted_BC.sum(dim=1, keepdim=True).clamp(min=1)
             denominator = denominators.num_sequences
         else:
             denominator = denominators.num_tokens
-        weight_B = torch.zeros_like(weight_B) if denominator == 0 else weight_B / denominator
-        return (counted_BC * weight_B.unsqueeze(1))[completion_mask_BC]
+        weight_BC = torch.zeros_like(weight_BC) if denominator == 0 else weight_BC / denominator
+        return (counted_BC * weight_BC)[completion_mask_BC]
 
     @abstractmethod
     def __call__(self, student: ModelOutput, teacher: ModelOutput | None, inputs: LossInputs) -> LossOutput:

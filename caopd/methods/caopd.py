@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from caopd.errors import ConfigError
 from caopd.methods.base import Distillation
 from caopd.methods.sdft import SDFT
-from caopd.types import Example, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
+from caopd.types import ConfidenceOutcome, Example, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
+
+_NOTE_ALONE = TeacherContext("solution", response=None, confidence=None)
+"""A context without a solution; the empirical confidence and its note are added."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,15 @@ class CaOPD(Distillation):
     Every completion's confidence segment is overwritten with mu_hat of its group, and so is the confidence in the
     teacher's context (steps 3 and 4 of the paper); the rest of completion and context are the backbone's.
 
+    A rollout that the backbone has no context for is taught mu_hat all the same: the teacher sees the question and the
+    note of the empirical confidence, and the tokens of the confidence segment alone are trained. ``SDPO`` has contexts
+    only where another rollout succeeded; training on those alone teaches too high a confidence, by selection.
+
     Args:
         backbone: The method that chooses the teacher's context.
         num_levels: mu_hat is rounded, before it is stated, to the nearest of so many equally spaced values from 0 to 1;
             9 are the eighths that G = 8 has by itself. None states it to two decimals.
+        calibrate_all: Whether mu_hat is taught without a context of the backbone, too; false is the paper's form.
 
     Raises:
         ConfigError: Fewer than two levels.
@@ -29,6 +37,7 @@ class CaOPD(Distillation):
 
     backbone: Distillation = field(default_factory=SDFT)
     num_levels: int | None = None
+    calibrate_all: bool = True
     revises = True
 
     def __post_init__(self) -> None:
@@ -46,7 +55,7 @@ class CaOPD(Distillation):
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return the backbone's samples with mu_hat in completion and context; with weight 0 where it is unknown."""
         return [
-            _calibrated(sample, self.stated_confidence(mu_hat))
+            self._calibrated(sample, self.stated_confidence(mu_hat))
             for sample, mu_hat in zip(self.backbone.train_samples(group), group.mu_hats, strict=True)
         ]
 
@@ -72,10 +81,18 @@ class CaOPD(Distillation):
         """Raise if the backbone cannot use the row."""
         self.backbone.check_example(example)
 
+    def _calibrated(self, sample: TrainSample, confidence: float | None) -> TrainSample:
+        """Return the sample with this confidence in completion and context; with weight 0 where it is None."""
+        if confidence is None:
+            return replace(sample, weight=0.0)
+        if self.calibrate_all and sample.context is None and sample.weight == 0 and _is_finished(sample):
+            sample = replace(sample, context=_NOTE_ALONE, weight=1.0, body_weight=0.0)
+        context = sample.context and sample.context.with_empirical_confidence(confidence)
+        return replace(sample, confidence=confidence, context=context)
 
-def _calibrated(sample: TrainSample, confidence: float | None) -> TrainSample:
-    """Return the sample with this confidence in completion and context; with weight 0 where the confidence is None."""
-    if confidence is None:
-        return replace(sample, weight=0.0)
-    context = sample.context and sample.context.with_empirical_confidence(confidence)
-    return replace(sample, confidence=confidence, context=context)
+
+def _is_finished(sample: TrainSample) -> bool:
+    """Return whether the completion can state a confidence: one that ends within its thinking is not revised."""
+    return isinstance(sample.rollout, VerifiedRollout) and (
+        sample.rollout.reading.outcome is not ConfidenceOutcome.UNFINISHED
+    )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from math import sqrt
 from statistics import fmean
+from types import MappingProxyType
+from typing import ClassVar
 
 from caopd.errors import ConfigError
+from caopd.methods.stopping import jeffreys_deviation, unbiased_rates
 from caopd.types import Verdict
 
 
@@ -19,10 +23,13 @@ class Estimator(ABC):
     Attributes:
         num_teacher_rollouts: How many completions of each prompt the teacher must sample with its context.
         min_rollouts: Smallest G that the estimator can work with.
+        learns_from_stopped: Whether what :meth:`end_round` learns stays right where a group's verdicts decided how many
+            it has. Where not, it is given the first batch of each group alone, whose size is fixed.
     """
 
     num_teacher_rollouts: int = 0
     min_rollouts: int = 1
+    learns_from_stopped: ClassVar[bool] = False
 
     @abstractmethod
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float | None:
@@ -59,15 +66,26 @@ class Estimator(ABC):
             >>> round(MonteCarlo().deviation([Verdict(True, "A", AnswerOutcome.PARSED)] * 4), 4)
             0.1225
         """
-        size = len(verdicts) + 1
-        mean = (sum(verdict.correct for verdict in verdicts) + 0.5) / size
-        return sqrt(mean * (1 - mean) / (size + 1))
+        return jeffreys_deviation(*_counts(verdicts))
+
+    def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
+        """Return the estimator for groups that are sampled until they are certain enough; by default itself.
+
+        Args:
+            batch: How many rollouts of a group are sampled at once.
+            num_rollouts: G, the size of the largest group.
+            max_deviation: The :meth:`deviation` at which a group stops.
+
+        Raises:
+            ConfigError: Its estimates cannot be right for such groups.
+        """
+        return self
 
     def end_round(self, groups: Sequence[Sequence[Verdict]]) -> None:
         """Learn from a finished round; the groups are the same in every process.
 
         Args:
-            groups: The verdicts of all groups of the round that have any.
+            groups: The verdicts of all groups of the round that have any; see ``learns_from_stopped``.
         """
         return
 
@@ -83,6 +101,9 @@ class Estimator(ABC):
 class MonteCarlo(Estimator):
     """The share of correct rollouts (equation 5 of the paper): unbiased, variance mu (1 - mu) / G.
 
+    Where a group stops early, the share of all its rollouts is biased; then it is what the first batch's is expected to
+    be, given k of n (:func:`caopd.methods.stopping.unbiased_rates`). A group that lacks a verdict has k / n there too.
+
     Example:
         >>> from caopd.types import AnswerOutcome
         >>> right = Verdict(True, "A", AnswerOutcome.PARSED)
@@ -91,9 +112,23 @@ class MonteCarlo(Estimator):
         0.5
     """
 
+    _rates: Mapping[tuple[int, int], float] = MappingProxyType({})
+    """(k, n) -> the estimate, where groups stop early."""
+
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float:
-        """Return the mean of the verdicts."""
-        return sum(verdict.correct for verdict in verdicts) / len(verdicts)
+        """Return the mean of the verdicts, without what early stopping adds to it."""
+        correct, size = _counts(verdicts)
+        return self._rates.get((correct, size), correct / size)
+
+    def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
+        """Return the estimator that undoes the bias of stopping; arguments as in the base class."""
+
+        def is_certain(correct: int, size: int) -> bool:
+            return jeffreys_deviation(correct, size) <= max_deviation
+
+        unbiased = copy(self)
+        unbiased._rates = unbiased_rates(batch, num_rollouts, is_certain)
+        return unbiased
 
 
 class LeaveOneOut(MonteCarlo):
@@ -121,13 +156,28 @@ class LeaveOneOut(MonteCarlo):
         num_correct = sum(verdict.correct for verdict in verdicts)
         return tuple((num_correct - verdict.correct) / (len(verdicts) - 1) for verdict in verdicts)
 
+    def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
+        """Refuse: whether the others of a group were sampled depends on the rollout's own verdict.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            "Expected groups of a fixed size with LeaveOneOut, but `data.round.adaptive` stops a group by its "
+            "verdicts: which others a rollout has then depends on its own verdict, and its target must not. Set "
+            "`data.estimator` to MonteCarlo (unbiased), EmpiricalBayes or Shrinkage, or `data.round.adaptive` to null."
+        )
+
 
 @dataclass
 class Shrinkage(Estimator):
     """Posterior mean under a Beta(s m, s (1 - m)) prior: (sum R + s m) / (G + s), m the running mean accuracy.
 
+    Under an adaptive budget m is learned from the first batch of every group: stopping biases the mean of whole ones.
+
     Args:
-        strength: s, the weight of the prior as a number of rollouts; 0 gives the Monte Carlo estimate.
+        strength: s, the weight of the prior as a number of rollouts; 0 gives the Monte Carlo estimate, also under an
+            adaptive budget.
         momentum: Share of the running mean that each round replaces; the first round sets it.
     """
 
@@ -140,6 +190,10 @@ class Shrinkage(Estimator):
             raise ConfigError(f"Expected `strength` of Shrinkage to be 0 or larger, but got {self.strength}.")
         if not 0 < self.momentum <= 1:
             raise ConfigError(f"Expected `momentum` of Shrinkage to be in (0, 1], but got {self.momentum}.")
+
+    def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
+        """Return itself, whose posterior stopping does not change; without a prior, Monte Carlo."""
+        return self if self.strength else MonteCarlo().when_stopped(batch, num_rollouts, max_deviation)
 
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float:
         """Return the posterior mean; before the first finished round the prior's mean is 1/2."""
@@ -175,8 +229,9 @@ class EmpiricalBayes(Estimator):
 
         w_j <- mean over groups of P(p_j | k, n),   P(p_j | k, n) proportional to w_j p_j^k (1 - p_j)^(n - k).
 
-    Neither posterior nor prior depends on why sampling stopped, so both stay right under an adaptive budget. Empirical
-    Bayes is by Robbins (1956); the fit is Laird's (1978) on a grid, stopped early.
+    Neither posterior nor prior depends on why sampling stopped: the likelihood of k of n is p^k (1 - p)^(n - k) times a
+    factor without p. So both stay right under an adaptive budget, and whole groups are learned from. Empirical Bayes is
+    by Robbins (1956); the fit is Laird's (1978) on a grid, stopped early.
 
     Args:
         size: Number of rates p_j.
@@ -184,6 +239,7 @@ class EmpiricalBayes(Estimator):
         floor: Share of the flat prior that is mixed in, so that no rate becomes impossible.
     """
 
+    learns_from_stopped = True
     size: int = 21
     momentum: float = 0.1
     floor: float = 0.01
@@ -284,6 +340,17 @@ class SelfConsistency(Estimator):
                 "Expected `num_teacher_rollouts` of SelfConsistency to be at least 1, but got "
                 f"{self.num_teacher_rollouts}."
             )
+
+    def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
+        """Refuse: when a group stops is decided before the teacher has answered.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            "Expected an estimator that judges by verdicts with `data.round.adaptive`, but got SelfConsistency, which "
+            "knows nothing before the teacher has answered."
+        )
 
     def estimate(self, verdicts: Sequence[Verdict], teacher_answers: Sequence[str | None] = ()) -> float | None:
         """Return the share of the rollouts' answers that equal the teacher's majority answer, None if it gave none."""

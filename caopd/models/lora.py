@@ -35,7 +35,7 @@ class LoRA:
             raise ConfigError("`model.source.lora` needs peft, which is not installed: pip install 'caopd[lora]'.")
 
     def add_to(self, hf: PreTrainedModel) -> None:
-        """Add adapters to a model, in place, and freeze the weights under them.
+        """Add adapters to a model, in place, in float32 whatever its dtype, and freeze the weights under them.
 
         Args:
             hf: A model whose parameters are not sharded.
@@ -56,11 +56,17 @@ class LoRA:
         absent = [end for end in self.target_modules or () if not any(f".{n}".endswith(f".{end}") for n in adapted)]
         if absent:
             raise ConfigError(f"{self._expected(hf)}: there is no {', '.join(absent)}.")
-        # The loss reads the head as one matrix, and a tied head has no place for an embedding's adapter.
+        # A tied head has no place for an embedding's adapter either.
         head = hf.get_output_embeddings()
         refused = [name for name, layer in adapted.items() if layer is head or type(layer) is not Linear]
         if refused:
-            raise ConfigError(f"{self._expected(hf)}: leave out {', '.join(refused)}.")
+            raise ConfigError(
+                f"{self._expected(hf)}: leave out {', '.join(refused)}. The loss multiplies hidden states by the "
+                "head's own weight, piece by piece, and never calls the layer: an adapter there would get no gradient."
+            )
+        for weight in hf.parameters():
+            if weight.requires_grad:  # steps of an optimizer, or of a moving average, would vanish in bfloat16
+                weight.data = weight.data.float()
 
     def _expected(self, hf: PreTrainedModel) -> str:
         return (

@@ -27,7 +27,7 @@ class TokenizedSample:
         student_prompt_ids: Ids of the student's prompt.
         teacher_prompt_ids: Ids of the teacher's prompt, with its privileged context.
         completion: The completion, which follows either prompt.
-        weight: Weight in the loss.
+        weights: Weight of every token of the completion in the loss.
         copies_context: Whether the completion states the confidence that stands in the teacher's context.
         advantage: Advantage of the sample, None where the method gives none.
     """
@@ -35,7 +35,7 @@ class TokenizedSample:
     student_prompt_ids: tuple[int, ...]
     teacher_prompt_ids: tuple[int, ...]
     completion: Completion
-    weight: float
+    weights: tuple[float, ...]
     copies_context: bool
     advantage: float | None = None
 
@@ -56,7 +56,7 @@ class TokenBatch:
         confidence_mask_BC: True at tokens of the confidence segment.
         sampled_logprob_BC: The engine's log-probabilities (nats) of the completion ids, under the model's unscaled
             distribution, float32; NaN at tokens that do not stand as they were sampled, 0 at padding.
-        weight_B: Weight of the sample in the loss, float32.
+        weight_BC: Weight of the token in the loss, before anything is averaged, float32; 0 at padding.
         advantage_B: Advantage of the sample, float32; NaN where the method gives none.
         copies_context_B: Whether the completion states the confidence that stands in the teacher's context.
         denominators: What the loss is divided by: totals over all micro-batches and processes of the optimizer step.
@@ -73,11 +73,17 @@ class TokenBatch:
     completion_mask_BC: Tensor
     confidence_mask_BC: Tensor
     sampled_logprob_BC: Tensor
-    weight_B: Tensor
+    weight_BC: Tensor
     advantage_B: Tensor
     copies_context_B: Tensor
     denominators: Denominators
     temperature: float
+
+    @property
+    def confidence_alone_B(self) -> Tensor:
+        """Whether the sequence is trained at tokens of its confidence segment, and at no others."""
+        trained_BC = self.weight_BC != 0
+        return trained_BC.any(dim=1) & ~(trained_BC & ~self.confidence_mask_BC).any(dim=1)
 
     def to(self, device: torch.device | str, **arguments: Any) -> TokenBatch:  # noqa: ANN401 (Tensor.to's own)
         """Return the batch on ``device``."""
@@ -158,8 +164,7 @@ class BatchPlan:
 
 def step_denominators(step: Sequence[TokenizedSample], loss: TrainingLoss) -> Denominators:
     """Return the totals over all samples of one optimizer step."""
-    lengths = [len(sample.completion.token_ids) for sample in step]
-    return loss.denominators(lengths, [sample.weight for sample in step])
+    return loss.denominators([sample.weights for sample in step])
 
 
 class RoundBatches:
@@ -211,7 +216,7 @@ def collate(
         completion_mask_BC=pad_sequence([torch.ones_like(c, dtype=torch.bool) for c in completions], True),
         confidence_mask_BC=pad_sequence([torch.tensor(s.completion.confidence_mask) for s in samples], True),
         sampled_logprob_BC=pad_sequence(logprobs, batch_first=True),
-        weight_B=torch.tensor([s.weight for s in samples], dtype=torch.float32),
+        weight_BC=pad_sequence([torch.tensor(s.weights, dtype=torch.float32) for s in samples], True),
         advantage_B=_or_nan([s.advantage for s in samples]),
         copies_context_B=torch.tensor([s.copies_context for s in samples]),
         denominators=denominators,

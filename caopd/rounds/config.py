@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from caopd.errors import ConfigError
+from caopd.methods.estimators import Estimator
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,21 @@ class RoundConfig:
                 f"`num_rollouts_per_batch` = {batch}, so that every round has equally many samples, but got "
                 f"{self.num_trained_rollouts}: set `data.round.num_trained_rollouts`."
             )
+
+    def adapted(self, estimator: Estimator) -> Estimator:
+        """Return the estimator for groups of this budget.
+
+        Args:
+            estimator: The estimator for groups of a fixed size.
+
+        Raises:
+            ConfigError: It cannot be right for groups that stop early.
+        """
+        if self.adaptive is None:
+            return estimator
+        return estimator.when_stopped(
+            self.adaptive.num_rollouts_per_batch, self.num_rollouts, self.adaptive.max_deviation
+        )
 
     @property
     def smallest_group(self) -> int:

@@ -43,33 +43,33 @@ class TeacherProbe:
 
 
 def stated_optimism(groups: Sequence[VerifiedGroup], samples: Sequence[Sequence[TrainSample]]) -> dict[str, float]:
-    """Return ``stated_optimism``: the mean of c minus the success rate, over groups that train with a context.
+    """Return ``stated_optimism``: the mean of c over the samples that train with a context, minus the success rate.
 
-    The c of a group is the mean over its training samples. This needs no further completions. For SDFT, whose
-    demonstrations state 1, it is 1 minus the accuracy; for CaOPD with the Monte Carlo estimate of all rollouts it is 0.
+    The success rate is the mean over all groups, those among them that teach nothing: a method that finds contexts for
+    easy prompts alone is optimistic, however right it is about these. This needs no further completions. For SDFT,
+    whose demonstrations state 1, it is 1 minus the accuracy; for CaOPD, which teaches every rollout its group's success
+    rate, it is 0.
 
     Args:
         groups: All groups of the round.
         samples: The training samples of each group, with the contexts that the method chose.
     """
-    differences = []
-    for of_group, success_rate in zip(samples, _success_rates(groups), strict=True):
-        contexts = [sample.context for sample in of_group if sample.weight > 0]
-        stated = [context.confidence for context in contexts if context and context.confidence is not None]
-        if stated and success_rate is not None:
-            differences.append(fmean(stated) - success_rate)
-    return {"stated_optimism": fmean(differences)} if differences else {}
+    size = _smallest(groups)
+    contexts = [sample.context for of_group in samples for sample in of_group[:size] if sample.weight > 0]
+    stated = [context.confidence for context in contexts if context and context.confidence is not None]
+    success_rates = [rate for rate in _success_rates(groups) if rate is not None]
+    return {"stated_optimism": fmean(stated) - fmean(success_rates)} if stated and success_rates else {}
 
 
 def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[VerifiedRollout]]) -> dict[str, float]:
     """Return the teacher's success rate under its context, and how far it is above the student's (Proposition 3).
 
     ``teacher_accuracy`` is the mean of R(y), y ~ T(.|z); ``optimism_bias`` is the mean over groups of the group's
-    teacher accuracy minus its success rate. Groups without a context are left out of both.
+    teacher accuracy minus its success rate. Where the method has no context, z is empty: the teacher sees the question.
 
     Args:
         groups: All groups of the round.
-        taught: The teacher's completions for each group, none where it had no context.
+        taught: The teacher's completions for each group.
     """
     pairs = [
         (fmean(verdict.correct for verdict in verdicts), success_rate)
@@ -86,6 +86,9 @@ def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[Ver
 
 def _success_rates(groups: Sequence[VerifiedGroup]) -> list[float | None]:
     """Return each group's success rate, over as many rollouts as the smallest group has; None without a verdict."""
-    smallest = min((len(group.rollouts) for group in groups), default=0)
-    each = [verdicts_of(group.rollouts[:smallest]) for group in groups]
+    each = [verdicts_of(group.rollouts[: _smallest(groups)]) for group in groups]
     return [fmean(verdict.correct for verdict in verdicts) if verdicts else None for verdicts in each]
+
+
+def _smallest(groups: Sequence[VerifiedGroup]) -> int:
+    return min((len(group.rollouts) for group in groups), default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +16,16 @@ from caopd.rollouts.decoding import decode_ids
 from caopd.rounds.batches import TokenizedSample
 from caopd.rounds.samples import train_samples
 from caopd.rounds.splice import Completion, revised_completion, sampled_completion, written_completion
-from caopd.types import Example, Message, Response, Signal, TeacherContext, TrainSample, VerifiedGroup
+from caopd.types import (
+    Example,
+    Message,
+    Response,
+    Signal,
+    TeacherContext,
+    TrainSample,
+    VerifiedGroup,
+    strip_segment,
+)
 
 _OF_TEMPLATES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What a chat template may raise, which computes as Python does."""
@@ -86,7 +96,8 @@ class SampleEncoder:
         conversations = []
         for example, context in pairs:
             with user_code(self.confidence_format, f"the teacher's prompt of example {example.id!r}"):
-                conversations.append(teacher_messages(example, context, self.confidence_format))
+                shown = self._unambiguous(context)
+                conversations.append(teacher_messages(example, shown, self.confidence_format))
         prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
         lengths = completion_lengths or [self._longest_completion] * len(prompts)
         for (example, context), ids, length in zip(pairs, prompts, lengths, strict=True):
@@ -122,7 +133,12 @@ class SampleEncoder:
                 students[index] = prompt
         return [
             TokenizedSample(
-                student, teacher, completion, sample.weight, _copies_context(sample, completion), sample.advantage
+                student,
+                teacher,
+                completion,
+                _token_weights(sample, completion),
+                _copies_context(sample, completion),
+                sample.advantage,
             )
             for student, teacher, completion, sample in zip(students, teachers, completions, samples, strict=True)
         ]
@@ -149,6 +165,21 @@ class SampleEncoder:
         # The rollout that a teacher will be shown is at most as long as the longest completion.
         unknown = [(example, _EMPTY_SOLUTION) for example, context in contexts if context is None]
         self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
+
+    def _unambiguous(self, context: TeacherContext) -> TeacherContext:
+        """Return the context without other confidences than the empirical one, as a solution that revises itself has.
+
+        The teacher is asked for exactly one value, and would otherwise read two.
+        """
+        text = context.response
+        if text is None or not context.empirical:
+            return context
+        while (reading := self.confidence_format.parse(text)).span is not None:
+            shorter = strip_segment(text, reading)
+            if len(shorter) >= len(text):
+                break
+            text = shorter
+        return context if text == context.response else replace(context, response=text.strip())
 
     def _rendered(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
         conversations = []
@@ -234,6 +265,12 @@ def _check_characters(text: str) -> None:
             f"Expected prompts and demonstrations of characters, but got half of a surrogate pair: {around!a}. Correct "
             "the rows of the task."
         ) from error
+
+
+def _token_weights(sample: TrainSample, completion: Completion) -> tuple[float, ...]:
+    """Return the weight of every token: the sample's, times that of the body outside the confidence segment."""
+    body_weight = sample.weight * sample.body_weight
+    return tuple(sample.weight if stated else body_weight for stated in completion.confidence_mask)
 
 
 def _copies_context(sample: TrainSample, completion: Completion) -> bool:

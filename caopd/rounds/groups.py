@@ -90,17 +90,16 @@ class GroupSampler:
         prompts: RoundPrompts,
         num_rollouts: int,
     ) -> list[tuple[VerifiedRollout, ...]]:
-        """Return the teacher's completions under each group's context, none without a context; a collective operation.
+        """Return the teacher's completions under each group's context; a collective operation.
 
         Args:
             policies: The models, a teacher among them.
             groups: The groups of this process.
-            contexts: The context of each group, or None.
+            contexts: The context of each group; None shows the teacher the question alone.
             prompts: The prompts of the groups, with the seeds of the teacher's completions.
             num_rollouts: Number of completions per group.
         """
         assert policies.teacher is not None
-        # Generation is collective: without a context the teacher still completes the question, and that is dropped.
         ids = [group.prompt_ids for group in groups]
         known = [(index, context) for index, context in enumerate(contexts) if context is not None]
         shown = [(prompts.examples[index], context) for index, context in known]
@@ -109,8 +108,7 @@ class GroupSampler:
             ids[index] = prompt
         self.completer.sync(policies.teacher, policies.version)
         requests = [RolloutRequest(prompt, seed) for prompt, seed in zip(ids, prompts.seeds, strict=True)]
-        completed = self._complete(prompts, requests, num_rollouts)
-        return [() if context is None else group for context, group in zip(contexts, completed, strict=True)]
+        return self._complete(prompts, requests, num_rollouts)
 
     def _complete(
         self, prompts: RoundPrompts, requests: Sequence[RolloutRequest], num_rollouts: int
@@ -146,13 +144,17 @@ class GroupSampler:
     def _teacher_answers(
         self, policies: Policies, groups: Sequence[VerifiedGroup], prompts: RoundPrompts
     ) -> list[list[str | None]]:
-        """Return the teacher's parsed answers to each prompt, none where the estimator does not ask for them."""
+        """Return the teacher's parsed answers to each prompt; none without a context, or where none are asked for."""
         num_rollouts = self.estimator.num_teacher_rollouts
         if num_rollouts == 0 or policies.teacher is None:
             return [[] for _ in groups]
         contexts = together(lambda: [shown_context(self.method, group) for group in groups])
         taught = self.sample_taught(policies, groups, contexts, prompts.reseeded("teacher"), num_rollouts)
-        return [[verdict.answer for verdict in verdicts_of(group)] for group in taught]
+        # Generation is collective: without a context the teacher still completes the question, and that is dropped.
+        return [
+            [] if context is None else [verdict.answer for verdict in verdicts_of(group)]
+            for context, group in zip(contexts, taught, strict=True)
+        ]
 
 
 def shown_context(method: Method, group: VerifiedGroup) -> TeacherContext | None:

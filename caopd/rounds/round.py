@@ -13,9 +13,9 @@ from caopd.rounds.diagnostics import TeacherProbe, optimism_bias, stated_optimis
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.groups import GroupSampler, Policies
 from caopd.rounds.prompts import RoundPrompts
-from caopd.rounds.samples import train_samples
+from caopd.rounds.samples import probed_context, train_samples
 from caopd.rounds.statistics import method_statistics, round_statistics
-from caopd.types import TrainSample, VerifiedGroup
+from caopd.types import TrainSample, VerifiedGroup, verdicts_of
 from caopd.verifiers import Verifier
 
 
@@ -107,7 +107,8 @@ class RoundMaker:
             )
         if self.probe.is_due(number):
             whole = self._probed(whole, policies, sampled, mine)
-        judged = [group.verdicts for group in whole.groups if group.verdicts]
+        size = None if sampler.estimator.learns_from_stopped else sampler.round.smallest_group
+        judged = [verdicts for group in whole.groups if (verdicts := verdicts_of(group.rollouts[:size]))]
         with user_code(sampler.estimator, f"round {number}"):
             if judged:
                 sampler.estimator.end_round(judged)
@@ -138,7 +139,7 @@ class RoundMaker:
         """Return the round with the teacher's success on its prompts, under the contexts of their samples."""
         first = process_number() * len(mine)
         own = whole.samples[first : first + len(mine)]
-        contexts = [next((sample.context for sample in group if sample.context), None) for group in own]
+        contexts = [probed_context(group) for group in own]
         num_rollouts = self.probe.num_rollouts
         taught = self.sampler.sample_taught(policies, mine, contexts, prompts.reseeded("probe"), num_rollouts)
         bias = optimism_bias(whole.groups, gather_in_order(taught))

@@ -1,10 +1,12 @@
-"""Has the method make the training samples of a group, and checks them."""
+"""Has the method make the training samples of a group, checks them, and says which of their contexts is probed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from caopd.errors import DataError, name_of, user_code
 from caopd.methods import Method
-from caopd.types import Example, TrainSample, VerifiedGroup, VerifiedRollout
+from caopd.types import Example, TeacherContext, TrainSample, VerifiedGroup, VerifiedRollout
 
 
 def is_trained(method: Method, group: VerifiedGroup) -> bool:
@@ -46,6 +48,16 @@ def train_samples(method: Method, group: VerifiedGroup) -> list[TrainSample]:
         return samples
     made = iter(samples)
     return [next(made) if each.verdict is not None else _left_out(group.example, each) for each in group.rollouts]
+
+
+def probed_context(samples: Sequence[TrainSample]) -> TeacherContext | None:
+    """Return the first context under which a whole completion is trained; if there is none, the first context, or None.
+
+    Args:
+        samples: The training samples of one group.
+    """
+    shown = [sample for sample in samples if sample.context]
+    return next((sample.context for sample in [*(each for each in shown if each.body_weight), *shown]), None)
 
 
 def _left_out(example: Example, verified: VerifiedRollout) -> TrainSample:

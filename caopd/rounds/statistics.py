@@ -56,6 +56,7 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
     stated = [verified.reading.value for verified in rollouts if verified.reading.value is not None]
     outcomes = [verified.reading.outcome for verified in rollouts]
     without_weight = fmean(sample.weight == 0 for sample in samples)
+    confidence_alone = fmean(sample.weight != 0 and sample.body_weight == 0 for sample in samples)
     if not rollouts:
         return {"without_weight": without_weight}
     statistics = {
@@ -69,6 +70,7 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
         "num_tokens": float(sum(len(v.rollout.token_ids) for group in groups for v in group.rollouts)),
         "num_tokens_mean": fmean(len(verified.rollout.token_ids) for verified in rollouts),
         "without_weight": without_weight,
+        "confidence_alone": confidence_alone,
     }
     if verdicts:
         statistics["accuracy"] = fmean(verdict.correct for verdict in verdicts)

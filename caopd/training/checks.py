@@ -11,6 +11,7 @@ from caopd.errors import ConfigError
 from caopd.losses import TrainingLoss
 from caopd.methods import Method
 from caopd.methods.estimators import Estimator
+from caopd.rollouts import Sampling
 from caopd.rounds.config import RoundConfig
 from caopd.rounds.diagnostics import TeacherProbe
 from caopd.rounds.prompts import check_rounds
@@ -53,12 +54,10 @@ def check_trainer(trainer: Trainer) -> None:
         )
 
 
-def check_settings(round: RoundConfig, estimator: Estimator, keep_rounds: int | None) -> None:
-    """Raise if settings of the data module contradict each other.
+def check_settings(keep_rounds: int | None) -> None:
+    """Raise if settings of the data module cannot be.
 
     Args:
-        round: Number of prompts and rollouts per round.
-        estimator: The estimator of mu_hat.
         keep_rounds: Number of rounds whose rollouts stay on disk; None keeps all.
 
     Raises:
@@ -66,10 +65,41 @@ def check_settings(round: RoundConfig, estimator: Estimator, keep_rounds: int | 
     """
     if keep_rounds is not None and keep_rounds < 1:
         raise ConfigError(f"Expected `keep_rounds` to be at least 1, or null for all, but got {keep_rounds}.")
-    if round.adaptive is not None and estimator.num_teacher_rollouts:
+
+
+def check_baseline(method: Method, round: RoundConfig) -> None:
+    """Raise if what a rollout is compared with depends on its own verdict.
+
+    Args:
+        method: The method, which says whether rollouts are compared with their group.
+        round: The budget, which says whether verdicts decide the size of a group.
+
+    Raises:
+        ConfigError: Both are so.
+    """
+    if method.signal is Signal.ADVANTAGE and round.adaptive is not None:
         raise ConfigError(
-            "Expected an estimator that judges by verdicts with `data.round.adaptive`, but got "
-            f"{type(estimator).__name__}, which knows nothing before the teacher has answered."
+            f"Expected groups of a fixed size with {type(method).__name__}, but `data.round.adaptive` stops a group by "
+            "its verdicts: the rest of the group, which an advantage is measured against, then depends on the "
+            "rollout's own verdict, and the gradient points elsewhere. Set `data.round.adaptive` to null."
+        )
+
+
+def check_greedy(sampling: Sampling, num_rollouts: int) -> None:
+    """Raise if the rollouts of a prompt would all be the same one.
+
+    Args:
+        sampling: How rollouts are sampled.
+        num_rollouts: G.
+
+    Raises:
+        ConfigError: Several are sampled greedily.
+    """
+    if num_rollouts > 1 and (sampling.temperature == 0 or sampling.top_k == 1):
+        raise ConfigError(
+            f"Expected `data.sampling` to have a temperature above 0 and another `top_k` than 1, but got {sampling}: "
+            f"the {num_rollouts} completions of a prompt would all be the same, and mu_hat 0 or 1 whatever the success "
+            "rate."
         )
 
 

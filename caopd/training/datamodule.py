@@ -27,6 +27,7 @@ from caopd.run_directory import run_directory
 from caopd.seeds import derive_seed
 from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
+from caopd.training.collapse import FormatWatch
 from caopd.training.held_out_data import HeldOutDataModule
 from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_settings import round_settings
@@ -86,7 +87,7 @@ class RolloutDataModule(HeldOutDataModule):
         self.task = task
         self.round = round
         self.batch_size = batch_size
-        self.estimator = estimator or MonteCarlo()
+        self.estimator = round.adapted(estimator or MonteCarlo())
         self.parity = parity
         self.teacher_probe = teacher_probe
         self.keep_rounds = keep_rounds
@@ -94,8 +95,9 @@ class RolloutDataModule(HeldOutDataModule):
         self.statistics: dict[str, float] = {}
         self._curriculum = Curriculum(self.stages, round.num_prompts_per_round, seed)
         self._progress = RoundProgress()
+        self._formats = FormatWatch()
         check_unique([*(stage.name for stage in self.stages), *evaluation.tasks])
-        checks.check_settings(round, self.estimator, keep_rounds)
+        checks.check_settings(keep_rounds)
 
     def setup(self, stage: str) -> None:
         """Load the splits that the stage needs and check every row before the first rollout.
@@ -129,6 +131,8 @@ class RolloutDataModule(HeldOutDataModule):
         model.num_steps_per_round = self.plan.num_steps(self.num_samples)
         narrowed = self.sampling.top_p < 1 or self.sampling.top_k > 0
         model.loss.check_sampling(self.sampling.temperature, narrowed, model.num_steps_per_round)
+        checks.check_baseline(model.method, self.round)
+        checks.check_greedy(self.sampling, self.round.num_rollouts if model.method.min_rollouts else 0)
         checks.check_stages(self.task, trainer)
         encoder = self._encoder(self.sampling)
         self._curriculum.load(lambda examples: encoder.check(examples, model.method))
@@ -193,6 +197,7 @@ class RolloutDataModule(HeldOutDataModule):
         """Return what is left to train on of this process's micro-batches."""
         self.engine.rest()
         self.statistics = made.statistics
+        self._formats.look(made)
         with self.clock("verify"):
             tokenized = made.tokenized(self._encoder(self.sampling))
         plan, model = self.plan, self._model

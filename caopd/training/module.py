@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from lightning import Callback, LightningModule
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
-from transformers import PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedTokenizerBase
 
 from caopd.distributed import gather_in_order, log_alike, together
 from caopd.errors import ConfigError, ModelError
@@ -26,16 +26,25 @@ from caopd.models import LanguageModel, ModelSource, Teacher, check_finite, chec
 from caopd.rounds.batches import TokenBatch
 from caopd.rounds.groups import Policies
 from caopd.training.checkpoints import FORMAT, PACKAGE, check_format, refuse_settings
+from caopd.training.collapse import CopyWatch, shown_segments
 from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import DIVERGED, FiniteWeights, check_weights
 from caopd.training.left_out import NonFinite
 from caopd.training.logging import log_round, log_step
+from caopd.training.optimizing import (
+    Decay,
+    OptimizerFactory,
+    Schedule,
+    check_groups,
+    default_optimizer,
+    rate_schedule,
+    warn_idle,
+    weight_groups,
+)
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
 from caopd.training.saving import SavingCallbacks
 from caopd.training.step_guard import StepGuard
 from caopd.types import Signal
-
-OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 
 
 class DistillationModule(LightningModule):
@@ -52,8 +61,10 @@ class DistillationModule(LightningModule):
             reference of a trust region; or another model. None is ``EMA(0.01)``, and ``Frozen()`` for the reference of
             policy gradients.
         optimizer: A function that takes the parameters and returns the optimizer; None is ``AdamW(lr=1e-5)``.
+        decay: What the optimizer's weight decay is for: all weights that are trained, or ``matrices`` alone, without
+            norms, biases and embeddings.
         schedule: Course of the learning rate after the warm-up.
-        warmup: Share of all optimizer steps in which the learning rate rises from 0.
+        warmup: Share of all optimizer steps in which the learning rate rises.
         nonfinite: What becomes of an optimizer step whose loss or gradient is not finite.
 
     Raises:
@@ -70,7 +81,8 @@ class DistillationModule(LightningModule):
         loss: TrainingLoss | None = None,
         teacher: Teacher | None = None,
         optimizer: OptimizerFactory | None = None,
-        schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine",
+        decay: Decay = "all",
+        schedule: Schedule = "cosine",
         warmup: float = 0.1,
         nonfinite: NonFinite = NonFinite(),
     ) -> None:
@@ -85,12 +97,14 @@ class DistillationModule(LightningModule):
         self.warmup = warmup
         self.nonfinite = nonfinite
         self.num_steps_per_round: int | None = None
-        self._optimizer = optimizer or _default_optimizer
+        self._optimizer = optimizer or default_optimizer
+        self.decay = decay
         self.limit_of_steps: int | None = None
         self.saving = SavingCallbacks()
         self._step = StepGuard(nonfinite)
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
-        means = [*self.loss.logged, *([COPY_ACCURACY] if method.signal is Signal.CONTEXT else [])]
+        self._copies = CopyWatch()
+        means = [*self.loss.logged, *(COPIES if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
         self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
 
@@ -187,6 +201,8 @@ class DistillationModule(LightningModule):
         check_format(Path(str(self.trainer.ckpt_path)), checkpoint)
         own = checkpoint[PACKAGE]
         if self.trainer.state.fn == TrainerFn.FITTING:
+            for saved in checkpoint.get("optimizer_states", ()):
+                check_groups(saved["param_groups"], weight_groups(self.student, self.decay))
             self.trainer.num_sanity_val_steps = 0  # the validation before training has been, and is not logged again
         self.saving.restore(own[SAVING])
         self._step.load_state_dict(own[LEFT_OUT])
@@ -199,12 +215,13 @@ class DistillationModule(LightningModule):
                     mean.mean_value, mean.weight = mean.mean_value + total, mean.weight + weight
 
     def on_train_start(self) -> None:
-        """Give a restored optimizer the settings of this run's config, and warn of what that changes."""
+        """Give a restored optimizer the settings of this run's config; warn of what that changes, and of idle steps."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         changed = apply_settings(self._settings, optimizer, cast("LambdaLR", scheduler))
         if changed:
             said = ", ".join(f"{name} {now} (the checkpoint's: {before})" for name, (before, now) in changed.items())
             rank_zero_warn(f"The optimizer goes on with the settings of this run's config: {said}.")
+        warn_idle(optimizer, self.trainer.global_step)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the micro-batch's share of its optimizer step's loss.
@@ -235,7 +252,7 @@ class DistillationModule(LightningModule):
     def _loss_inputs(self, batch: TokenBatch) -> LossInputs:
         mask_BC = batch.completion_mask_BC
         return LossInputs(
-            weight_T=self.loss.token_weights(mask_BC, batch.weight_B, batch.denominators),
+            weight_T=self.loss.token_weights(mask_BC, batch.weight_BC, batch.denominators),
             confidence_mask_T=batch.confidence_mask_BC[mask_BC],
             target_T=batch.completion_ids_BC[mask_BC],
             sampled_logprob_T=batch.sampled_logprob_BC[mask_BC],
@@ -250,9 +267,12 @@ class DistillationModule(LightningModule):
             if num_tokens:
                 self._counted.append((name, total / num_tokens, num_tokens))
         if output.teacher_top1_T is not None:
-            copied_B = _copied(batch, output.teacher_top1_T == target_T)
-            if copied_B.numel():
-                self._counted.append((COPY_ACCURACY, copied_B.float(), 1.0))
+            shown = shown_segments(batch, output.teacher_top1_T == target_T)
+            self._copies.add(shown)
+            for name, each in zip(COPIES, (shown, [segment for segment in shown if segment.alone]), strict=True):
+                if each:
+                    copied_B = target_T.new_tensor([segment.copied for segment in each], dtype=torch.float)
+                    self._counted.append((name, copied_B, 1.0))
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the round; a mean that no token or sequence contributed to is left out."""
@@ -264,6 +284,7 @@ class DistillationModule(LightningModule):
             if not value.isnan():
                 log_round(self, {f"train/{name}": value})
             mean.reset()
+        self._copies.end_round(self.current_epoch)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop, or leave the step out, before what is not finite reaches the weights; log the step's loss.
@@ -324,9 +345,9 @@ class DistillationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many shapes that Lightning takes)
         """Return the optimizer of the student and its learning-rate schedule."""
-        optimizer = self._optimizer(weight for weight in self.student.parameters() if weight.requires_grad)
+        optimizer = self._optimizer(cast("Any", weight_groups(self.student, self.decay)))
         num_steps = self._num_steps()
-        schedule = get_scheduler(self.schedule, optimizer, round(self.warmup * num_steps), num_steps)
+        schedule = rate_schedule(optimizer, self.schedule, round(self.warmup * num_steps), num_steps)
         self._settings = settings_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -360,19 +381,8 @@ class DistillationModule(LightningModule):
         log_alike(self, values)
 
 
-COPY_ACCURACY = "teacher_copy_accuracy"
+COPIES = ("teacher_copy_accuracy", "teacher_copy_accuracy_alone")
+"""Names under ``train/``: of all sequences that state their context's confidence, of those that train nothing else."""
 TRAINING_MEANS, SAVING, LEFT_OUT = "training_means", "saving", "left_out_steps"
 """Keys, in the package's part of a checkpoint, of the sums that the means of its round are made of, for every process,
 of what :class:`SavingCallbacks` keeps, and of the numbers of optimizer steps that were left out."""
-
-
-def _default_optimizer(parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-5)
-
-
-def _copied(batch: TokenBatch, predicted_T: Tensor) -> Tensor:
-    """Return, for sequences that state their context's confidence, whether the teacher predicts all of the segment."""
-    right_BC = torch.ones_like(batch.completion_mask_BC)
-    right_BC[batch.completion_mask_BC] = predicted_T
-    copied_B = (right_BC | ~batch.confidence_mask_BC).all(dim=1)
-    return copied_B[batch.copies_context_B & batch.confidence_mask_BC.any(dim=1)]

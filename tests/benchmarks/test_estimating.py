@@ -6,8 +6,18 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo
-from estimating.enumeration import REFERENCE, SYNTHETIC, adaptive, endings, fixed, judge, learn, oracle_share
+from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, Shrinkage
+from estimating.enumeration import (
+    REFERENCE,
+    SYNTHETIC,
+    adaptive,
+    endings,
+    fixed,
+    judge,
+    learn,
+    oracle_share,
+    stopping_bias,
+)
 from estimating.page import SHOWN, page
 from estimating.training import BUDGETS
 
@@ -47,6 +57,24 @@ def test_an_adaptive_budget_is_what_simulation_shows(policy):
     assert sum(p * k / n for (n, k), p in ends.items()) == pytest.approx(fmean(shares), abs=0.01)
 
 
+def test_monte_carlo_has_no_bias_under_an_adaptive_budget_and_shrinkage_learns_the_mean():
+    assert judge(adaptive(MonteCarlo, 0.15), RATES)["bias"] == pytest.approx(0, abs=1e-12)
+    truth = stopping_bias(0.15, {"some": RATES})["means"]["some"]
+    assert truth["truth"] == pytest.approx(0.475)
+    assert learn(adaptive(Shrinkage, 0.15), RATES).state_dict()["mean"] == pytest.approx(0.475, abs=0.02)
+    assert truth["whole_groups"] < 0.45
+
+
+def test_the_bias_of_stopped_shares_is_that_of_two_batches_by_hand():
+    """4 of 4 and 0 of 4 stop at a limit of .15, and so do 1, 2, 6 and 7 of 8; at 16 everything does."""
+    found = stopping_bias(0.15, {"some": RATES})
+    assert found["mean_at_0.2"] == pytest.approx(0.1461, abs=5e-5)
+    assert abs(found["worst_bias"]) == pytest.approx(0.0558, abs=5e-5)
+    rate, ends = 0.3, endings(adaptive(MonteCarlo, 0.15), MonteCarlo(), 0.3)
+    assert ends[4, 0] == pytest.approx((1 - rate) ** 4)
+    assert ends[8, 1] == pytest.approx(4 * rate * (1 - rate) ** 7)
+
+
 def test_levels_change_what_is_stated():
     states = {(n, k): p for (n, k), p in endings(fixed(MonteCarlo, 4), MonteCarlo(), 0.3).items()}
     assert states == pytest.approx({(4, k): comb(4, k) * 0.3**k * 0.7 ** (4 - k) for k in range(5)})
@@ -82,7 +110,10 @@ def test_the_page_marks_what_reaches_the_aim():
     ]
     machine = {"timestamp": "2026-11-25", "versions": {"caopd": "0"}, "cpus": 2, "processes": 2}
     record = {"environment": machine, "distributions": {"some": rows}, "oracle_shares": {"some": 0.5}, "runs": runs}
-    text = page(record | {"num_rounds": 3})
+    means = {"some": {"truth": 0.5, "whole_groups": 0.46}}
+    stopping = {"0.1": {"worst_rate": 0.14, "worst_bias": -0.024, "mean_at_0.2": 0.179, "means": means}}
+    text = page(record | {"num_rounds": 3, "stopping": stopping})
+    assert "| 0.1 | 0.179 | -0.024 at 0.14 | 0.460 for 0.500 |" in text
     assert "| **cheap** | 9.60 | 0.60 |" in text
     assert "| dear |" in text
     assert "| worse | 4.00 | 0.25 | 0.0000 | 0.0100 | **0.0100** |" in text

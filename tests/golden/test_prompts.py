@@ -43,6 +43,7 @@ CONTEXTS = {
     "solution_empirical_0.38": lambda demonstration: TeacherContext(
         "solution", SOLUTION, None
     ).with_empirical_confidence(0.375),
+    "note_alone_0.38": lambda demonstration: TeacherContext("solution", None, None).with_empirical_confidence(0.375),
 }
 WITH_FEEDBACK = {
     "solution_feedback": lambda demonstration: TeacherContext("solution", SOLUTION, 0.9, feedback=FEEDBACK),

@@ -68,12 +68,20 @@ def test_a_probe_of_a_teacher_without_context(failure):
     assert "GRPO" in message
 
 
+def test_rollouts_that_would_all_be_the_same(failure):
+    for greedy in ("--data.sampling.temperature=0", "--data.sampling.top_k=1"):
+        assert "8 completions of a prompt would all be the same" in failure(greedy, "--data.round.num_rollouts=8")
+
+
 def test_an_adaptive_budget_that_cannot_be(failure):
     adaptive = "--data.round.adaptive.num_rollouts_per_batch=4"
     message = failure(adaptive, "--data.round.num_trained_rollouts=8")
     assert "data.round.num_trained_rollouts" in message
     message = failure(adaptive, "--data.estimator=SelfConsistency")
     assert "data.round.adaptive" in message
+    assert "its own verdict" in failure(adaptive, "--data.estimator=LeaveOneOut", "--data.round.num_trained_rollouts=2")
+    several = ("--data.round.num_trained_rollouts=2", "--data.batch_size=64")
+    assert "fixed size with GRPO" in failure(adaptive, "--model.method=GRPO", *several)
     assert "at least 2 for LeaveOneOut" in failure(
         "--data.estimator=LeaveOneOut", "--data.round.num_rollouts=1", "--data.batch_size=16"
     )

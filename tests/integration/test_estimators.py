@@ -1,5 +1,7 @@
 """Estimators inside a run."""
 
+import itertools
+
 import pytest
 
 from caopd.rounds.buffer import load_groups
@@ -77,6 +79,38 @@ def test_the_first_batch_is_what_a_fixed_budget_samples_and_the_others_differ(ad
         ids = [verified.rollout.token_ids for verified in group.rollouts]
         batches += [(ids[:2], ids[start : start + 2]) for start in range(2, len(ids), 2)]
     assert any(first != later for first, later in batches)
+
+
+def test_mu_hat_of_a_stopped_group_is_that_of_a_first_batch_of_which_so_many_are_right(adaptive):
+    """By the definition: the mean, over all sequences that stop there with so many right, of their first two."""
+    from scipy.stats import beta
+
+    def stops(bits):
+        return len(bits) == 8 or beta(sum(bits) + 0.5, len(bits) - sum(bits) + 0.5).std() <= 0.19
+
+    ways = {}
+    for bits in itertools.product((0, 1), repeat=8):
+        end = next(n for n in (2, 4, 6, 8) if stops(bits[:n]))
+        ways.setdefault((sum(bits[:end]), end), set()).add(bits[:end])
+    expected = {state: sum(sum(bits[:2]) / 2 for bits in each) / len(each) for state, each in ways.items()}
+    differs = 0
+    for group in rollouts_of(adaptive):
+        correct = [verified.verdict.correct for verified in group.rollouts]
+        assert group.mu_hats[0] == pytest.approx(expected[sum(correct), len(correct)])
+        differs += group.mu_hats[0] != sum(correct) / len(correct)
+    assert differs
+
+
+def test_shrinkage_learns_from_the_first_batches(fit, tmp_path):
+    settings = {"data.estimator": "caopd.methods.estimators.Shrinkage", "data.estimator.strength": 4}
+    run = fit(tmp_path, **{**ADAPTIVE, **settings, "trainer.max_epochs": 2})
+    first, second = (load_groups(run.directory / "rollouts" / f"round_0000{number}.jsonl") for number in (0, 1))
+    mean = sum(v.verdict.correct for group in first for v in group.rollouts[:2]) / (2 * len(first))
+    whole = sum(sum(v.verdict.correct for v in g.rollouts) / len(g.rollouts) for g in first) / len(first)
+    assert abs(mean - whole) > 1e-3
+    for group in second:
+        correct = [verified.verdict.correct for verified in group.rollouts]
+        assert group.mu_hats[0] == pytest.approx((sum(correct) + 4 * mean) / (len(correct) + 4))
 
 
 @pytest.mark.parametrize("strategy", slow_but("ddp"))

@@ -31,6 +31,7 @@ SCALARS = (
     "rollout/accuracy",
     "rollout/format_adherence",
     "rollout/without_weight",
+    "rollout/confidence_alone",
     "time/sync_seconds",
     "time/rollout_seconds",
     "time/verify_seconds",

@@ -10,7 +10,7 @@ from caopd.confidence import InlineConfidence
 from caopd.errors import RolloutError, UnansweredError, UserCodeError
 from caopd.losses import DistillationLoss
 from caopd.methods import SDFT, SDPO, CaOPD
-from caopd.methods.estimators import MonteCarlo
+from caopd.methods.estimators import MonteCarlo, SelfConsistency
 from caopd.models import ModelSource
 from caopd.rollouts import Sampling, TransformersEngine
 from caopd.rounds.batches import BatchPlan
@@ -100,8 +100,33 @@ def test_a_round_without_any_success_teaches_sdpo_nothing_and_says_so(student, e
     for reduction in ("sequence_mean", "token_mean"):
         loss = DistillationLoss(reduction=reduction)
         for batch in BatchPlan(4, 2, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, 0):
-            weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_B, batch.denominators)
+            weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_BC, batch.denominators)
             assert torch.equal(weight_T, torch.zeros_like(weight_T))
+
+
+def test_a_teacher_without_a_context_has_no_say_in_what_the_right_answer_is(student, encoder):
+    maker = maker_of(CaOPD(SDPO()), encoder)
+    maker = replace(maker, sampler=replace(maker.sampler, estimator=SelfConsistency()))
+    prompts = replace(prompts_of(encoder, SDPO()), verifier=Never())
+    with pytest.warns(UserWarning, match="teaches nothing"):
+        made = maker.make(0, prompts, Policies(student, student, version=0))
+    assert {mu_hat for group in made.groups for mu_hat in group.mu_hats} == {None}
+
+
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
+def test_a_round_without_any_success_still_teaches_that_through_caopd(student, encoder, reduction):
+    prompts = replace(prompts_of(encoder, SDPO()), verifier=Never())
+    made = maker_of(CaOPD(SDPO()), encoder).make(0, prompts, Policies(student, None, version=0))
+    assert (made.statistics["confidence_alone"], made.statistics["without_weight"]) == (1.0, 0.0)
+    assert made.statistics["stated_optimism"] == 0
+    loss = DistillationLoss(reduction=reduction)
+    for batch in BatchPlan(16, 1, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, 0):
+        weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_BC, batch.denominators)
+        trained_T = batch.confidence_mask_BC[batch.completion_mask_BC]
+        assert torch.equal(weight_T > 0, trained_T)
+        assert weight_T.sum().item() == pytest.approx(1)
+        stated = encoder.tokenizer.decode(batch.completion_ids_BC[batch.confidence_mask_BC])
+        assert stated == "\nConfidence: 0.00<|end|>" * 16
 
 
 @pytest.mark.filterwarnings("ignore:it did not return")

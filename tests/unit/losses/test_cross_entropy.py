@@ -19,7 +19,9 @@ def make_case(seed=0):
 
 def batch_of(loss, target):
     mask_BC = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
-    weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
+    weights = [[weight] * length for length, weight in zip(LENGTHS, WEIGHTS, strict=True)]
+    weight_BC = torch.tensor(WEIGHTS)[:, None].expand(mask_BC.shape)
+    weight_T = loss.token_weights(mask_BC, weight_BC, loss.denominators(weights))
     nowhere_T = torch.full_like(weight_T, torch.nan)
     one_sequence_T = torch.zeros_like(target)
     return LossInputs(weight_T, one_sequence_T.bool(), target, nowhere_T, nowhere_T, 1.0, one_sequence_T)

@@ -17,6 +17,7 @@ from caopd.losses import (
 
 LENGTHS = [4, 1, 0, 6, 2]
 WEIGHTS = [1.0, 2.0, 1.0, 0.0, 0.5]
+TOKEN_WEIGHTS = [[weight] * length for length, weight in zip(LENGTHS, WEIGHTS, strict=True)]
 
 
 def completion_mask(lengths, offset=2, width=9):
@@ -25,6 +26,13 @@ def completion_mask(lengths, offset=2, width=9):
     for row, length in enumerate(lengths):
         mask[row, offset : offset + length] = True
     return mask
+
+
+def placed(weights, mask_BC):
+    """Weights of the sequences' tokens, where the mask has these tokens; elsewhere what must not count."""
+    weight_BC = torch.full(mask_BC.shape, 7.0)
+    weight_BC[mask_BC] = torch.tensor([each for of_sequence in weights for each in of_sequence])
+    return weight_BC
 
 
 def loop_loss(value_BC, lengths, weights, reduction, skip, offset=2):
@@ -43,12 +51,13 @@ def loop_loss(value_BC, lengths, weights, reduction, skip, offset=2):
 @pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
 def test_weights_against_a_loop_and_micro_batches_add_up(reduction, skip):
     loss = DistillationLoss(reduction=reduction, skip_first_tokens=skip)
-    denominators = loss.denominators(LENGTHS, WEIGHTS)
+    denominators = loss.denominators(TOKEN_WEIGHTS)
     value_BC = torch.rand(5, 9, generator=torch.Generator().manual_seed(0))
-    mask_BC, weight_B = completion_mask(LENGTHS), torch.tensor(WEIGHTS)
+    mask_BC = completion_mask(LENGTHS)
+    weight_BC = placed(TOKEN_WEIGHTS, mask_BC)
 
     def share(rows):
-        weight_T = loss.token_weights(mask_BC[rows], weight_B[rows], denominators)
+        weight_T = loss.token_weights(mask_BC[rows], weight_BC[rows], denominators)
         return (weight_T * value_BC[rows][mask_BC[rows]]).sum().item()
 
     expected = loop_loss(value_BC, LENGTHS, WEIGHTS, reduction, skip)
@@ -57,26 +66,34 @@ def test_weights_against_a_loop_and_micro_batches_add_up(reduction, skip):
 
 
 @pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
+def test_a_token_counts_alike_whether_or_not_others_of_its_sequence_have_no_weight(reduction):
+    """Else a sequence that is trained at its last tokens alone would teach these tokens more than others do."""
+    loss, mask_BC = DistillationLoss(reduction=reduction), completion_mask([4, 4])
+    weights = [[1.0] * 4, [0.0, 0.0, 1.0, 1.0]]
+    weight_T = loss.token_weights(mask_BC, placed(weights, mask_BC), loss.denominators(weights))
+    assert weight_T.tolist() == pytest.approx([1 / 6] * 4 + [0, 0] + [1 / 6] * 2)
+
+
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
 def test_nothing_counted_is_zero_not_nan(reduction):
     loss = DistillationLoss(reduction=reduction, skip_first_tokens=3)
-    denominators = loss.denominators([2, 3], [1.0, 1.0])
+    denominators = loss.denominators([[1.0] * 2, [1.0] * 3])
     assert denominators == Denominators(0.0, 0.0)
-    assert loss.token_weights(completion_mask([2, 3]), torch.ones(2), denominators).tolist() == [0.0] * 5
+    mask_BC = completion_mask([2, 3])
+    assert loss.token_weights(mask_BC, torch.ones(mask_BC.shape), denominators).tolist() == [0.0] * 5
 
 
 def test_denominators_of_sequences_without_counted_tokens():
-    assert DistillationLoss(skip_first_tokens=1).denominators(LENGTHS, WEIGHTS) == Denominators(1.5, 3.5)
-    assert DistillationLoss().denominators(LENGTHS, WEIGHTS) == Denominators(3.5, 7.0)
-    with pytest.raises(ValueError, match="argument 2"):
-        DistillationLoss().denominators([1, 2], [1.0])
+    assert DistillationLoss(skip_first_tokens=1).denominators(TOKEN_WEIGHTS) == Denominators(1.5, 3.5)
+    assert DistillationLoss().denominators(TOKEN_WEIGHTS) == Denominators(3.5, 7.0)
 
 
 def test_left_padded_rows_give_the_same_weights():
     loss = DistillationLoss(skip_first_tokens=1)
-    arguments = torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS)
+    denominators = loss.denominators(TOKEN_WEIGHTS)
+    masks = completion_mask(LENGTHS, offset=0), completion_mask(LENGTHS, offset=3, width=20)
     torch.testing.assert_close(
-        loss.token_weights(completion_mask(LENGTHS, offset=0), *arguments),
-        loss.token_weights(completion_mask(LENGTHS, offset=3, width=20), *arguments),
+        *(loss.token_weights(mask_BC, placed(TOKEN_WEIGHTS, mask_BC), denominators) for mask_BC in masks)
     )
 
 
@@ -88,7 +105,7 @@ def test_loss_of_two_segments_against_the_dense_divergence():
     head, teacher_head = torch.randn(2, 17, 6, dtype=torch.float64, generator=g)
     confidence_T = torch.rand(tokens, generator=g) < 0.5
     loss = DistillationLoss(ReverseKL(), confidence=JSD(0.3), chunk_size=4)
-    weight_T = loss.token_weights(mask_BC, torch.tensor(WEIGHTS), loss.denominators(LENGTHS, WEIGHTS))
+    weight_T = loss.token_weights(mask_BC, placed(TOKEN_WEIGHTS, mask_BC), loss.denominators(TOKEN_WEIGHTS))
     target_T = torch.randint(17, (tokens,), generator=g)
     nowhere_T = torch.full_like(weight_T, torch.nan)
     student, teacher = ModelOutput(hidden, head), ModelOutput(teacher_hidden, teacher_head)

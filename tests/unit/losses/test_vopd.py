@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from caopd.errors import ConfigError
-from caopd.losses import DistillationLoss, ImportanceSampling, LossInputs, ModelOutput, VOPDLoss
+from caopd.losses import Denominators, DistillationLoss, ImportanceSampling, LossInputs, ModelOutput, VOPDLoss
 from caopd.methods import SDFT, SDPO, CaOPD
 from caopd.training.module import DistillationModule
 
@@ -161,8 +161,8 @@ def expected_gradient(loss, others, vocabulary=3, length=3):
     for completion, probability in ended:
         size, leaf_PV = len(completion), student_PV.clone().requires_grad_()
         rows = [row_of[completion[:position]] for position in range(size)]
-        denominators = loss.denominators([size, *[mean_length] * others], [1.0] * (1 + others))
-        weight_T = loss.token_weights(torch.ones(1, size, dtype=torch.bool), torch.ones(1), denominators).double()
+        denominators = Denominators(1.0 + others, size + others * mean_length)
+        weight_T = loss.token_weights(torch.ones(1, size, dtype=torch.bool), torch.ones(1, size), denominators).double()
         target_T, ones_T = torch.tensor(completion), torch.ones(size, dtype=torch.float64)
         tokens = LossInputs(weight_T, target_T < 0, target_T, ones_T, ones_T, 1.0, torch.zeros_like(target_T))
         teacher_PV = student_PV + offset_PV

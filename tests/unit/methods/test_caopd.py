@@ -1,10 +1,11 @@
+import itertools
 from dataclasses import replace
 
 import pytest
 
 from caopd.errors import ConfigError, DataError
-from caopd.methods import SDFT, SDPO, CaOPD
-from caopd.types import Example, TeacherContext
+from caopd.methods import SDFT, SDPO, CaOPD, PlainDistillation
+from caopd.types import ConfidenceOutcome, Example, TeacherContext
 
 EXAMPLE = Example("7", "Q", "B", demonstration="DEMONSTRATION")
 ROLLOUTS = [("B\nConfidence: 1.00", True), ("C\nConfidence: 0.90", False), ("D", False)]
@@ -16,7 +17,7 @@ every_backbone = pytest.mark.parametrize("backbone", BACKBONES, ids=["sdft", "sd
 @pytest.mark.parametrize("mu_hat", [0.0, 1 / 3, 1.0])
 def test_completion_and_context_state_mu_hat_and_the_rest_is_the_backbones(group_of, backbone, mu_hat):
     group = group_of(EXAMPLE, ROLLOUTS, mu_hat)
-    plain, calibrated = backbone.train_samples(group), CaOPD(backbone).train_samples(group)
+    plain, calibrated = backbone.train_samples(group), CaOPD(backbone, calibrate_all=False).train_samples(group)
     assert len(calibrated) == len(plain) == 3
     for before, after in zip(plain, calibrated, strict=True):
         assert after.confidence == mu_hat
@@ -27,9 +28,46 @@ def test_completion_and_context_state_mu_hat_and_the_rest_is_the_backbones(group
             assert after.context == replace(before.context, confidence=mu_hat, empirical=True)
 
 
-def test_of_a_group_with_one_success_that_one_has_no_weight_on_sdpo(group_of):
-    samples = CaOPD(SDPO()).train_samples(group_of(EXAMPLE, ROLLOUTS, 1 / 3))
+def test_of_a_group_with_one_success_that_one_has_no_weight_on_sdpo_as_the_paper_has_it(group_of):
+    samples = CaOPD(SDPO(), calibrate_all=False).train_samples(group_of(EXAMPLE, ROLLOUTS, 1 / 3))
     assert [sample.weight for sample in samples] == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("verdicts", itertools.product([True, False], repeat=3))
+def test_without_a_solution_the_confidence_alone_is_taught_under_the_note_alone(group_of, verdicts):
+    texts = [text for text, _ in ROLLOUTS]
+    group = group_of(EXAMPLE, list(zip(texts, verdicts, strict=True)), sum(verdicts) / 3)
+    backbones, samples = SDPO().train_samples(group), CaOPD(SDPO()).train_samples(group)
+    for index, (before, sample) in enumerate(zip(backbones, samples, strict=True)):
+        assert (sample.weight, sample.confidence) == (1.0, sum(verdicts) / 3)
+        if any(correct for other, correct in enumerate(verdicts) if other != index):
+            assert sample.body_weight == 1.0
+            assert sample.context == replace(before.context, confidence=sample.confidence, empirical=True)
+        else:
+            assert sample.body_weight == 0.0
+            assert sample.context == TeacherContext("solution", None, sample.confidence, empirical=True)
+
+
+def test_feedback_is_a_context_and_trains_the_whole_completion(group_of):
+    group = group_of(EXAMPLE, [("C", False)] * 2, 0.0)
+    told = [replace(each, verdict=replace(each.verdict, feedback="no")) for each in group.rollouts]
+    for sample in CaOPD(SDPO(feedback=True)).train_samples(replace(group, rollouts=tuple(told))):
+        assert sample.context == TeacherContext("solution", None, 0.0, empirical=True, feedback="no")
+        assert (sample.weight, sample.body_weight) == (1.0, 1.0)
+
+
+def test_a_completion_that_ends_within_its_thinking_has_no_confidence_to_train(group_of):
+    group = group_of(EXAMPLE, [("C", False)] * 2, 0.0)
+    reading = replace(group.rollouts[0].reading, outcome=ConfidenceOutcome.UNFINISHED)
+    cut = replace(group, rollouts=(replace(group.rollouts[0], reading=reading), group.rollouts[1]))
+    assert [sample.weight for sample in CaOPD(SDPO()).train_samples(cut)] == [0.0, 1.0]
+
+
+def test_what_a_backbone_trains_without_a_context_stays_as_it_is(group_of):
+    """Another model may be the teacher, which sees what the student sees."""
+    group = group_of(EXAMPLE, ROLLOUTS, 1 / 3)
+    for sample in CaOPD(PlainDistillation()).train_samples(group):
+        assert (sample.context, sample.weight, sample.body_weight) == (None, 1.0, 1.0)
 
 
 @every_backbone

@@ -1,3 +1,5 @@
+import collections
+import functools
 import itertools
 from fractions import Fraction
 
@@ -217,6 +219,108 @@ def test_shrinkage_counts_every_prompt_alike():
 def test_a_state_of_another_estimator_is_refused():
     with pytest.raises(ConfigError, match=r"EmpiricalBayes.*\['mean'\]"):
         EmpiricalBayes().load_state_dict({"mean": 0.5})
+
+
+def stopped_sequences(rate, batch, num_rollouts, is_certain):
+    """Every sequence of verdicts with its probability, cut where sampling stops: by definition, not recursion."""
+    found = {}
+    for pattern in map("".join, itertools.product("01", repeat=num_rollouts)):
+        sizes = range(batch, num_rollouts + 1, batch)
+        end = next((size for size in sizes if is_certain(pattern[:size])), num_rollouts)
+        probability = rate ** pattern.count("1") * (1 - rate) ** pattern.count("0")
+        found[pattern[:end]] = found.get(pattern[:end], 0.0) + probability
+    return found
+
+
+def is_narrow(limit):
+    from scipy.stats import beta
+
+    @functools.cache
+    def narrow(correct, size):
+        return beta(correct + 0.5, size - correct + 0.5).std() <= limit
+
+    return lambda pattern: narrow(pattern.count("1"), len(pattern))
+
+
+BUDGETS = [(2, 8, 0.15), (4, 12, 0.15), (1, 6, 0.25), (4, 4, 0.1)]
+
+
+@pytest.mark.parametrize(("batch", "num_rollouts", "limit"), BUDGETS)
+def test_monte_carlo_stays_unbiased_where_groups_stop_early(batch, num_rollouts, limit):
+    estimator, sizes, worst = MonteCarlo().when_stopped(batch, num_rollouts, limit), set(), 0.0
+    for rate in (0.05, 0.2, 0.5, 0.77, 1.0):
+        sequences = stopped_sequences(rate, batch, num_rollouts, is_narrow(limit))
+        estimates = {pattern: estimator.estimate(verdicts(pattern)) for pattern in sequences}
+        assert all(0 <= estimate <= 1 for estimate in estimates.values())
+        assert sum(p * estimates[pattern] for pattern, p in sequences.items()) == pytest.approx(rate, abs=1e-12)
+        share = sum(p * pattern.count("1") / len(pattern) for pattern, p in sequences.items())
+        worst = max(worst, abs(share - rate))
+        sizes |= {len(pattern) for pattern in sequences}
+        first = sum(p * (pattern[:batch].count("1") / batch - rate) ** 2 for pattern, p in sequences.items())
+        own = sum(p * (estimates[pattern] - rate) ** 2 for pattern, p in sequences.items())
+        assert own <= first + 1e-12, "whole groups say more than their first batches"
+    assert (worst > 0.01) == (len(sizes) > 1), "the share of all rollouts is biased where groups stop"
+
+
+def test_the_sizes_of_the_bias_are_those_of_the_docs():
+    """The worst success rate of 101, and the mean at .2, of k/n with batches of 4 and at most 16 rollouts."""
+    for limit, mean, bias in ((0.1, 0.179, 0.024), (0.12, 0.172, 0.031), (0.15, 0.146, 0.056)):
+        sequences = stopped_sequences(0.2, 4, 16, is_narrow(limit))
+        states = collections.Counter()
+        for pattern in sequences:  # every way to get to k of n is equally likely
+            states[pattern.count("1"), len(pattern)] += 1
+        biases = []
+        for rate in (index / 100 for index in range(101)):
+            each = ((k / n, ways * rate**k * (1 - rate) ** (n - k)) for (k, n), ways in states.items())
+            biases.append(sum(share * p for share, p in each) - rate)
+        assert 0.2 + biases[20] == pytest.approx(mean, abs=5e-4)
+        assert max(map(abs, biases)) == pytest.approx(bias, abs=5e-4)
+
+
+def test_a_group_that_lacks_a_verdict_has_the_share_of_the_others():
+    estimator = MonteCarlo().when_stopped(4, 16, 0.15)
+    assert estimator.estimate(verdicts("0110001")) == 3 / 7
+
+
+def test_what_empirical_bayes_learns_of_stopped_groups_is_the_prior_that_they_come_from():
+    """The mean posterior over all groups, stopped by its own rule, is the prior: the fit stays where it is right."""
+    estimator = EmpiricalBayes(size=5, floor=1e-9)
+    estimator.end_round([verdicts(pattern) for pattern in ("1111", "1110", "0001", "0000", "0100")])
+    rates, prior = [index / 4 for index in range(5)], estimator._prior
+    groups, sizes = {}, set()
+    for rate, weight in zip(rates, prior, strict=True):
+        for pattern, p in stopped_sequences(
+            rate, 2, 8, lambda pattern: estimator.deviation(verdicts(pattern)) <= 0.15
+        ).items():
+            groups[pattern] = groups.get(pattern, 0.0) + weight * p
+            sizes.add(len(pattern))
+    assert len(sizes) > 2
+    joint = {
+        pattern: [
+            w * r ** pattern.count("1") * (1 - r) ** pattern.count("0") for w, r in zip(prior, rates, strict=True)
+        ]
+        for pattern in groups
+    }
+    for index, weight in enumerate(prior):
+        mean = sum(p * joint[pattern][index] / sum(joint[pattern]) for pattern, p in groups.items())
+        assert mean == pytest.approx(weight, abs=1e-12)
+    mean = sum(p * estimator.estimate(verdicts(pattern)) for pattern, p in groups.items())
+    assert mean == pytest.approx(sum(w * r for w, r in zip(prior, rates, strict=True)), abs=1e-12)
+    share = sum(p * pattern.count("1") / len(pattern) for pattern, p in groups.items())
+    assert abs(share - mean) > 5e-3, "the mean of the shares, which Shrinkage learned from, is not the prior's"
+
+
+def test_estimators_that_stopping_would_make_wrong_are_refused():
+    with pytest.raises(ConfigError, match=r"LeaveOneOut.*its own verdict.*MonteCarlo.*`data\.round\.adaptive` to null"):
+        LeaveOneOut().when_stopped(4, 16, 0.1)
+    with pytest.raises(ConfigError, match=r"data\.round\.adaptive.*SelfConsistency.*teacher has answered"):
+        SelfConsistency().when_stopped(4, 16, 0.1)
+    for estimator in (Shrinkage(), EmpiricalBayes()):
+        assert estimator.when_stopped(4, 16, 0.1) is estimator
+    unbiased, bare = (each.when_stopped(4, 16, 0.15) for each in (MonteCarlo(), Shrinkage(strength=0.0)))
+    assert bare.estimate(verdicts("00010000")) == unbiased.estimate(verdicts("00010000")) == 0.25
+    assert MonteCarlo().estimate(verdicts("00010000")) == 0.125, "of a fixed size as ever"
+    assert [each.learns_from_stopped for each in (Shrinkage, EmpiricalBayes, MonteCarlo)] == [False, True, False]
 
 
 @pytest.mark.parametrize(

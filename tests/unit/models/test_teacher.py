@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from caopd.errors import ConfigError, ModelError
-from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion, make_teacher
+from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion, make_teacher, update_teacher
 from caopd.models.tiny import build_model, build_tokenizer
 
 
@@ -143,23 +144,58 @@ def test_a_copy_has_no_length_of_its_own(pair, tokenizer):
         assert all(map(torch.equal, made.parameters(), pair[1].parameters()))
 
 
-@pytest.mark.parametrize("source", [ModelSource(dtype="bfloat16"), ModelSource(dtype="bfloat16", lora=LoRA(rank=2))])
-def test_a_moving_average_that_rounding_would_stop_gives_a_warning(source, tokenizer):
-    student = source.load_model(tokenizer)
-    with pytest.warns(UserWarning, match=r"torch\.bfloat16, in which steps of rate 0\.05.*`model\.source\.dtype`"):
-        teacher = EMA(0.05).make(student, tokenizer)
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.1, 0.25, 0.5])
+def test_a_moving_average_that_rounding_would_stop_is_refused(rate, tokenizer):
+    student = ModelSource(dtype="bfloat16").load_model(tokenizer)
+    with pytest.raises(
+        ConfigError, match=rf"float32.*torch\.bfloat16.*rate {rate} .*`model\.source\.dtype`.*TrustRegion"
+    ):
+        EMA(rate).make(student, tokenizer)
+
+
+@pytest.mark.parametrize(("dtype", "eps"), [(torch.bfloat16, 2.0**-7), (torch.float32, 2.0**-23)])
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.3, 0.5])
+def test_a_step_vanishes_where_the_student_is_at_most_so_many_units_away(rate, dtype, eps):
+    """By enumeration of all distances, in units in the last place of a weight of 1."""
+    teacher, student = nn.Linear(200, 1, bias=False).to(dtype), nn.Linear(200, 1, bias=False).to(dtype)
+    units = torch.arange(1, 201)
+    with torch.no_grad():
+        teacher.weight.fill_(1.0)
+        student.weight.copy_((1 + units.double() * eps)[None])
+        student.weight[0, units >= 1 / eps] = 1.0  # beyond 2 the units are larger
+    update_teacher(teacher, student, rate)
+    moved = (teacher.weight[0] != 1.0) | (units >= 1 / eps)
+    limit = 1 / (2 * rate)
+    assert not moved[units < limit * 0.999].any(), "the message is right"
+    assert moved[units > limit * 1.001].all(), "and so is its limit"
+
+
+def test_adapters_are_float32_and_a_moving_average_follows_them(tokenizer):
+    student = ModelSource(dtype="bfloat16", lora=LoRA(rank=2)).load_model(tokenizer)
+    dtypes = {(weight.requires_grad, weight.dtype) for weight in student.parameters()}
+    assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
+    teacher = EMA(0.01).make(student, tokenizer)
     before = [weight.clone() for weight in teacher.parameters()]
     with torch.no_grad():
         for weight in student.parameters():
             if weight.requires_grad:
-                weight *= 1.02  # a few units in the last place
-    EMA(0.05).update(teacher, student)
-    assert all(map(torch.equal, before, teacher.parameters())), "the warning is right"
+                weight += 1e-3
+    EMA(0.01).update(teacher, student)
+    for old, now, trained in zip(before, teacher.parameters(), student.parameters(), strict=True):
+        expected = old + 1e-5 if trained.requires_grad else old
+        torch.testing.assert_close(now, expected, rtol=0, atol=2e-7)
 
 
-def test_a_teacher_that_follows_or_stays_gives_no_warning(policy, tokenizer, recwarn):
+def test_a_rate_that_looks_like_a_decay_gives_a_warning(policy, tokenizer, recwarn):
+    for rate in (0.0, 0.01, 0.89, 1.0):
+        EMA(rate).make(policy, tokenizer)
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"rate` of 0\.995.*Is 0\.005 meant"):
+        EMA(0.995).make(policy, tokenizer)
+
+
+def test_a_teacher_that_follows_or_stays_is_made_of_narrow_weights_too(policy, tokenizer):
     narrow = copy.deepcopy(policy).to(torch.bfloat16)
     EMA(0.05).make(policy, tokenizer)
-    for teacher in (EMA(0.0), EMA(1.0), Frozen(), TrustRegion()):
+    for teacher in (EMA(0.0), EMA(0.6), EMA(1.0), Frozen(), TrustRegion()):
         teacher.make(narrow, tokenizer)
-    assert not [warning for warning in recwarn if "rate" in str(warning.message)]

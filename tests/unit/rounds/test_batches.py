@@ -22,7 +22,7 @@ def samples_of(number):
     for n in range(number):
         length = rng.randrange(1, 6)
         completion = Completion((100 + n, *[7] * (length - 1)), (False,) * length, (-0.5,) * length)
-        samples.append(TokenizedSample((1, 2), (1, 2, 3), completion, rng.choice([0.0, 0.5, 1.0]), False))
+        samples.append(TokenizedSample((1, 2), (1, 2, 3), completion, (rng.choice([0.0, 0.5, 1.0]),) * length, False))
     return samples
 
 
@@ -63,7 +63,7 @@ def test_the_shares_of_the_micro_batches_add_up_to_the_loss_of_the_step(plan, re
     total = torch.zeros((), dtype=torch.float64)
     for batches in of_all_ranks(plan, samples, loss):
         for batch in batches[: plan.accumulate]:
-            weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_B, batch.denominators)
+            weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_BC, batch.denominators)
             values = [
                 divergence(identity, position)
                 for identity, mask in zip(identities(batch), batch.completion_mask_BC, strict=True)
@@ -75,11 +75,11 @@ def test_the_shares_of_the_micro_batches_add_up_to_the_loss_of_the_step(plan, re
     for identity, sample in enumerate(step):
         values = [divergence(identity, t) for t in range(skip, len(sample.completion.token_ids))]
         if values and reduction == "sequence_mean":
-            numerator += sample.weight * sum(values) / len(values)
-            denominator += sample.weight
+            numerator += sample.weights[0] * sum(values) / len(values)
+            denominator += sample.weights[0]
         elif values:
-            numerator += sample.weight * sum(values)
-            denominator += sample.weight * len(values)
+            numerator += sample.weights[0] * sum(values)
+            denominator += sample.weights[0] * len(values)
     expected = numerator / denominator if denominator else 0.0
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
@@ -117,16 +117,16 @@ def test_a_resumed_round_goes_on_behind_what_was_trained_on(num_done):
         assert [identities(batch) for batch in resumed] == [[0, 1], [2, 3], [4, 5], [6, 7]][num_done:]
 
 
-def sample(student, teacher, completion, marked=1, weight=1.0, copies=True, advantage=None):
+def sample(student, teacher, completion, weights, marked=1, copies=True, advantage=None):
     mask = (False,) * (len(completion) - marked) + (True,) * marked
     logprobs = tuple(None if is_marked else -0.01 * token for token, is_marked in zip(completion, mask, strict=True))
-    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weight, copies, advantage)
+    return TokenizedSample(student, teacher, Completion(completion, mask, logprobs), weights, copies, advantage)
 
 
 SAMPLES = [
-    sample((11, 12, 13), (14, 15, 16, 17), (21, 22, 23), weight=0.5),
-    sample((31,), (32, 33, 34, 35, 36, 37), (41, 42, 43, 44), marked=2, copies=False),
-    sample((51, 52), (53,), (61,), weight=0.0, advantage=-0.25),
+    sample((11, 12, 13), (14, 15, 16, 17), (21, 22, 23), (0.5, 0.5, 0.25)),
+    sample((31,), (32, 33, 34, 35, 36, 37), (41, 42, 43, 44), (0.0, 0.0, 1.0, 1.0), marked=2, copies=False),
+    sample((51, 52), (53,), (61,), (0.0,), advantage=-0.25),
 ]
 DENOMINATORS = Denominators(1.5, 6.0)
 
@@ -160,7 +160,8 @@ def test_completion_streams_keep_the_order_of_the_samples():
     in_order = [token for each in SAMPLES for token in each.completion.token_ids]
     assert batch.completion_ids_BC[batch.completion_mask_BC].tolist() == in_order
     assert batch.completion_ids_BC[batch.confidence_mask_BC].tolist() == [23, 43, 44, 61]
-    assert batch.weight_B.tolist() == [0.5, 1.0, 0.0]
+    assert batch.weight_BC.tolist() == [[0.5, 0.5, 0.25, 0.0], [0.0, 0.0, 1.0, 1.0], [0.0] * 4]
+    assert batch.confidence_alone_B.tolist() == [False, True, False]
     assert batch.copies_context_B.tolist() == [True, False, True]
     torch.testing.assert_close(batch.advantage_B, torch.tensor([torch.nan, torch.nan, -0.25]), equal_nan=True)
     assert not (batch.confidence_mask_BC & ~batch.completion_mask_BC).any()

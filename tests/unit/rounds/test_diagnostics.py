@@ -35,14 +35,23 @@ def test_a_demonstration_states_more_than_the_student_reaches(groups):
 
 def test_calibration_leaves_the_estimates_own_error(groups):
     """Without an estimate there is nothing to learn from a group, so what its context states is told to nobody."""
-    assert optimism(groups, CaOPD(SDFT()))["stated_optimism"] == pytest.approx(0.25 / 2)
-    assert optimism(groups, CaOPD(SDPO()))["stated_optimism"] == pytest.approx(0.25)
+    for method in (CaOPD(SDFT()), CaOPD(SDPO())):
+        assert optimism(groups, method)["stated_optimism"] == pytest.approx(0.75 / 2 - 0.5)
+
+
+def test_teaching_where_there_is_a_solution_alone_is_optimistic_over_all_groups(group_of):
+    """One success of four, none and two: 3, 0 and 4 rollouts have a solution, and every target is its group's rate."""
+    rates = (0.25, 0.0, 0.5)
+    groups = [group_of(EXAMPLE, [("B", n < 4 * rate) for n in range(4)], mu_hat=rate) for rate in rates]
+    literal = optimism(groups, CaOPD(SDPO(), calibrate_all=False))["stated_optimism"]
+    assert literal == pytest.approx((3 * 0.25 + 4 * 0.5) / 7 - 0.25)
+    assert optimism(groups, CaOPD(SDPO()))["stated_optimism"] == 0
 
 
 def test_a_solution_states_what_it_was_sampled_with(groups):
     """Rollouts 0 and 2 are right: the first is shown to the three others, the other one to the first."""
-    first = (0.3 + 3 * 0.9) / 4 - 0.5
-    assert optimism(groups, SDPO())["stated_optimism"] == pytest.approx((first + 0.9 - 1.0) / 2)
+    stated = (0.3 + 3 * 0.9 + 4 * 0.9) / 8
+    assert optimism(groups, SDPO())["stated_optimism"] == pytest.approx(stated - 0.5)
 
 
 def test_without_a_context_nothing_is_said(groups):
@@ -62,6 +71,7 @@ def test_optimism_is_the_teachers_success_above_the_students(groups):
 def test_of_groups_of_different_sizes_as_many_rollouts_count_as_the_smallest_has(groups):
     """Sampling stopped where the first were alike: the others of a group that went on would count for too much."""
     groups[1] = replace(groups[1], rollouts=groups[1].rollouts[:1], mu_hats=(0.0,))
+    assert optimism(groups[:2], CaOPD())["stated_optimism"] == pytest.approx((0.75 + 0.0) / 2 - (1 + 0) / 2)
     expected = ((1 - 1.0) + (1 - 0.0) + (1 - 1.0)) / 3
     assert optimism(groups, SDFT())["stated_optimism"] == pytest.approx(expected)
 

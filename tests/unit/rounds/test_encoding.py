@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from caopd.confidence import InlineConfidence
+from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.errors import DataError, ModelError, PromptTooLongError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
@@ -14,6 +14,7 @@ from caopd.rollouts.decoding import decode_ids
 from caopd.rounds.encoding import SampleEncoder, encode_prompts
 from caopd.tasks import DrawTask
 from caopd.types import (
+    AnswerOutcome,
     ConfidenceOutcome,
     ConfidenceReading,
     Example,
@@ -21,6 +22,7 @@ from caopd.types import (
     StopReason,
     TeacherContext,
     TrainSample,
+    Verdict,
     VerifiedGroup,
 )
 
@@ -90,13 +92,43 @@ def test_a_batch_is_encoded_as_one_by_one(encoder, tokenizer, sampled, examples)
     assert together == [encoded(encoder, [sample])[0] for sample in samples]
     for sample, tokenized in zip(samples, together, strict=True):
         assert tokenized.student_prompt_ids == encoder.student_prompts([sample.example])[0]
-        assert (tokenized.weight, tokenized.advantage) == (0.5, -1.5)
+        assert set(tokenized.weights) == {0.5}
+        assert len(tokenized.weights) == len(tokenized.completion.token_ids)
+        assert tokenized.advantage == -1.5
         if sample.context is None:
             assert tokenized.teacher_prompt_ids == tokenized.student_prompt_ids
         else:
             pair = (sample.example, sample.context)
             assert tokenized.teacher_prompt_ids == encoder.teacher_prompts([pair])[0]
     assert encoded(encoder, []) == []
+
+
+@pytest.mark.parametrize("form", [FORM, TagConfidence()], ids=["inline", "tag"])
+def test_a_solution_beside_the_empirical_confidence_states_no_other(tokenizer, form):
+    encoder = SampleEncoder(tokenizer, form, {}, 512, 8)
+    response = f"6\n{form.render(0.2)}\nOr 5?\n{form.render(0.85)}\nNo: 6"
+    stated = {}
+    for empirical in (True, False):
+        context = TeacherContext("solution", response, 0.5, empirical)
+        (ids,) = encoder.teacher_prompts([(SYSTEM, context)])
+        stated[empirical] = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    assert f"solution:\n6\nOr 5?\nNo: 6\n{form.render(0.5)}\n" in stated[True]
+    assert response in stated[False], "as it was sampled, where nothing asks for exactly one value"
+
+
+def test_a_completion_without_a_solution_is_trained_at_its_confidence_under_the_note_alone(
+    encoder, tokenizer, sampled, examples
+):
+    verified = sampled(tokenizer, [*tokenizer("6\nConfidence: 1.00")["input_ids"], tokenizer.eos_token_id])
+    wrong = replace(verified, verdict=Verdict(False, "6", AnswerOutcome.PARSED))
+    group = VerifiedGroup(examples[0], (1,), (wrong, wrong), (0.0, 0.0))
+    tokenized = encoded(encoder, CaOPD(SDPO()).train_samples(group))[0]
+    shown = tokenizer.decode(tokenized.teacher_prompt_ids, clean_up_tokenization_spaces=False)
+    note = "The empirical confidence for this question is 0.00. Output exactly this value in the `Confidence:` field."
+    assert shown.endswith(f"{FORM.instruction}\n\n{note}\nCorrectly solve the original question.<|end|><|assistant|>")
+    assert tokenizer.decode(tokenized.completion.token_ids) == "6\nConfidence: 0.00<|end|>"
+    assert tokenized.weights == tuple(map(float, tokenized.completion.confidence_mask)) == (0.0, 1.0, 1.0, 1.0)
+    assert tokenized.copies_context
 
 
 def test_a_stated_confidence_is_written_into_the_completion(encoder, tokenizer, sampled, examples):

@@ -5,7 +5,7 @@ import pytest
 from caopd.errors import DataError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, CaOPD, PlainDistillation
 from caopd.methods.grpo import group_advantages
-from caopd.rounds.samples import train_samples
+from caopd.rounds.samples import probed_context, train_samples
 from caopd.types import Example
 
 EXAMPLE = Example("1", "Q", "B", demonstration="DEMONSTRATION")
@@ -72,3 +72,15 @@ def test_a_group_without_any_verdict_is_not_shown_to_the_method(group_of):
     group = group_of(EXAMPLE, TEXTS[:2])
     group = replace(group, rollouts=tuple(replace(each, verdict=None) for each in group.rollouts))
     assert [sample.weight for sample in train_samples(Opens(), group)] == [0, 0]
+
+
+def test_a_probe_sees_a_context_that_trains_whole_completions_if_there_is_one(group_of):
+    """The only success of a group has no solution, and comes first."""
+    shown = {}
+    for verdicts in ((True, False), (False, False)):
+        samples = train_samples(CaOPD(SDPO()), group_of(EXAMPLE, [("B", right) for right in verdicts], 0.5))
+        shown[verdicts] = probed_context(samples)
+        assert samples[0].context.response is None
+    assert shown[True, False].response == "B"
+    assert shown[False, False] == samples[0].context
+    assert probed_context(train_samples(GRPO(), group_of(EXAMPLE, [("B", True), ("C", False)]))) is None

@@ -63,11 +63,19 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "num_tokens": 72.0,
             "num_tokens_mean": 6.0,
             "without_weight": 0.25,
+            "confidence_alone": 0.0,
             "no_verdict": 0.0,
             "mean_confidence": 0.7,
             "mu_hat": 0.5,
         }
     )
+
+
+def test_samples_that_train_the_confidence_alone_are_counted():
+    group = VerifiedGroup(EXAMPLE, (1,), tuple(ROLLOUTS), (0.5,) * 4)
+    pairs = [(1.0, 0.0), (1.0, 0.5), (0.0, 0.0), (1.0, 1.0)]
+    samples = [TrainSample(EXAMPLE, ROLLOUTS[0], None, weight=weight, body_weight=body) for weight, body in pairs]
+    assert round_statistics([group], samples)["confidence_alone"] == 0.25
 
 
 def test_who_did_not_finish_thinking_has_no_segment_either():

@@ -1,0 +1,1 @@
+"""Which confidence CaOPD on SDPO teaches, and what a student learns of it."""
