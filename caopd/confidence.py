@@ -23,6 +23,7 @@ from typing import Protocol
 
 from caopd.errors import ConfigError
 from caopd.reading.lines import ConfidenceLines, other_form, segment_end
+from caopd.reading.mentions import Mentions, leads_its_line
 from caopd.reading.tags import last_element
 from caopd.reading.thinking import ends_in_thought, said
 from caopd.reading.values import MAX_VALUE, read_value
@@ -74,7 +75,14 @@ class InlineConfidence:
     MALFORMED are words, a range (``0.8-0.9``), another value beside the first (``0.8 or 0.9``) or put in its place
     (``0.8 (wait, 0.4)``), a bound (``> 0.8``, ``0.8 or higher``), a question (``0.8?``), an exponent (``1e-3``), digits
     of other scripts, and ``0.`` at the end of the text, which was cut. A bare ``85`` is OUT_OF_RANGE: it is not guessed
-    to be a percentage.
+    to be a percentage, unless ``percent_without_sign`` says so.
+
+    A confidence that is only mentioned on the way to the answer, as in a plan, is no segment
+    (:class:`caopd.reading.mentions.Mentions`).
+
+    Attributes:
+        percent_without_sign: Read a number above 1 without a scale as a percentage: ``95`` is 0.95, while ``1`` is
+            1.00. For models that state percentages and leave out the sign.
 
     Examples:
         >>> form = InlineConfidence()
@@ -87,6 +95,8 @@ class InlineConfidence:
         >>> form.parse("Confidence: 0.85, or rather\nConfidence: high").outcome
         <ConfidenceOutcome.MALFORMED: 'malformed'>
     """
+
+    percent_without_sign: bool = False
 
     @property
     def instruction(self) -> str:
@@ -111,7 +121,7 @@ class InlineConfidence:
 
     def parse(self, text: str) -> ConfidenceReading:
         """Read the last ``Confidence:`` segment of ``text``."""
-        return ConfidenceLines(said(text)).last() or _nothing(text)
+        return ConfidenceLines(said(text), self.percent_without_sign).last() or _nothing(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +132,22 @@ class TagConfidence:
     White space within a tag does not matter. A segment that is not closed is MALFORMED and ends with its line. Values
     are read as :class:`InlineConfidence` reads them.
 
+    Attributes:
+        percent_without_sign: As of :class:`InlineConfidence`.
+
     Examples:
         >>> form = TagConfidence()
         >>> form.render(1.0)
         '<confidence>1.00</confidence>'
         >>> form.parse("B <confidence> 85% </confidence>").value
         0.85
+        >>> TagConfidence(percent_without_sign=True).parse("B <confidence>95.</confidence>").value
+        0.95
         >>> form.parse("B <confidence>0.85")
         ConfidenceReading(value=None, span=(2, 18), outcome=<ConfidenceOutcome.MALFORMED: 'malformed'>)
     """
+
+    percent_without_sign: bool = False
 
     @property
     def instruction(self) -> str:
@@ -160,10 +177,13 @@ class TagConfidence:
         if element is None:
             return _nothing(text)
         start, end = element.content
+        if Mentions(heard).is_mentioned(element.start, element.end, leads_its_line(heard, element.start)):
+            return _nothing(text)
         if not element.is_closed:
             span = (element.start, segment_end(heard, start))
             return ConfidenceReading(value=None, span=span, outcome=ConfidenceOutcome.MALFORMED)
-        stated = read_value(heard[start : min(end, start + MAX_VALUE)])
+        content = heard[start : min(end, start + MAX_VALUE)]
+        stated = read_value(content, percent_without_sign=self.percent_without_sign)
         outcome = stated.outcome if element.is_plain else other_form(stated.outcome)
         return ConfidenceReading(stated.value, (element.start, element.end), outcome)
 

@@ -30,12 +30,35 @@ class StopReason(StrEnum):
     LENGTH = "length"
 
 
+class Form(StrEnum):
+    """In which form a completion says something: tables tell these three apart."""
+
+    ASKED = "asked"
+    """As the prompt asks for it."""
+    OTHER = "other"
+    """In another form, which is read all the same."""
+    NONE = "none"
+    """Not at all, or so that it cannot be read."""
+
+
 class AnswerOutcome(StrEnum):
     """Whether a verifier could read a completion's answer."""
 
     PARSED = "parsed"
+    """An answer in the form asked for."""
+    OTHER_FORM = "other_form"
+    """An answer that a person reads, written in another way than asked for: a call in JSON, a letter in a box."""
     MISSING = "missing"
+    """No answer at all."""
     MALFORMED = "malformed"
+    """An answer that cannot be read, or is several."""
+
+    @property
+    def form(self) -> Form:
+        """In which form there is an answer."""
+        if self is AnswerOutcome.PARSED:
+            return Form.ASKED
+        return Form.OTHER if self is AnswerOutcome.OTHER_FORM else Form.NONE
 
 
 class ConfidenceOutcome(StrEnum):
@@ -57,6 +80,14 @@ class ConfidenceOutcome(StrEnum):
     """A segment without a number in a known form, with several, or with one that was cut."""
     OUT_OF_RANGE = "out_of_range"
     """A number that no known form maps into [0, 1]."""
+
+    @property
+    def form(self) -> Form:
+        """In which form a confidence is stated."""
+        if self is ConfidenceOutcome.DECIMAL:
+            return Form.ASKED
+        others = (ConfidenceOutcome.PERCENT, ConfidenceOutcome.OUT_OF_TEN, ConfidenceOutcome.OTHER_FORM)
+        return Form.OTHER if self in others else Form.NONE
 
 
 class Signal(StrEnum):
@@ -101,6 +132,9 @@ class Rollout:
         stop_reason: Why sampling ended.
         logprobs: Log-probability (nats) of every sampled id under the model's unscaled distribution, one per id.
         policy_version: Version of the weights that sampled it: the number of optimizer steps that they have had.
+        drawn_logprobs: Log-probability (nats) of every sampled id under the distribution that it was drawn from, after
+            temperature, top-p, top-k and whatever else changes it; 0 where the most probable one was taken. None where
+            the engine does not say. It is compared when sampled, and not kept.
     """
 
     token_ids: tuple[int, ...]
@@ -108,6 +142,7 @@ class Rollout:
     stop_reason: StopReason
     logprobs: tuple[float, ...]
     policy_version: int
+    drawn_logprobs: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +188,14 @@ class VerifiedRollout:
             rollout is neither right nor wrong: it is left out of what is estimated, measured and trained on.
         reading: Its stated confidence.
         rewards: What it earned, by the name of the reward, before weights; None where nothing is rewarded.
+        thoughts: Character ranges of its thoughts, which are no answer and state nothing.
     """
 
     rollout: Rollout
     verdict: Verdict | None
     reading: ConfidenceReading
     rewards: Mapping[str, float] | None = None
+    thoughts: tuple[tuple[int, int], ...] = ()
 
     @property
     def body(self) -> str:

@@ -11,6 +11,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from caopd.confidence import InlineConfidence
 from caopd.models import LanguageModel, ModelSource
+from caopd.reading.thinking import thoughts
 from caopd.types import (
     AnswerOutcome,
     ConfidenceReading,
@@ -131,7 +132,7 @@ def group_of():
             reading: ConfidenceReading = InlineConfidence().parse(text)
             verdict = Verdict(correct, text.split("\n")[0], AnswerOutcome.PARSED)
             rollout = Rollout((1, 2), text, StopReason.EOS, (-0.5, -1.0), policy_version=3)
-            rollouts.append(VerifiedRollout(rollout, verdict, reading))
+            rollouts.append(VerifiedRollout(rollout, verdict, reading, thoughts=tuple(thoughts(text))))
         return VerifiedGroup(example, (1, 2), tuple(rollouts), (mu_hat,) * len(rollouts))
 
     return build

@@ -20,10 +20,14 @@ class Difference:
     Attributes:
         values: One per seed.
         p: Of a two-sided t-test of a mean of 0; None for one seed, which tells nothing of others.
+        low: Lower end of the 95 % interval of the mean; None for one seed.
+        high: Upper end.
     """
 
     values: tuple[float, ...]
     p: float | None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def mean(self) -> float:
@@ -32,8 +36,8 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether chance among the seeds does not explain it; of one seed, whether there is any."""
-        return bool(self.mean) if self.p is None else self.p < LEVEL
+        """Whether chance among the seeds does not explain it: whether the interval leaves out 0; never of one seed."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     @property
     def rises(self) -> bool:
@@ -46,17 +50,18 @@ class Difference:
         return self.is_clear and self.mean < 0
 
     def __str__(self) -> str:
-        """Mean ± standard deviation, and p."""
+        """Mean with its interval, and p."""
         if self.p is None:
             return f"{self.mean:+.3f}, one seed"
-        return f"{self.mean:+.3f} ± {statistics.stdev(self.values):.3f}, p = {self.p:.2g}"
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p = {self.p:.2g}"
 
 
-def difference(groups: Groups, first: str, second: str, metric: str) -> Difference:
-    """Return how a metric differs between two rows."""
+def difference(groups: Groups, first: str, second: str, metric: str, *, distance: bool = False) -> Difference:
+    """Return how a metric differs between two rows, or how its distance from 0 does."""
     before, after = ({run["seed"]: run.get(metric) for run in groups[name]} for name in (first, second))
     pairs = [(before[seed], after[seed]) for seed in sorted(before.keys() & after.keys())]
-    return _tested(tuple(y - x for x, y in pairs if x is not None and y is not None))
+    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    return _tested(tuple(abs(y) - abs(x) if distance else y - x for x, y in known))
 
 
 def from_zero(groups: Groups, name: str, metric: str) -> Difference:
@@ -68,5 +73,7 @@ def _tested(values: tuple[float, ...]) -> Difference:
     if len(values) < 2:
         return Difference(values, None)
     if len(set(values)) == 1:  # without spread there is no test to make
-        return Difference(values, 0.0 if values[0] else 1.0)
-    return Difference(values, float(ttest_1samp(values, 0.0).pvalue))
+        return Difference(values, 0.0 if values[0] else 1.0, values[0], values[0])
+    test = ttest_1samp(values, 0.0)
+    low, high = test.confidence_interval(1 - LEVEL)
+    return Difference(values, float(test.pvalue), float(low), float(high))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from caopd.evaluation.events import Event
-from caopd.types import AnswerOutcome, ConfidenceReading, Example, Verdict, VerifiedRollout
+from caopd.types import ConfidenceReading, Example, Form, Verdict, VerifiedRollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,18 @@ class EventCompletions:
 
     @property
     def answered_N(self) -> Tensor:
-        """Whether an answer was parsed, bool."""
-        outcomes = [verdict.outcome for _, verdict in self._judged]
-        return torch.tensor([outcome is AnswerOutcome.PARSED for outcome in outcomes], dtype=torch.bool)
+        """Whether an answer was read, in whatever form, bool."""
+        return torch.tensor([verdict.outcome.form is not Form.NONE for _, verdict in self._judged], dtype=torch.bool)
+
+    @property
+    def answered_otherwise_N(self) -> Tensor:
+        """Whether an answer was read that is not in the form asked for, bool."""
+        return torch.tensor([verdict.outcome.form is Form.OTHER for _, verdict in self._judged], dtype=torch.bool)
+
+    @property
+    def stated_otherwise_N(self) -> Tensor:
+        """Whether a confidence is stated, but not in the form asked for, bool."""
+        return torch.tensor([reading.outcome.form is Form.OTHER for reading, _ in self._judged], dtype=torch.bool)
 
     @property
     def _judged(self) -> list[tuple[ConfidenceReading, Verdict]]:

@@ -65,7 +65,8 @@ class EventScores:
         """Add completions of whole prompts."""
         self._unjudged.update(completed.num_unjudged)
         if len(completed.correct_N):
-            values = (completed.confidence_N, completed.correct_N, completed.answered_N)
+            forms = (completed.answered_N, completed.stated_otherwise_N, completed.answered_otherwise_N)
+            values = (completed.confidence_N, completed.correct_N, *forms)
             self.metrics.update(*(value_N.to(self._device) for value_N in values))
         if self._several is not None:
             self._several.update(completed)

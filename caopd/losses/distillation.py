@@ -33,8 +33,8 @@ class DistillationLoss(TrainingLoss):
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
         chunk_size: Number of tokens whose logits exist at a time.
-        importance_sampling: Correction for rollouts that another engine has sampled; it needs completions as they were
-            sampled, so it does not go with CaOPD. None makes no correction.
+        importance_sampling: Correction for rollouts that another engine, or earlier weights, have sampled; it needs
+            completions as they were sampled, so it does not go with CaOPD. None makes no correction.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -53,6 +53,12 @@ class DistillationLoss(TrainingLoss):
         importance_sampling: ImportanceSampling | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)
+        if importance_sampling is not None and importance_sampling.level == "token":
+            raise ConfigError(
+                "Expected `importance_sampling` of DistillationLoss to have the level `prefix` or `sequence`, but got "
+                "`token`: a divergence does not depend on the token that follows, so that token's ratio corrects "
+                "nothing. Leave `level` out, which takes what suits `reduction`."
+            )
         self.importance_sampling = importance_sampling
         if importance_sampling is not None:
             self.logged = (*self.logged, *LOGGED)
@@ -99,7 +105,9 @@ class DistillationLoss(TrainingLoss):
         weight_T = inputs.weight_T
         totals: dict[str, SegmentTotal] = {}
         if self.importance_sampling is not None:
-            weight_T, totals = self.importance_sampling.corrected(student, inputs, self.chunk_size)
+            weight_T, totals = self.importance_sampling.corrected(
+                student, inputs, self.chunk_size, self.reduction, with_own=False
+            )
         corrected = replace(inputs, weight_T=weight_T)
         loss, statistics = chunked_divergence(student, teacher, corrected, self.body, self.confidence, self.chunk_size)
         totals |= segment_totals(statistics, inputs.weight_T, inputs.confidence_mask_T)

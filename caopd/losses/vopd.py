@@ -126,7 +126,9 @@ class VOPDLoss(TrainingLoss):
         weight_T = inputs.weight_T
         totals: dict[str, SegmentTotal] = {}
         if self.importance_sampling is not None:
-            weight_T, totals = self.importance_sampling.corrected(student, inputs, self.chunk_size)
+            weight_T, totals = self.importance_sampling.corrected(
+                student, inputs, self.chunk_size, self.reduction, with_own=True
+            )
         statistics = TokenStatistics.empty(student)
 
         def objective(chunk: Chunk) -> TokenTerm:

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from caopd.errors import ConfigError
-from caopd.reading.thinking import is_marker, said
-from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Verdict, VerifiedRollout
+from caopd.reading.thinking import hidden, is_marker
+from caopd.types import Example, Form, Verdict, VerifiedRollout
 
 
 class Reward(ABC):
@@ -64,7 +64,7 @@ class Correctness(Reward):
 
 @dataclass(frozen=True)
 class Format(Reward):
-    """1 for a completion in the form asked for (a readable answer, and a confidence stated as a decimal), else 0.
+    """1 for a completion whose answer and confidence are in the form asked for, else 0.
 
     Args:
         tags: Elements that the completion must hold besides, in this order: ``<tag>...</tag>``.
@@ -76,12 +76,12 @@ class Format(Reward):
 
     def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
         """Return 1 or 0; arguments as in :meth:`Reward.__call__`."""
-        read = verdict_of(rollout).outcome is AnswerOutcome.PARSED
-        stated = rollout.reading.outcome is ConfidenceOutcome.DECIMAL
-        return float(read and stated and self._has_tags(rollout.rollout.text))
+        outcomes = (verdict_of(rollout).outcome, rollout.reading.outcome)
+        return float(all(outcome.form is Form.ASKED for outcome in outcomes) and self._has_tags(rollout))
 
-    def _has_tags(self, text: str) -> bool:
-        position, heard = 0, said(text)
+    def _has_tags(self, rollout: VerifiedRollout) -> bool:
+        text = rollout.rollout.text
+        position, heard = 0, hidden(text, rollout.thoughts)
         for tag in self.tags:
             for edge in (f"<{tag}>", f"</{tag}>"):
                 # A tag within a thought does not count, but the tags of the thought itself may be asked for.
@@ -108,7 +108,7 @@ class Brier(Reward):
     def __call__(self, example: Example, rollout: VerifiedRollout) -> float:
         """Return a reward in [-1, 1]; arguments as in :meth:`Reward.__call__`."""
         confidence, verdict = rollout.reading.value, verdict_of(rollout)
-        if confidence is None or verdict.outcome is not AnswerOutcome.PARSED:
+        if confidence is None or verdict.outcome.form is Form.NONE:
             return 0.0
         correct = float(verdict.correct)
         return correct - (confidence - correct) ** 2

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caopd.methods.base import Distillation
-from caopd.reading.thinking import without_thoughts
+from caopd.reading.thinking import said_beside
 from caopd.types import Example, TeacherContext, VerifiedRollout
 
 
@@ -49,7 +49,6 @@ class SDPO(Distillation):
         """Accept every row: the context does not come from the data."""
 
     def _shown(self, solution: VerifiedRollout) -> str:
-        body = solution.body
         if self.remove_thinking:
-            body = without_thoughts(body)
-        return body.strip()
+            return said_beside(solution.rollout.text, solution.thoughts, solution.reading.span).strip()
+        return solution.body.strip()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from caopd.metrics.catalogue import MetricSpec
     from caopd.metrics.collection import CalibrationMetrics
     from caopd.metrics.cost_curve import CascadeCurve, OperatingPoint, cascade_curve
+    from caopd.metrics.debiased import DebiasedCalibrationError
     from caopd.metrics.overconfidence import OverconfidenceGap
     from caopd.metrics.pass_at_k import PassAtK
     from caopd.metrics.ranking import StrictPairwiseRanking
@@ -24,6 +25,7 @@ _MODULES = {
     "BrierScore": "brier",
     "CalibrationMetrics": "collection",
     "CascadeCurve": "cost_curve",
+    "DebiasedCalibrationError": "debiased",
     "ExpectedCalibrationError": "calibration_error",
     "MetricSpec": "catalogue",
     "OperatingPoint": "cost_curve",
@@ -40,6 +42,7 @@ __all__ = [
     "BrierScore",
     "CalibrationMetrics",
     "CascadeCurve",
+    "DebiasedCalibrationError",
     "ExpectedCalibrationError",
     "MetricSpec",
     "OperatingPoint",

@@ -21,7 +21,8 @@ class MetricSpec:
         over: What the function is given, an attribute of
             :class:`~caopd.metrics.functional.counts.CompletionCounts`: the completions that state a confidence
             (``stated``); all of them, a missing confidence taken as 0.0 (``strict``); how many state a confidence
-            (``stating``); how many give an answer (``answering``).
+            (``stating``), in the form asked for (``stating_as_asked``) or in another one (``stating_otherwise``); how
+            many give an answer (``answering``), and in another form than the one asked for (``answering_otherwise``).
         arguments: Further arguments that the function is given after the counts.
         lowest: Its smallest possible value.
         highest: Its largest possible value.
@@ -39,7 +40,15 @@ class MetricSpec:
     title: str
     function: str
     best: Best | None = None
-    over: Literal["stated", "strict", "stating", "answering"] = "stated"
+    over: Literal[
+        "stated",
+        "strict",
+        "stating",
+        "stating_as_asked",
+        "stating_otherwise",
+        "answering",
+        "answering_otherwise",
+    ] = "stated"
     arguments: tuple[float, ...] = ()
     lowest: float = 0.0
     highest: float = 1.0
@@ -69,6 +78,14 @@ _STATED = {
             "smallest",
             headline=True,
             long_title="expected calibration error (ECE, 10 bins)",
+        ),
+        MetricSpec(
+            "debiased_ece",
+            "Debiased ECE",
+            "calibration_error.debiased_error_of_counts",
+            "smallest",
+            headline=True,
+            long_title="ECE without most of what chance adds",
         ),
         MetricSpec("brier", "Brier score", "brier.brier_of_counts", "smallest", headline=True),
         MetricSpec(
@@ -113,7 +130,25 @@ _STATED = {
             headline=True,
             long_title="completions that state a confidence",
         ),
+        MetricSpec(
+            "decimal_format",
+            "Form asked for",
+            "means.share_of_counts",
+            "largest",
+            over="stating_as_asked",
+            headline=True,
+            long_title="completions that state it in the form asked for",
+        ),
+        MetricSpec(
+            "other_form",
+            "Other form",
+            "means.share_of_counts",
+            over="stating_otherwise",
+            headline=True,
+            long_title="completions that state it in another form that is read",
+        ),
         MetricSpec("answer_parse_rate", "Answer parse rate", "means.share_of_counts", "largest", over="answering"),
+        MetricSpec("answer_other_form", "Answer in another form", "means.share_of_counts", over="answering_otherwise"),
         MetricSpec("brier_reliability", "Reliability", "brier.reliability_of_counts", "smallest", logged=False),
         MetricSpec("brier_resolution", "Resolution", "brier.resolution_of_counts", "largest", logged=False),
         MetricSpec("brier_uncertainty", "Uncertainty", "brier.uncertainty_of_counts", logged=False),

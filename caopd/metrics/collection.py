@@ -33,6 +33,8 @@ class CalibrationMetrics(CountedMetric):
     - ``confidence``: stated confidences, float tensor ``[N]`` in [0, 1]; NaN where none could be parsed.
     - ``correct``: verified correctness, tensor ``[N]`` of {0, 1}, bool, integer or float.
     - ``answered``: whether an answer could be parsed, tensor ``[N]`` of {0, 1}; None when it is not known.
+    - ``stated_otherwise``: whether the confidence is stated in another form than the one asked for, likewise.
+    - ``answered_otherwise``: whether the answer is in another form than the one asked for, likewise.
 
     As output of ``forward`` and ``compute``: a dict of float64 scalars, ready to be logged: the metrics that
     :mod:`caopd.metrics.catalogue` marks as logged, and the numbers ``n`` of completions and ``n_parsed`` of those
@@ -65,13 +67,24 @@ class CalibrationMetrics(CountedMetric):
     n_missing_correct: Tensor
     n_answer_known: Tensor
     n_answered: Tensor
+    n_answered_otherwise: Tensor
+    n_form_known: Tensor
+    n_asked_form: Tensor
+    n_other_form: Tensor
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        for name in ("n_missing", "n_missing_correct", "n_answer_known", "n_answered"):
+        for name in _COUNTS:
             self.add_count(name)
 
-    def update(self, confidence: Tensor, correct: Tensor, answered: Tensor | None = None) -> None:
+    def update(
+        self,
+        confidence: Tensor,
+        correct: Tensor,
+        answered: Tensor | None = None,
+        stated_otherwise: Tensor | None = None,
+        answered_otherwise: Tensor | None = None,
+    ) -> None:
         """Add completions.
 
         Args:
@@ -79,6 +92,10 @@ class CalibrationMetrics(CountedMetric):
             correct: Verified correctness, ``[N]`` of {0, 1}.
             answered: Whether an answer was parsed, ``[N]`` of {0, 1}; None leaves the batch out of
                 ``answer_parse_rate``.
+            stated_otherwise: Whether a confidence is stated in another form than the one asked for, ``[N]`` of {0, 1};
+                None leaves the batch out of ``decimal_format`` and ``other_form``.
+            answered_otherwise: Whether an answer is in another form than the one asked for, ``[N]`` of {0, 1}; None
+                takes every answer for one in the form asked for.
         """
         confidence = check_confidence(confidence, allow_missing=True)
         correct = check_binary("correct", correct)
@@ -88,15 +105,24 @@ class CalibrationMetrics(CountedMetric):
             check_same_length("confidence", confidence, "answered", answered)
             self.n_answer_known = self.n_answer_known + answered.numel()
             self.n_answered = self.n_answered + answered.sum()
+        if answered_otherwise is not None:
+            answered_otherwise = check_binary("answered_otherwise", answered_otherwise)
+            check_same_length("confidence", confidence, "answered_otherwise", answered_otherwise)
+            self.n_answered_otherwise = self.n_answered_otherwise + answered_otherwise.sum()
         missing = confidence.isnan()
+        if stated_otherwise is not None:
+            otherwise = check_binary("stated_otherwise", stated_otherwise)
+            check_same_length("confidence", confidence, "stated_otherwise", otherwise)
+            self.n_form_known = self.n_form_known + otherwise.numel()
+            self.n_other_form = self.n_other_form + (otherwise & ~missing).sum()
+            self.n_asked_form = self.n_asked_form + (~otherwise & ~missing).sum()
         self.n_missing = self.n_missing + missing.sum()
         self.n_missing_correct = self.n_missing_correct + (missing & correct).sum()
         self._add(confidence[~missing], correct[~missing])
 
     def compute(self) -> dict[str, Tensor]:
         """Return every metric of all completions so far, over all processes."""
-        names = ("n_missing", "n_missing_correct", "n_answer_known", "n_answered")
-        counts = CompletionCounts(self.stated(), *(getattr(self, name).to(torch.float64) for name in names))
+        counts = CompletionCounts(self.stated(), *(getattr(self, name).to(torch.float64) for name in _COUNTS))
         return {**evaluate(logged(), counts), "n": counts.n, "n_parsed": counts.stated.total}
 
     def plot(
@@ -119,6 +145,19 @@ class CalibrationMetrics(CountedMetric):
         chosen = self.compute() if val is None else val
         shown = _without_counts(chosen) if isinstance(chosen, dict) else [_without_counts(one) for one in chosen]
         return cast("tuple[Figure, Axes]", self._plot(shown, ax))
+
+
+_COUNTS = (
+    "n_missing",
+    "n_missing_correct",
+    "n_answer_known",
+    "n_answered",
+    "n_answered_otherwise",
+    "n_form_known",
+    "n_asked_form",
+    "n_other_form",
+)
+"""The counts that are states, in the order of :class:`CompletionCounts`."""
 
 
 def _without_counts(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def evaluate(specs: Iterable[MetricSpec], counts: CompletionCounts) -> dict[str,
         >>> from caopd.metrics.functional.counts import value_counts
         >>> stated = value_counts(torch.tensor([0.5, 0.5, 1.0]), torch.tensor([True, False, True]))
         >>> one = torch.tensor(1.0, dtype=torch.float64)
-        >>> counts = CompletionCounts(stated, missing=one, missing_correct=one, answer_known=4 * one, answered=3 * one)
+        >>> counts = CompletionCounts(stated, one, one, 4 * one, 3 * one, one, 4 * one, 2 * one, one)
         >>> found = evaluate(CATALOGUE.values(), counts)
         >>> [float(found[name]) for name in ("accuracy", "ece", "format_adherence", "answer_parse_rate")]
         [0.75, 0.0, 0.75, 0.75]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from caopd.errors import DataError
 from caopd.metrics.bins import ReliabilityBins
+from caopd.metrics.functional.certainty import CalibrationCertainty, consistency_bars
 from caopd.plots.style import new_figure, plain, tidy
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 # Okabe-Ito colours, told apart by every kind of colour vision; the hatches do the same in black and white.
 _OVERCONFIDENT: dict[str, Any] = {"facecolor": "#F7CDB2", "edgecolor": "#D55E00", "hatch": "////"}
 _UNDERCONFIDENT: dict[str, Any] = {"facecolor": "#CDE8F7", "edgecolor": "#0072B2", "hatch": "...."}
+_CONSISTENT: dict[str, Any] = {"color": "#1A1A1A", "linewidth": 1.1, "marker": "_", "markersize": 4.0, "zorder": 5.5}
 _ACCURACY = "#8C8C8C"
 _INK = "#1A1A1A"
 _SHARE = "#C9C9C9"
@@ -41,13 +45,16 @@ def reliability_diagram(
     title: str | None = None,
     spr: float | None = None,
     ocg: float | None = None,
+    certainty: CalibrationCertainty | None = None,
 ) -> Figure:
     r"""Plot accuracy against stated confidence, with the gap between them shaded.
 
     Each bar reaches the accuracy :math:`\bar r_b` of its bin and carries a black cap, so that an accuracy of
     0 shows. The hatched part lies between :math:`\bar r_b` and the mean confidence :math:`\bar q_b`, which a
-    diamond marks: weighted by the share of completions below, the hatched heights add up to the ECE. Bins
-    without completions are a pale band. The figure belongs to no pyplot state; save it with
+    diamond marks: weighted by the share of completions below, the hatched heights add up to the ECE. A thin bar
+    around the diamond is the consistency bar: where 95 % of the accuracies of a calibrated model would lie that
+    states these confidences as often, so that a cap within it says nothing against calibration. Bins without
+    completions are a pale band. The figure belongs to no pyplot state; save it with
     ``figure.savefig(path)``.
 
     Args:
@@ -55,13 +62,19 @@ def reliability_diagram(
         title: First line above the figure, for instance model and task.
         spr: Strict pairwise ranking to print beside the ECE; None or NaN leaves it out.
         ocg: Overconfidence gap to print; None takes it from ``bins``.
+        certainty: Of these completions, for the bars and for a line with the interval of the ECE, and with what a
+            calibrated model would show; needed where prompts have several completions. None takes every completion
+            for one of a prompt of its own, and prints no line.
 
     Returns:
         A figure of two panels that share the confidence axis, on an Agg canvas.
 
     Raises:
-        DataError: every bin is empty.
+        DataError: every bin is empty, or ``certainty`` is of other bins.
         ModuleNotFoundError: matplotlib is not installed.
+
+    Source:
+        Consistency bars: Bröcker and Smith 2007, "Increasing the reliability of reliability diagrams".
 
     Example:
         >>> bins = ReliabilityBins((0.0, 0.5, 1.0), (1, 3), (0.25, 1.0), (0.0, 0.5))
@@ -74,24 +87,53 @@ def reliability_diagram(
             "Expected `bins` to hold completions, but got only empty bins. "
             "No confidence was parsed: look at the format adherence first."
         )
+    bars = _consistency(bins, certainty)
     figure = new_figure(3.5, 4.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
-    figure.suptitle(_heading(bins, title, spr, ocg), fontsize=9)
-    _plot_gaps(upper, bins)
+    figure.suptitle(_heading(bins, title, spr, ocg, certainty), fontsize=9)
+    _plot_gaps(upper, bins, bars)
     _plot_counts(lower, bins)
     return figure
 
 
-def _heading(bins: ReliabilityBins, title: str | None, spr: float | None, ocg: float | None) -> str:
+def _consistency(bins: ReliabilityBins, certainty: CalibrationCertainty | None) -> tuple[tuple[float, float], ...]:
+    if certainty is None:
+        counts, confidence = (torch.tensor(each, dtype=torch.float64) for each in (bins.counts, bins.mean_confidence))
+        return consistency_bars(counts, confidence)
+    if len(certainty.consistency) != len(bins.counts):
+        raise DataError(
+            f"Expected `certainty` to be of the {len(bins.counts)} bins that are plotted, but got one of "
+            f"{len(certainty.consistency)}."
+        )
+    return certainty.consistency
+
+
+def _heading(
+    bins: ReliabilityBins,
+    title: str | None,
+    spr: float | None,
+    ocg: float | None,
+    certainty: CalibrationCertainty | None,
+) -> str:
     gap = bins.ocg if ocg is None else ocg
     numbers = [f"ECE {round(bins.ece, 9):.3f}", f"OCG {round(gap, 9):+.3f}"]  # rounded as in tables
     if spr is not None and not math.isnan(spr):
         numbers.append(f"SPR {spr:.3f}")
-    return "\n".join([*([plain(title)] if title else []), "   ".join(numbers)])
+    lines = [*([plain(title)] if title else []), "   ".join(numbers)]
+    if certainty is not None:
+        lines.append(_certainty(certainty))
+    return "\n".join(lines)
 
 
-def _plot_gaps(axes: Axes, bins: ReliabilityBins) -> None:
-    for left, right, count, confidence, accuracy in _rows(bins):
+def _certainty(certainty: CalibrationCertainty) -> str:
+    if math.isnan(certainty.low):
+        return f"if calibrated: ECE {certainty.floor:.3f}, p = {certainty.p_value:.2g}"
+    between = f"{certainty.low:.3f} to {certainty.high:.3f}"
+    return f"true ECE {between}; if calibrated {certainty.floor:.3f}, p = {certainty.p_value:.2g}"
+
+
+def _plot_gaps(axes: Axes, bins: ReliabilityBins, bars: tuple[tuple[float, float], ...]) -> None:
+    for (left, right, count, confidence, accuracy), bar in zip(_rows(bins), bars, strict=True):
         if count == 0:
             axes.axvspan(left, right, color=_EMPTY, linewidth=0, zorder=0)
             continue
@@ -101,6 +143,8 @@ def _plot_gaps(axes: Axes, bins: ReliabilityBins) -> None:
         low, high = sorted((confidence, accuracy))
         axes.bar(middle, high - low, width, bottom=low, linewidth=0.6, zorder=3, **style)
         axes.plot([left, right], [accuracy, accuracy], color=_INK, linewidth=1.8, zorder=5, clip_on=False)
+        axes.plot([confidence] * 2, bar, color="white", linewidth=3.0, zorder=5, solid_capstyle="butt")
+        axes.plot([confidence] * 2, bar, clip_on=False, **_CONSISTENT)
         axes.plot(
             confidence,
             confidence,
@@ -135,6 +179,7 @@ def _add_legend(axes: Axes, bins: ReliabilityBins) -> None:
             label="Mean confidence",
         ),
     ]
+    entries.append(Line2D([], [], label="Calibrated, 95 %", **_CONSISTENT))
     if any(gap > 0 for gap in bins.gap):
         entries.append(Patch(label="Overconfident", linewidth=0.6, **_OVERCONFIDENT))
     if any(gap < 0 for gap in bins.gap):

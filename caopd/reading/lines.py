@@ -6,6 +6,7 @@ import re
 from collections import deque
 from functools import cached_property
 
+from caopd.reading.mentions import Mentions
 from caopd.reading.quoting import Quotations
 from caopd.reading.values import DRESS, FORMATTING, MAX_VALUE, NO_NUMBER, StatedValue, read_value
 from caopd.types import ConfidenceOutcome, ConfidenceReading
@@ -53,10 +54,12 @@ class ConfidenceLines:
 
     Args:
         text: A completion, with its thoughts replaced by line feeds.
+        percent_without_sign: Whether a number above 1 without a scale is a percentage.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, percent_without_sign: bool = False) -> None:
         self._text = text
+        self._percent_without_sign = percent_without_sign
 
     def last(self) -> ConfidenceReading | None:
         """Return what the last segment states, None where there is none."""
@@ -71,6 +74,12 @@ class ConfidenceLines:
             return None
         if not leads and (word in self._quotations or word in self._options):
             return None
+        reading = self._read(word, start, leads, field)
+        if reading is None or reading.span is None:
+            return None
+        return None if self._mentions.is_mentioned(*reading.span, leads) else reading
+
+    def _read(self, word: int, start: int, leads: bool, field: re.Match[str] | None) -> ConfidenceReading | None:
         if field is None:
             heading = _HEADING.match(self._text, word)
             return None if heading is None else self._below(start, heading.end())
@@ -104,7 +113,7 @@ class ConfidenceLines:
     def _value(self, position: int) -> StatedValue:
         end = _END.search(self._text, position, position + MAX_VALUE)
         stop = position + MAX_VALUE if end is None else end.start()
-        return read_value(self._text[position:stop], cut=stop >= len(self._text))
+        return read_value(self._text[position:stop], stop >= len(self._text), self._percent_without_sign)
 
     def _below(self, start: int, position: int) -> ConfidenceReading | None:
         """Read a value that stands on the next line, where a bare integer is not read: it may be anything."""
@@ -117,6 +126,10 @@ class ConfidenceLines:
             return None
         span = (start, segment_end(self._text, line.end()))
         return ConfidenceReading(stated.value, span, other_form(stated.outcome))
+
+    @cached_property
+    def _mentions(self) -> Mentions:
+        return Mentions(self._text)
 
     @cached_property
     def _quotations(self) -> Quotations:

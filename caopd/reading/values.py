@@ -93,17 +93,20 @@ NO_NUMBER = StatedValue(None, ConfidenceOutcome.MALFORMED, is_number=False)
 _UNREADABLE = StatedValue(None, ConfidenceOutcome.MALFORMED)
 
 
-def read_value(text: str, cut: bool = False) -> StatedValue:
+def read_value(text: str, cut: bool = False, percent_without_sign: bool = False) -> StatedValue:
     """Read the value at the start of ``text``.
 
     Args:
         text: What stands after the word and its colon, at most ``MAX_VALUE`` characters.
         cut: Whether the completion was cut at the end of this text: then ``0.`` may have become ``0.85``, while
             ``1.`` is 1.
+        percent_without_sign: Whether a number above 1 without a scale is a percentage.
 
     Examples:
         >>> [read_value(text).value for text in ("0.85, I think", "high (85 %)", "17/20", "0.8 or 0.9", "0.9?")]
         [0.85, 0.85, 0.85, None, None]
+        >>> [read_value(text, percent_without_sign=True).value for text in ("95.", "1", "0.95", "150")]
+        [0.95, 1.0, 0.95, None]
     """
     found = _VALUE.match(text)
     if found is None or found.end() - found.start("sign") > _MAX_NUMBER:
@@ -111,12 +114,16 @@ def read_value(text: str, cut: bool = False) -> StatedValue:
     rest, amount, is_bare = text[found.end() :], _amount(found), _is_bare(found)
     if _SUBJECT.match(rest) or _INTERVAL.match(rest) or (is_bare and _COUNTED.match(rest)):
         return NO_NUMBER
+    is_percent = percent_without_sign and not found["percent"] and not found["whole"] and (amount or 0) > 1
+    if is_percent and amount is not None:
+        amount, is_bare = amount / 100, False
     is_cut = cut and is_bare and rest in (".", ",") and amount != 1
     if amount is None or is_cut or _UNCLEAR.match(rest) or _is_contradicted(amount, rest):
         return _UNREADABLE
     if not 0 <= amount <= 1:
         return StatedValue(None, ConfidenceOutcome.OUT_OF_RANGE)
-    return StatedValue(abs(float(amount)), _outcome(found), is_bare=is_bare)
+    outcome = ConfidenceOutcome.PERCENT if is_percent else _outcome(found)
+    return StatedValue(abs(float(amount)), outcome, is_bare=is_bare)
 
 
 def _is_bare(found: re.Match[str]) -> bool:

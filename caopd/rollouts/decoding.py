@@ -12,6 +12,7 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from caopd.reading import thinking
+from caopd.rollouts.declared_marks import declared_marks
 
 _NUM_PROMPT_TOKENS = 24
 """Number of tokens at the end of a prompt that may spell the opening of a thought."""
@@ -24,7 +25,7 @@ def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
         tokenizer: The model's tokenizer.
         ids: Token ids of a completion.
     """
-    unspoken = _unspoken(tokenizer)
+    unspoken = _unspoken(tokenizer, declared_marks(tokenizer))
     spoken = list(ids) if unspoken is None else [each for each in ids if each not in unspoken]
     skips = unspoken is None
     return str(tokenizer.decode(spoken, skip_special_tokens=skips, clean_up_tokenization_spaces=False))
@@ -37,13 +38,15 @@ def opens_thought(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int])
         tokenizer: The model's tokenizer.
         prompt_ids: Token ids of the whole prompt.
     """
-    return thinking.opens_thought(tokenizer.decode(list(prompt_ids[-_NUM_PROMPT_TOKENS:]), skip_special_tokens=False))
+    end = tokenizer.decode(list(prompt_ids[-_NUM_PROMPT_TOKENS:]), skip_special_tokens=False)
+    return thinking.opens_thought(end, declared_marks(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _unspoken(tokenizer: PreTrainedTokenizerBase) -> frozenset[int] | None:
+def _unspoken(tokenizer: PreTrainedTokenizerBase, marks: thinking.Marks) -> frozenset[int] | None:
     """Return the special ids that are left out of texts; None where all special tokens of the tokenizer can be."""
     added = tokenizer.added_tokens_decoder.items()
     special = {number: token.content for number, token in added if token.special}
-    shown = {number for number, content in special.items() if thinking.is_marker(content)}
+    declared = {mark for pair in marks for mark in pair}
+    shown = {n for n, content in special.items() if thinking.is_marker(content) or content in declared}
     return frozenset(special.keys() | set(tokenizer.all_special_ids)) - shown if shown else None

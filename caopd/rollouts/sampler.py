@@ -18,7 +18,7 @@ from caopd.rollouts.base import Sampling
 
 
 class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not typed
-    """Chooses every next token itself and records its log-probability.
+    """Chooses every next token itself, and records it and its log-probabilities.
 
     ``generate`` runs greedily, and this processor leaves it only one token per row to choose. The token is found by
     inversion: it is the first whose cumulative probability exceeds a uniform random number. The uniform numbers of all
@@ -35,7 +35,9 @@ class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is n
     def __init__(self, seeds: Sequence[int], num_rollouts: int, sampling: Sampling, device: torch.device) -> None:
         self.greedy = sampling.temperature == 0
         self.warpers = _warpers(sampling)
+        self.chosen: list[Tensor] = []
         self.logprobs: list[Tensor] = []
+        self.drawn_logprobs: list[Tensor] = []
         shape = (num_rollouts, sampling.max_new_tokens)
         self.uniforms_BT = torch.cat(
             [torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
@@ -46,20 +48,34 @@ class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is n
 
         Args:
             input_ids: Tokens so far [B, L].
-            scores: Raw logits of the next token [B, V].
+            scores: Logits of the next token [B, V], as whatever stands before it in ``generate`` leaves them.
         """
         logits_BV = scores.float()
         if self.greedy:
             chosen_B = logits_BV.argmax(-1)
+            logprob_B = _logprob(logits_BV, chosen_B)
+            drawn_B = torch.zeros_like(logprob_B)
         else:
-            chosen_B = _invert(self.warpers(input_ids, logits_BV), self.uniforms_BT[:, len(self.logprobs)])
-        chosen_B1 = chosen_B[:, None]
-        self.logprobs.append((logits_BV.gather(1, chosen_B1) - logits_BV.logsumexp(-1, keepdim=True))[:, 0])
-        return torch.full_like(scores, -torch.inf).scatter(1, chosen_B1, 0.0)
+            warped_BV = self.warpers(input_ids, logits_BV)
+            chosen_B = _invert(warped_BV, self.uniforms_BT[:, len(self.logprobs)])
+            logprob_B = _logprob(logits_BV, chosen_B)
+            drawn_B = _logprob(warped_BV, chosen_B) if self.warpers else logprob_B
+        self.chosen.append(chosen_B)
+        self.logprobs.append(logprob_B)
+        self.drawn_logprobs.append(drawn_B)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen_B[:, None], 0.0)
+
+    def chosen_BT(self) -> Tensor:
+        """Return the chosen tokens [B, T]."""
+        return torch.stack(self.chosen, dim=1)
 
     def logprobs_BT(self) -> Tensor:
-        """Return the recorded log-probabilities (nats) under the raw logits [B, T]."""
+        """Return the recorded log-probabilities (nats) under the logits that it was given [B, T]."""
         return torch.stack(self.logprobs, dim=1)
+
+    def drawn_logprobs_BT(self) -> Tensor:
+        """Return the recorded log-probabilities (nats) under what the tokens were drawn from [B, T]; 0 if greedy."""
+        return torch.stack(self.drawn_logprobs, dim=1)
 
 
 def _warpers(sampling: Sampling) -> LogitsProcessorList:
@@ -71,6 +87,11 @@ def _warpers(sampling: Sampling) -> LogitsProcessorList:
     if sampling.top_p < 1:
         warpers.append(TopPLogitsWarper(sampling.top_p))
     return warpers
+
+
+def _logprob(logits_BV: Tensor, chosen_B: Tensor) -> Tensor:
+    """Return the log-probability of one token per row [B]."""
+    return (logits_BV.gather(1, chosen_B[:, None]) - logits_BV.logsumexp(-1, keepdim=True))[:, 0]
 
 
 def _invert(logits_BV: Tensor, uniforms_B: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class TransformersEngine:
         completions_BT = policy.generate(
             input_ids_PL, attention_mask_PL, num_rollouts, sampling.max_new_tokens, sampler
         ).cpu()
-        logprobs_BT = sampler.logprobs_BT().cpu()
+        logprobs_BT, drawn_BT = sampler.logprobs_BT().cpu(), sampler.drawn_logprobs_BT().cpu()
         stops = torch.tensor(policy.stop_token_ids)
         lengths, stop_reasons = _lengths(completions_BT, stops)
         rows = [row[:length].tolist() for row, length in zip(completions_BT, lengths, strict=True)]
@@ -99,10 +99,14 @@ class TransformersEngine:
                 "weights, or what it computes in 16-bit floats, are NaN or infinite. Take an earlier checkpoint, or "
                 "`trainer.precision: 32-true`."
             )
+        chosen = sampler.chosen_BT().tolist()
+        _check_emitted(rows, stop_reasons, chosen, sampling.max_new_tokens, type(policy.hf).__name__)
         texts = [decode_ids(tokenizer, row) for row in rows]
         rollouts = [
-            Rollout(tuple(row), text, stop_reason, tuple(logprobs[: len(row)].tolist()), self._version)
-            for row, text, stop_reason, logprobs in zip(rows, texts, stop_reasons, logprobs_BT, strict=True)
+            Rollout(tuple(row), text, stop_reason, tuple(logprobs[: len(row)]), self._version, tuple(drawn[: len(row)]))
+            for row, text, stop_reason, logprobs, drawn in zip(
+                rows, texts, stop_reasons, logprobs_BT.tolist(), drawn_BT.tolist(), strict=True
+            )
         ]
         return [rollouts[i : i + num_rollouts] for i in range(0, len(rollouts), num_rollouts)]
 
@@ -126,3 +130,29 @@ def _lengths(completions_BT: Tensor, stops: Tensor) -> tuple[list[int], list[Sto
     lengths_B = torch.where(ended_B, first_stop_B + 1, completions_BT.shape[1])
     reasons = [StopReason.EOS if ended else StopReason.LENGTH for ended in ended_B.tolist()]
     return lengths_B.tolist(), reasons
+
+
+def _check_emitted(
+    rows: Sequence[list[int]],
+    stop_reasons: Sequence[StopReason],
+    chosen: Sequence[list[int]],
+    max_new_tokens: int,
+    model: str,
+) -> None:
+    """Raise unless every completion is what the sampler chose, up to a stop token or the length limit."""
+    for row, stop_reason, tokens in zip(rows, stop_reasons, chosen, strict=True):
+        is_cut = stop_reason is StopReason.LENGTH and len(row) < max_new_tokens
+        if row != tokens[: len(row)] or is_cut:
+            differs = (n for n, pair in enumerate(zip(row, tokens, strict=False)) if pair[0] != pair[1])
+            number = next(differs, None)
+            found = (
+                f"one ends after {len(row)} tokens, of {max_new_tokens}, without a stop token"
+                if number is None
+                else f"token {number + 1} of one is {row[number]} where {tokens[number]} was drawn"
+            )
+            raise RolloutError(
+                f"Expected `generate` of {model} to return completions as they were drawn, but {found}: something "
+                "changes or ends them after the draw, such as a generation default of the model's files "
+                "(`stop_strings`, `max_time`, a further `eos_token_id`) or a logits processor of its class. Take it "
+                "out of the model's files or code."
+            )

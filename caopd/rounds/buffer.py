@@ -23,7 +23,7 @@ from caopd.types import (
     VerifiedRollout,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files: it rises when a reader of the version before could not read them, or would misread them."""
 
 
@@ -150,7 +150,8 @@ def _header(path: Path, line: bytes) -> RoundHeader:
 
 
 def _fields(carrier: Any) -> dict[str, Any]:  # noqa: ANN401 (any of the dataclasses in caopd.types)
-    return {field.name: getattr(carrier, field.name) for field in fields(carrier)}
+    """Return what is kept of a carrier: what it is not compared by is known only where it was sampled."""
+    return {field.name: getattr(carrier, field.name) for field in fields(carrier) if field.compare}
 
 
 def _groups(path: Path, lines: Sequence[bytes]) -> list[VerifiedGroup]:
@@ -202,4 +203,5 @@ def _verified(row: dict[str, Any]) -> VerifiedRollout:
             ConfidenceOutcome(reading["outcome"]),
         ),
         row["rewards"],
+        tuple((start, end) for start, end in row["thoughts"]),
     )

@@ -14,6 +14,7 @@ from caopd.distributed import together
 from caopd.errors import RolloutError, UnansweredError, name_of
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
+from caopd.rollouts.declared_marks import declared_marks
 from caopd.rollouts.decoding import opens_thought
 from caopd.rounds.parity import ParityConfig, check_parity
 from caopd.rounds.phases import PhaseClock
@@ -31,11 +32,15 @@ class Completer:
 
     Args:
         engine: The engine that samples; already started.
-        tokenizer: Tells whether a prompt ends with the opening of a thought.
+        tokenizer: Tells whether a prompt ends with the opening of a thought, and which marks its template declares.
         confidence_format: Reads the stated confidence.
         clock: Times the phases of a round.
         precision: Lightning's precision, so that the model computes as it does in training.
         limit: Calls the verifier; None calls it in this process, without a limit of time.
+        parity: How many completions are compared with the model, and how large a difference is an error.
+
+    Attributes:
+        measured: What the last comparison with the model measured; empty before the first.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Completer:
         clock: PhaseClock,
         precision: Callable[[], AbstractContextManager[None]],
         limit: TimeLimit | None = None,
+        parity: ParityConfig = ParityConfig(),
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
@@ -53,7 +59,11 @@ class Completer:
         self._clock = clock
         self._precision = precision
         self._limit = limit or TimeLimit()
+        self._parity = parity
+        self._policy: LanguageModel | None = None
         self._version = -1
+        self._compared: set[Sampling] = set()
+        self.measured: dict[str, float] = {}
 
     def sync(self, policy: LanguageModel, version: int) -> None:
         """Hand the policy's current weights to the engine.
@@ -64,7 +74,9 @@ class Completer:
         """
         with self._clock("sync"):
             self._engine.sync(policy, version)
-        self._version = version
+        if policy is not self._policy or version != self._version:
+            self._compared.clear()
+        self._policy, self._version = policy, version
 
     def complete(
         self,
@@ -76,6 +88,9 @@ class Completer:
     ) -> list[tuple[VerifiedRollout, ...]]:
         """Sample ``num_rollouts`` completions per request and verify each against its example.
 
+        The first completions of given weights and settings of sampling are compared with the model that should have
+        sampled them; see :mod:`caopd.rounds.parity`.
+
         Args:
             examples: The rows of the prompts.
             requests: The rows' prompts as token ids, and the seeds of their groups.
@@ -84,13 +99,14 @@ class Completer:
             verifier: The verifier of the examples' task.
 
         Raises:
-            RolloutError: The engine sampled with other weights than those of the last sync, or returned something else
-                than ``num_rollouts`` rollouts of each request.
-            PeerError: The verifier has failed in another process.
+            RolloutError: The engine sampled with other weights than those of the last sync, returned something else
+                than ``num_rollouts`` rollouts of each request, or drew them from another distribution.
+            PeerError: The engine or the verifier has failed in another process.
         """
         with self._clock("rollout"), self._precision():
-            groups = self._engine.generate(requests, num_rollouts, sampling)
-        verification = Verification(verifier, self._confidence_format, self._limit)
+            groups = together(lambda: self._engine.generate(requests, num_rollouts, sampling))
+        marks = declared_marks(self._tokenizer)
+        verification = Verification(verifier, self._confidence_format, self._limit, marks)
 
         def verified() -> list[tuple[VerifiedRollout, ...]]:
             check_groups(groups, len(requests), num_rollouts, name_of(self._engine))
@@ -106,7 +122,21 @@ class Completer:
             return [tuple(every[start : start + num_rollouts]) for start in range(0, len(every), num_rollouts)]
 
         with self._clock("verify"):
-            return together(verified)  # what comes next may be a sharded model's forward pass, which is collective
+            found = together(verified)  # what comes next may be a sharded model's forward pass, which is collective
+            self._compare([request.prompt_ids for request in requests], groups, sampling)
+        return found
+
+    def _compare(
+        self, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[Rollout]], sampling: Sampling
+    ) -> None:
+        """Compare some completions with the model, if these are the first of its weights and settings."""
+        if sampling in self._compared:
+            return
+        assert self._policy is not None
+        with self._precision():
+            rounding = self._engine.rounding
+            self.measured = check_parity(self._policy, prompts, groups, sampling, self._parity, rounding)
+        self._compared.add(sampling)
 
     def rewarded(
         self, rewards: Rewards, examples: Sequence[Example], groups: Sequence[tuple[VerifiedRollout, ...]]
@@ -140,19 +170,6 @@ class Completer:
                 else:
                     found[index] = replace(found[index], rewards={**(found[index].rewards or {}), name: answer})
         return [_checked(verified) for verified in found]
-
-    def compare(
-        self,
-        policy: LanguageModel,
-        requests: Sequence[RolloutRequest],
-        groups: Sequence[Sequence[VerifiedRollout]],
-        config: ParityConfig,
-    ) -> dict[str, float]:
-        """Compare some rollouts with the model that should have sampled them; see :mod:`caopd.rounds.parity`."""
-        prompts = [request.prompt_ids for request in requests]
-        sampled = [[verified.rollout for verified in group] for group in groups]
-        with self._clock("verify"), self._precision():
-            return check_parity(policy, prompts, sampled, config, self._engine.rounding)
 
 
 def check_groups(groups: Sequence[Sequence[Rollout]], num_prompts: int, num_rollouts: int, engine: str) -> None:

@@ -14,7 +14,6 @@ from caopd.rollouts import RolloutRequest, Sampling
 from caopd.rounds.completer import Completer
 from caopd.rounds.config import RoundConfig
 from caopd.rounds.encoding import SampleEncoder
-from caopd.rounds.parity import ParityConfig
 from caopd.rounds.prompts import RoundPrompts
 from caopd.seeds import derive_seed
 from caopd.types import Example, TeacherContext, VerifiedGroup, VerifiedRollout, verdicts_of
@@ -46,7 +45,6 @@ class GroupSampler:
         estimator: Estimates mu_hat from the verdicts.
         round: How many rollouts are sampled.
         sampling: How rollouts are sampled.
-        parity: How many rollouts are compared with the student, and how large the difference may be.
     """
 
     completer: Completer
@@ -55,7 +53,6 @@ class GroupSampler:
     estimator: Estimator
     round: RoundConfig
     sampling: Sampling
-    parity: ParityConfig
 
     def sample(self, policies: Policies, prompts: RoundPrompts) -> tuple[list[VerifiedGroup], dict[str, float]]:
         """Return one group per prompt, and the results of the parity check; a collective operation.
@@ -72,7 +69,7 @@ class GroupSampler:
             for ids, seed in zip(self.encoder.student_prompts(prompts.examples), prompts.seeds, strict=True)
         ]
         first = self._complete(prompts, requests, self.round.smallest_group)
-        parity = self.completer.compare(policy, requests, first, self.parity)
+        parity = self.completer.measured
         verified = first if self.round.adaptive is None else self._sample_more(prompts, requests, first)
         rollouts = self.completer.rewarded(self.method.named_rewards, prompts.examples, verified)
         groups = [

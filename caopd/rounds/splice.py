@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from caopd.confidence import ConfidenceFormat
 from caopd.errors import ModelError
-from caopd.reading.thinking import ends_in_thought
+from caopd.reading.thinking import ends_in_thought, said
+from caopd.rollouts.declared_marks import declared_marks
 from caopd.rollouts.decoding import decode_ids
 from caopd.types import ConfidenceOutcome, StopReason, VerifiedRollout
 
@@ -84,10 +85,11 @@ def revised_completion(
         return sampled_completion(verified, decode)
     segment = confidence_format.render(confidence)
     revised = _spliced(verified, verified.reading.span, segment, tokenizer)
-    stated = confidence_format.parse(decode(revised.token_ids)).value
+    marks, begun = declared_marks(tokenizer), verified.thoughts[:1] != () and verified.thoughts[0][0] == 0
+    stated = confidence_format.parse(said(decode(revised.token_ids), begun, marks)).value
     if verified.reading.span is None or stated == confidence_format.parse(segment).value:
         return revised
-    if ends_in_thought(verified.rollout.text):  # no answer can follow
+    if ends_in_thought(verified.rollout.text, begun, marks):  # no answer can follow
         return sampled_completion(verified, decode)
     return _spliced(verified, None, segment, tokenizer)
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from caopd.errors import user_code
 from caopd.methods import Method
 from caopd.rounds.samples import is_trained
-from caopd.types import AnswerOutcome, ConfidenceOutcome, StopReason, TrainSample, VerifiedGroup, verdicts_of
+from caopd.types import ConfidenceOutcome, Form, StopReason, TrainSample, VerifiedGroup, verdicts_of
 
 _WITHOUT_SEGMENT = (ConfidenceOutcome.MISSING, ConfidenceOutcome.UNFINISHED)
 
@@ -61,7 +61,8 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
         return {"without_weight": without_weight}
     statistics = {
         "format_adherence": len(stated) / len(rollouts),
-        "decimal_format": fmean(outcome is ConfidenceOutcome.DECIMAL for outcome in outcomes),
+        "decimal_format": fmean(outcome.form is Form.ASKED for outcome in outcomes),
+        "other_form": fmean(outcome.form is Form.OTHER for outcome in outcomes),
         "missing_segment": fmean(outcome in _WITHOUT_SEGMENT for outcome in outcomes),
         "unfinished_thinking": fmean(outcome is ConfidenceOutcome.UNFINISHED for outcome in outcomes),
         "no_verdict": 1 - len(verdicts) / len(rollouts),
@@ -74,7 +75,8 @@ def round_statistics(groups: Sequence[VerifiedGroup], samples: Sequence[TrainSam
     }
     if verdicts:
         statistics["accuracy"] = fmean(verdict.correct for verdict in verdicts)
-        statistics["answer_parse_rate"] = fmean(verdict.outcome is AnswerOutcome.PARSED for verdict in verdicts)
+        statistics["answer_parse_rate"] = fmean(verdict.outcome.form is not Form.NONE for verdict in verdicts)
+        statistics["answer_other_form"] = fmean(verdict.outcome.form is Form.OTHER for verdict in verdicts)
     if stated:
         statistics["mean_confidence"] = fmean(stated)
     if estimates:

@@ -12,7 +12,7 @@ from caopd.tasks.loading import DataSource, load_rows, select_examples
 from caopd.tasks.rows import Row, given_demonstration, row_id
 from caopd.types import Example
 from caopd.verifiers import ToolCalls
-from caopd.verifiers.tool_calls import OPTIONAL_PREFIX, parse_target
+from caopd.verifiers.tool_calls import parse_target, written_name
 
 _TOOL_NAME = re.compile(r"^Name:[ \t]*(.*)$", re.MULTILINE)
 _MAX_LISTED = 50
@@ -144,7 +144,7 @@ def _example(request: _Request) -> Example:
 def _demonstration(calls: Sequence[Mapping[str, object]]) -> str:
     steps = []
     for call in calls:
-        name = str(call["Action"]).strip().removeprefix(OPTIONAL_PREFIX).strip()
+        name = written_name(str(call["Action"]))
         arguments = call["Action_Input"]
         text = arguments.strip() if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         steps.append(f"Thought: I should call {name}.\nAction: {name}\nAction Input: {text}")

@@ -51,7 +51,7 @@ class RolloutDataModule(HeldOutDataModule):
         estimator: Estimator of mu_hat; None is Monte Carlo, as in the paper.
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
         engine: Samples completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
-        parity: How many rollouts are compared with the student, and how large a difference stops the run.
+        parity: How many completions are compared with the model, and how large a difference stops the run.
         teacher_probe: When the teacher's success under its context is measured; by default never.
         evaluation: Which completions of held-out prompts are judged, and which further tasks are evaluated.
         template_arguments: Arguments of the chat template, for example ``{enable_thinking: false}``.
@@ -82,13 +82,12 @@ class RolloutDataModule(HeldOutDataModule):
         started = AutoEngine() if engine == "auto" else engine
         form = confidence or InlineConfidence()
         arguments = template_arguments or {}
-        stages = stages_of(task)
-        super().__init__(stages, form, started, evaluation, sampling, arguments, seed, verifier_timeout_seconds)
+        stages, limit = stages_of(task), verifier_timeout_seconds
+        super().__init__(stages, form, started, evaluation, sampling, arguments, seed, limit, parity)
         self.task = task
         self.round = round
         self.batch_size = batch_size
         self.estimator = round.adapted(estimator or MonteCarlo())
-        self.parity = parity
         self.teacher_probe = teacher_probe
         self.keep_rounds = keep_rounds
         self.clock = PhaseClock(self._announce)
@@ -211,7 +210,7 @@ class RolloutDataModule(HeldOutDataModule):
     @property
     def _maker(self) -> RoundMaker:
         parts = (self._completer(self.clock), self._encoder(self.sampling), self._model.method, self.estimator)
-        return RoundMaker(GroupSampler(*parts, self.round, self.sampling, self.parity), self.teacher_probe)
+        return RoundMaker(GroupSampler(*parts, self.round, self.sampling), self.teacher_probe)
 
     def _announce(self, phase: Phase) -> None:
         for callback in self._trainer.callbacks:  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from caopd.evaluation.held_out import HeldOut, HeldOutSampler, load_held_out
 from caopd.rollouts import RolloutEngine, Sampling
 from caopd.rounds.completer import Completer
 from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.parity import ParityConfig
 from caopd.rounds.phases import PhaseClock
 from caopd.tasks import Stage
 from caopd.training.checkpoints import refuse_settings
@@ -34,6 +35,7 @@ class HeldOutDataModule(LightningDataModule):
         template_arguments: Arguments of the chat template.
         seed: Seed of all completions.
         verifier_timeout_seconds: How long a verifier may take for one completion; None does not limit it.
+        parity: How many completions are compared with the model, and how large a difference stops the run.
     """
 
     load_from_checkpoint: Any = staticmethod(refuse_settings)
@@ -48,6 +50,7 @@ class HeldOutDataModule(LightningDataModule):
         template_arguments: Mapping[str, object],
         seed: int,
         verifier_timeout_seconds: float | None,
+        parity: ParityConfig,
     ) -> None:
         super().__init__()
         self.stages = stages
@@ -59,6 +62,7 @@ class HeldOutDataModule(LightningDataModule):
         self.template_arguments = template_arguments
         self.seed = seed
         self.limit = TimeLimit(verifier_timeout_seconds)
+        self.parity = parity
         self._held_out: dict[str, list[HeldOut]] = {}
         self._engine_started = False
 
@@ -117,7 +121,8 @@ class HeldOutDataModule(LightningDataModule):
 
     def _completer(self, clock: PhaseClock) -> Completer:
         precision = self._trainer.precision_plugin.forward_context
-        return Completer(self.engine, self._model.tokenizer, self.confidence, clock, precision, self.limit)
+        tokenizer = self._model.tokenizer
+        return Completer(self.engine, tokenizer, self.confidence, clock, precision, self.limit, self.parity)
 
     def _encoder(self, sampling: Sampling) -> SampleEncoder:
         tokenizer, max_length = self._model.tokenizer, self._model.max_length

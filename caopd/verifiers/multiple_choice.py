@@ -1,4 +1,4 @@
-"""Verifier of multiple-choice answers in ``<answer>`` tags."""
+"""Verifier of multiple-choice answers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import string
 from dataclasses import dataclass
 
 from caopd.errors import DataError
+from caopd.reading.quoting import Quotations
 from caopd.reading.tags import last_element
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
@@ -21,6 +22,7 @@ _CHOICE = re.compile(
     (?P<dress>{_DRESS}*+)(?P<rest>.*)""",
     re.VERBOSE | re.DOTALL,
 )
+_BOX = re.compile(r"\\boxed\s?\{(?:[^{}]|\{[^{}]*\})*+\}")
 _OPTION_BEGINS = re.compile(r"[^\W_]")
 _NO_OPTION = re.compile(
     r"""[A-Za-z]\s*(?:\Z|[)\].,:;/&|]|(?:or|and)\b)          # another letter
@@ -36,6 +38,9 @@ _SAID_RIGHT = re.compile(
 )
 _RESTATES = re.compile(r"\s*[*_`]*[:.)\]\uff1a\uff09]")
 _LETTER = re.compile(r"(?<![^\W_])[A-Z](?![^\W_])")
+_LETTER_ALONE = re.compile(r"(?<!\S)(?<![\d}]\s)[A-Z](?!\S)")
+"""Matches a letter between spaces that is no unit: neither ``CC(=O)O`` nor ``7.0 J`` holds one."""
+_DASH = re.compile(r"[*_`]*\s+[\u2013\u2014-]\s+[*_`]*")
 _ANOTHER = re.compile(r"(?:\b(?ai:or|and)\s|[,;/&\n])[\s*_`(\[]{0,8}[A-Za-z]\s?[):.]")
 _DENIED = re.compile(
     r"""(?ai:(?:(?:this|that|it)(?:\sis|['\u2019]s)\s)?(?:clearly\s|definitely\s)?(?:incorrect|wrong)
@@ -72,7 +77,8 @@ class MultipleChoice:
 
     A thought (:mod:`caopd.reading.thinking`) holds no answer. The last *opening* tag decides
     (:func:`caopd.reading.tags.last_element`): when it is not closed, the answer is MALFORMED, whatever came before it.
-    Without a tag the answer is MISSING.
+    Without a tag, the last ``\boxed{B}`` is the answer, with the outcome OTHER_FORM; without a box it is MISSING: which
+    letter of a text without either is the answer is a guess.
 
     Attributes:
         options: The letters that can be answers.
@@ -101,16 +107,28 @@ class MultipleChoice:
         text = said(text)
         element = last_element(text, "answer")
         if element is None:
-            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
-        letter = self._letter(text[slice(*element.content)]) if element.is_closed else None
+            content, outcome = _boxed(text), AnswerOutcome.OTHER_FORM
+            if content is None:
+                return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
+        else:
+            content = text[slice(*element.content)] if element.is_closed else ""
+            outcome = AnswerOutcome.PARSED
+        letter = self._letter(content)
         if letter is None:
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED)
-        return Verdict(correct=letter == wanted, answer=letter, outcome=AnswerOutcome.PARSED)
+        return Verdict(correct=letter == wanted, answer=letter, outcome=outcome)
 
     def _letter(self, content: str) -> str | None:
         content = _MARKUP.sub("", content).strip()
         letter = _judged_right(content) or _chosen(content)
         return letter if letter is not None and letter in self.options else None
+
+
+def _boxed(text: str) -> str | None:
+    """Return the last box of a text that is not quoted."""
+    boxes = list(_BOX.finditer(text))
+    quotations = Quotations(text) if boxes else None
+    return next((box[0] for box in reversed(boxes) if quotations is None or box.start() not in quotations), None)
 
 
 def _chosen(content: str) -> str | None:
@@ -127,7 +145,8 @@ def _chosen(content: str) -> str | None:
         return None
     if not _RESTATES.match(dress):  # after a space, a comma or a dash alone, it may be a word, or one letter of several
         is_word = letter.islower() or (not dress.strip(" \t") and (letter in _ARTICLES or rest[0].islower()))
-        if is_word or "=" in dress or _LETTER.search(rest):
+        other = _LETTER_ALONE if _DASH.fullmatch(dress) else _LETTER
+        if is_word or "=" in dress or other.search(rest):
             return None
     return letter.upper()
 

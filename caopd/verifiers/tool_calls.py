@@ -1,37 +1,18 @@
-"""Verifier of tool calls in ToolAlpaca's ``Action`` / ``Action Input`` form (arXiv 2306.05301)."""
+"""Verifier of calls of tools; the form asked for is ToolAlpaca's ``Action`` / ``Action Input`` (arXiv 2306.05301)."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from caopd.errors import DataError
+from caopd.reading.call_values import DECODER, tool_name, without_optional
+from caopd.reading.calls import read_calls
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
 
-OPTIONAL_PREFIX = "[Optional]"
-"""ToolAlpaca marks a call of a target that may be left out with this prefix of its name."""
-
-_COLON = r"[*_`]{0,3}(?:[ \t]\d{1,2})?[*_`]{0,3}[ \t]{0,2}[:\uff1a][*_`]{0,3}"
-_NUMBERED = r"(?:\d{1,2}[.)]\s*+[*_`]{0,3})?"
-_ACTION = re.compile(rf"^[ \t>*_`#\u2022-]*+{_NUMBERED}(?ai:action){_COLON}", re.MULTILINE)
-_ACTION_INPUT = re.compile(
-    rf"[\s,;>*_`#\u2022-]*+{_NUMBERED}(?ai:action[ _]?input){_COLON}\s*+(?:`{{1,3}}\s*)?(?:(?ai:json|python)\s+)?"
-)
-_NAME = re.compile(r"[^\r\n]*?(?=[,;]?[ \t]{1,4}(?ai:action[ _]?input)|[\r\n]|\Z)")
-_NAME_BELOW = re.compile(r"\s*+(?![*_`>#\u2022-]{0,3}\s?(?ai:action|thought|observation)\b)[^\r\n]+")
-_MAX_NAME = 200
-"""Largest length of a tool's name, in characters."""
-_AROUND_NAME = " \t*`\"'<>[]{}.,;:"
-_REMARK = re.compile(r"\s*\([^()]*\)$")
-_VERB = re.compile(r"^(?:(?ai:use|call|invoke|run)\s+)?(?:(?ai:the)\s+)?(?=\S)")
-_NOUN = re.compile(r"\s+(?ai:function|tool|action)$")
-_NO_ACTION = re.compile(r"(?ai:none|no|nothing|n/a|finish)\b")
-_REST_OF_LINE = re.compile(r"[ \t]*`{0,3}[ \t]*[.,;]?[ \t]*(?=[\r\n]|\Z|<[/|\uff5c])")
 _UNREADABLE = (
     "A call could not be read: a line `Action:` takes an `Action Input:` with a JSON object, and nothing behind it."
 )
@@ -46,11 +27,13 @@ class ToolCall:
         name: Name of the tool.
         arguments: Its input as canonical JSON (sorted keys, ``1.0`` written ``1``).
         optional: Whether a completion may leave the call out.
+        is_typed: Whether its form tells the text ``"7"`` from the number ``7``.
     """
 
     name: str
     arguments: str
     optional: bool = False
+    is_typed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +42,12 @@ class ToolCalls:
 
     A call is a line ``Action: name`` followed by ``Action Input:`` and a JSON object, which may span lines. Upper and
     lower case of the two fields, markdown, list marks and code fences do not matter, nor what may stand around a name:
-    quotes, brackets, a remark in brackets after it, "Use the ... tool". Nothing but white space, a fence or a full
-    stop may follow the object on its line. ``Action: None`` without an input is no call.
+    quotes, brackets, ``[Optional]``, a remark in brackets after it, "Use the ... tool". Nothing but white space, a
+    fence or a full stop may follow the object on its line. ``Action: None`` without an input is no call. Calls in the
+    other forms of :mod:`caopd.reading.calls` are judged alike, with the outcome OTHER_FORM.
 
-    Inputs are compared as JSON: the order of keys does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``.
+    Inputs are compared as JSON: the order of keys does not matter, ``1`` equals ``1.0``, ``true`` does not equal ``1``;
+    values of a form that does not tell texts from numbers are compared as text.
     One call that cannot be read makes the whole answer MALFORMED; without a call it is MISSING. Thoughts
     (:mod:`caopd.reading.thinking`) are not read.
 
@@ -93,7 +78,8 @@ class ToolCalls:
         """
         wanted = parse_target(target)
         try:
-            calls = list(_calls(said(text)))
+            written = read_calls(said(text))
+            calls = [ToolCall(call.name, _canonical(call.arguments), is_typed=call.is_typed) for call in written]
         except (ValueError, RecursionError):
             return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED, feedback=_UNREADABLE)
         if not calls:
@@ -102,7 +88,9 @@ class ToolCalls:
             calls = calls[:1]
         correct = self._matches(calls, wanted)
         feedback = None if correct else _mismatch(calls, wanted)
-        return Verdict(correct, _canonical_answer(calls), AnswerOutcome.PARSED, feedback)
+        is_asked = all(call.is_asked for call in written)
+        outcome = AnswerOutcome.PARSED if is_asked else AnswerOutcome.OTHER_FORM
+        return Verdict(correct, _canonical_answer(calls), outcome, feedback)
 
     def _matches(self, calls: Sequence[ToolCall], wanted: Sequence[ToolCall]) -> bool:
         reached = {0}  # how many calls the target's calls so far can account for
@@ -160,43 +148,27 @@ def parse_target(target: str) -> tuple[ToolCall, ...]:
         ) from error
 
 
+def written_name(name: str) -> str:
+    """Return the name of a target's call as a completion should write it: without the mark ``[Optional]``.
+
+    Args:
+        name: ``Action`` of a target.
+
+    Example:
+        >>> written_name("[Optional]updateUserProfile")
+        'updateUserProfile'
+    """
+    return without_optional(name).strip()
+
+
 def _target_call(call: object) -> ToolCall:
     if not isinstance(call, dict) or not isinstance(call.get("Action"), str) or "Action_Input" not in call:
         raise ValueError("a call without Action or Action_Input")
-    name, arguments = call["Action"].strip(), call["Action_Input"]
+    arguments = call["Action_Input"]
     if isinstance(arguments, str):
-        arguments = _DECODER.decode(arguments)
-    optional = name.startswith(OPTIONAL_PREFIX)
-    return ToolCall(_name(name.removeprefix(OPTIONAL_PREFIX)), _canonical(arguments), optional)
-
-
-def _calls(text: str) -> Iterator[ToolCall]:
-    """Yield the calls of ``text``; raise ValueError or RecursionError at the first that cannot be read."""
-    position = 0
-    while action := _ACTION.search(text, position):
-        named = _NAME.match(text, action.end())
-        if named is not None and not named[0].strip():
-            named = _NAME_BELOW.match(text, named.end()) or named
-        name = _name("" if named is None else named[0])
-        position = action.end() if named is None else named.end()
-        marker = _ACTION_INPUT.match(text, position)
-        if marker is None and _NO_ACTION.match(name):
-            continue
-        if not name or marker is None:
-            raise ValueError("an action without its input")
-        arguments, position = _DECODER.raw_decode(text, marker.end())
-        if _REST_OF_LINE.match(text, position) is None:
-            raise ValueError("text behind the input")
-        yield ToolCall(name, _canonical(arguments))
-
-
-def _name(text: str) -> str:
-    """Return a tool's name without what may stand around it; nothing for a text that is too long for a name."""
-    name = text.strip()
-    if len(name) > _MAX_NAME:
-        return ""
-    name = _NOUN.sub("", _VERB.sub("", _REMARK.sub("", name.strip(_AROUND_NAME))))
-    return name.strip(_AROUND_NAME)
+        arguments = DECODER.decode(arguments)
+    optional = written_name(call["Action"]) != call["Action"].strip()
+    return ToolCall(tool_name(call["Action"]), _canonical(arguments), optional)
 
 
 def _canonical(arguments: object) -> str:
@@ -223,15 +195,26 @@ def _canonical_answer(calls: Sequence[ToolCall]) -> str:
 
 
 def _same(call: ToolCall, target: ToolCall) -> bool:
-    return (call.name, call.arguments) == (target.name, target.arguments)
+    if call.name != target.name:
+        return False
+    return call.arguments == target.arguments or (
+        not call.is_typed and _untyped(call.arguments) == _untyped(target.arguments)
+    )
+
+
+def _untyped(arguments: str) -> dict[str, str]:
+    """Return every value of an input as text, as forms without types write it."""
+    return {key: _untyped_value(value) for key, value in json.loads(arguments).items()}
+
+
+def _untyped_value(value: object) -> str:
+    if isinstance(value, str):
+        try:
+            value = DECODER.decode(value.strip())
+        except (ValueError, RecursionError):
+            return str(value)
+    return json.dumps(_normalised(value), sort_keys=True)
 
 
 def _shortened(text: str, length: int = 200) -> str:
     return repr(text if len(text) <= length else text[:length] + "...")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from caopd.confidence import ConfidenceFormat
 from caopd.errors import CaopdError, DataError, UnansweredError, name_of, user_code
-from caopd.reading.thinking import ends_in_thought, said
+from caopd.reading.thinking import Marks, ends_in_thought, hidden, thoughts
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
@@ -39,11 +39,13 @@ class Verification:
         verifier: The task's verifier.
         confidence_format: Reads the stated confidence.
         limit: Calls the verifier; by default in this process, without a limit of time.
+        marks: Marks of thinking that the model's chat template declares, beyond the usual ones.
     """
 
     verifier: Verifier
     confidence_format: ConfidenceFormat
     limit: TimeLimit = field(default_factory=TimeLimit)
+    marks: Marks = ()
 
     def __call__(self, rollout: Rollout, example: Example, begun: bool = False) -> VerifiedRollout:
         """Read the confidence, and verify the text without its confidence segment.
@@ -70,19 +72,27 @@ class Verification:
             UserCodeError: The verifier or the format raised.
             DataError: One of them returned what it must not.
         """
-        calls, readings = [], []
+        calls, heard = [], []
         for rollout, example, begun in completions:
             where = f"example {example.id!r}"
-            text, reading = self._heard(rollout.text, where, begun, rollout.stop_reason is StopReason.LENGTH)
+            ranges = tuple(thoughts(rollout.text, begun, self.marks))
+            unfinished = ends_in_thought(rollout.text, begun, self.marks)
+            cut = rollout.stop_reason is StopReason.LENGTH
+            text, reading = self._heard(rollout.text, where, ranges, unfinished, cut)
             calls.append(((text, example.target), where))
-            readings.append(reading)
+            heard.append((rollout, reading, ranges))
         return [
-            VerifiedRollout(rollout, verdict, reading)
-            for (rollout, _, _), verdict, reading in zip(completions, self._verdicts(calls), readings, strict=True)
+            VerifiedRollout(rollout, verdict, reading, thoughts=ranges)
+            for (rollout, reading, ranges), verdict in zip(heard, self._verdicts(calls), strict=True)
         ]
 
     def verify(
-        self, text: str, target: str, where: str, begun: bool = False, cut: bool = False
+        self,
+        text: str,
+        target: str,
+        where: str,
+        ranges: Sequence[tuple[int, int]] | None = None,
+        cut: bool = False,
     ) -> tuple[Verdict | None, ConfidenceReading]:
         """Return the verdict on one text, None where the verifier had to be ended, and the reading of its confidence.
 
@@ -90,22 +100,28 @@ class Verification:
             text: A completion.
             target: What the verifier compares with.
             where: How errors name the text.
-            begun: Whether the prompt opened a thought.
+            ranges: The character ranges of its thoughts; None finds them by their marks.
             cut: Whether the length limit ended it.
 
         Raises:
             UserCodeError: The verifier or the format raised.
             DataError: One of them returned what it must not.
         """
-        heard, reading = self._heard(text, where, begun, cut)
+        if ranges is None:
+            ranges, unfinished = tuple(thoughts(text, marks=self.marks)), ends_in_thought(text, marks=self.marks)
+        else:
+            unfinished = bool(ranges) and ranges[-1][1] == len(text)
+        heard, reading = self._heard(text, where, ranges, unfinished, cut)
         (verdict,) = self._verdicts([((heard, target), where)])
         return verdict, reading
 
-    def _heard(self, text: str, where: str, begun: bool, cut: bool) -> tuple[str, ConfidenceReading]:
+    def _heard(
+        self, text: str, where: str, ranges: Sequence[tuple[int, int]], unfinished: bool, cut: bool
+    ) -> tuple[str, ConfidenceReading]:
         """Return what the verifier sees of a text, and the reading of its confidence."""
-        heard = said(text, begun)
+        heard = hidden(text, ranges)
         reading = self._read(heard, where)
-        if reading.outcome is ConfidenceOutcome.MISSING and ends_in_thought(text, begun):
+        if reading.outcome is ConfidenceOutcome.MISSING and unfinished:
             reading = replace(reading, outcome=ConfidenceOutcome.UNFINISHED)
         elif cut and reading.value is not None and self._may_go_on(heard, reading.value, where):
             reading = replace(reading, value=None, outcome=ConfidenceOutcome.MALFORMED)

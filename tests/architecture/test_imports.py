@@ -199,10 +199,11 @@ def test_unit_tests_mirror_the_package():
         assert (PACKAGE / folder).is_dir(), f"{path}: there is no caopd/{folder}"
 
 
+ENGINES = {f"rollouts.{module}" for module in ("auto", "sampler", "transformers_engine", "vllm")}
 FORBIDDEN = {
     "caopd.rounds.splice": {"tasks", "methods", "models", "prompts"},
     "caopd.rounds.batches": {"tasks", "methods", "models", "prompts", "rollouts"},
-    "caopd.rounds.parity": {"tasks", "methods", "prompts", "rollouts"},
+    "caopd.rounds.parity": {"tasks", "methods", "prompts", *ENGINES},
     "caopd.training.module": {"tasks", "prompts", "verifiers", "rollouts", "training.datamodule", "training.callbacks"},
     "caopd.training.datamodule": {"training.callbacks", "losses", "metrics", "prompts"},
 }

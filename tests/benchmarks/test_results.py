@@ -159,9 +159,12 @@ def test_differences_are_paired_by_seed_and_tested(comparison):
     assert found.values == pytest.approx((0.03, -0.01, 0.05))
     first, second = ([run["accuracy"] for run in groups[name]] for name in ("SDFT", "SDPO"))
     assert found.p == pytest.approx(ttest_rel(second[::-1], first).pvalue)
-    assert str(found) == f"+0.023 ± 0.031, p = {found.p:.2g}"
+    between = ttest_rel(second[::-1], first).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(between))
+    assert str(found) == f"+0.023 [{found.low:+.3f}, {found.high:+.3f}], p = {found.p:.2g}"
+    assert not found.rises
     alone = {name: runs[:1] for name, runs in groups.items()}
-    assert difference(alone, "base", "GRPO", "accuracy").rises
+    assert not difference(alone, "base", "GRPO", "accuracy").rises  # one seed tells nothing of others
     assert str(difference(alone, "base", "GRPO", "accuracy")) == "+0.240, one seed"
 
 

@@ -90,7 +90,7 @@ def run_directory(folder, config=None, metrics=None, rollouts=None, predictions=
     if rollouts is not None:
         (folder / "rollouts").mkdir(exist_ok=True)
         lines = rollouts.encode() + b"\n"
-        header = {"format": 1, "round": 1, "settings": {}, "num_groups": 1, "sha256": sha256(lines).hexdigest()}
+        header = {"format": 2, "round": 1, "settings": {}, "num_groups": 1, "sha256": sha256(lines).hexdigest()}
         (folder / "rollouts" / "round_00001.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + lines)
     if predictions is not None:
         (folder / "predictions.greedy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predictions))

@@ -68,6 +68,7 @@ ROLLOUT = json.dumps(
                 "verdict": {"correct": True, "answer": "B", "outcome": "parsed", "feedback": None},
                 "reading": {"value": 0.5, "span": None, "outcome": "decimal"},
                 "rewards": None,
+                "thoughts": [],
             }
         ],
     }
@@ -114,7 +115,7 @@ def test_rollouts_that_are_none_are_an_error(caopd, here, name):
     assert (status, "line 2 of " in output, "round_00001.jsonl" in output) == (2, True, True)
 
 
-@pytest.mark.parametrize("line", ["[" * 100_000, "{}", '{"format": 1}', '{"format": "\x1b[2J"}', "\x00", ""])
+@pytest.mark.parametrize("line", ["[" * 100_000, "{}", '{"format": 2}', '{"format": "\x1b[2J"}', "\x00", ""])
 def test_a_first_line_of_rollouts_that_is_none_is_an_error(caopd, here, line):
     run_directory(here / "run", rollouts=ROLLOUT)
     file = here / "run" / "rollouts" / "round_00001.jsonl"

@@ -13,12 +13,15 @@ from .conftest import QUICKSTART, SIZES, fit_arguments
 
 FAULT = """
 import os, signal, time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from lightning import Callback
 from torch import distributed
 from caopd.distributed import together
+from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.tasks import DrawTask
+from caopd.types import Rollout
 from caopd.verifiers import ExactMatch
 
 NOTE = Path(__file__).with_name("when.txt")
@@ -54,6 +57,22 @@ class LonelyVerifier(ExactMatch):
 @dataclass(frozen=True, slots=True)
 class LonelyTask(DrawTask):
     verifier: LonelyVerifier = field(default=LonelyVerifier(), init=False)
+
+class LonelyEngine(TransformersEngine):
+    # Where completions are sampled, process 1 alone samples at another temperature, or fails.
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def generate(
+        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
+    ) -> list[list[Rollout]]:
+        if os.environ["LOCAL_RANK"] == "1" and sampling.temperature == 1:
+            NOTE.write_text(str(time.time()))
+            if self.fails:
+                raise ValueError("an engine's own error")
+            sampling = replace(sampling, temperature=1.3)
+        return super().generate(requests, num_rollouts, sampling)
 
 class Occupied(Callback):
     # Takes the place of the next round's rollouts: process 0 alone cannot write them.
@@ -206,4 +225,26 @@ def test_a_file_that_process_0_cannot_write_is_an_error_in_both(run_until_its_en
     assert ended.status != 0
     assert "round_00001.jsonl" in ended.output
     assert "error: Stopped, since process 0 of 2 (pid " in ended.output
+    assert "The last checkpoint is as it was" not in ended.output, "nobody was ended by the watch"
+
+
+@pytest.mark.parametrize("strategy", [DDP, pytest.param(FSDP2, marks=pytest.mark.slow)], ids=["ddp", "fsdp2"])
+def test_an_engine_that_samples_otherwise_in_one_process_alone_is_the_same_error_in_both(strategy, run_until_its_end):
+    ended = run_until_its_end(
+        "data: {engine: {class_path: faults.LonelyEngine, init_args: {fails: false}}}", **strategy
+    )
+    assert ended.status == 1, ended.output[-3000:]
+    assert ended.seconds < 60
+    said = " ".join(ended.output.split())
+    assert said.count("error: Expected the engine's log-probabilities of the tokens it sampled") == 2
+    assert said.count("it is the sampling that differs") == 2
+    assert "The last checkpoint is as it was" not in ended.output, "nobody was ended by the watch"
+
+
+@pytest.mark.slow
+def test_an_engine_that_fails_in_one_process_alone_is_an_error_in_both(run_until_its_end):
+    ended = run_until_its_end("data: {engine: {class_path: faults.LonelyEngine, init_args: {fails: true}}}", **DDP)
+    assert ended.status == 1, ended.output[-3000:]
+    assert "ValueError: an engine's own error" in ended.output
+    assert "error: Stopped, since process 1 of 2 (pid " in ended.output
     assert "The last checkpoint is as it was" not in ended.output, "nobody was ended by the watch"

@@ -20,7 +20,6 @@ from caopd.rounds.config import RoundConfig
 from caopd.rounds.diagnostics import TeacherProbe
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.groups import GroupSampler, Policies
-from caopd.rounds.parity import ParityConfig
 from caopd.rounds.phases import PhaseClock
 from caopd.rounds.prompts import Curriculum
 from caopd.rounds.round import RoundMaker
@@ -44,7 +43,7 @@ def maker_of(method, encoder, engine=None):
     completer = Completer(engine, encoder.tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext)
     sizes = RoundConfig(num_prompts_per_round=16, num_rollouts=4, num_trained_rollouts=1)
     sampling = Sampling(temperature=1.0, max_new_tokens=8)
-    sampler = GroupSampler(completer, encoder, method, MonteCarlo(), sizes, sampling, ParityConfig())
+    sampler = GroupSampler(completer, encoder, method, MonteCarlo(), sizes, sampling)
     return RoundMaker(sampler, TeacherProbe())
 
 

@@ -37,7 +37,7 @@ class StaleEngine(VLLMEngine):
 """
 IMPORTANCE = {
     "model.method": "SDFT",
-    "model.loss.init_args.importance_sampling": "{level: token, cap: 2.0}",
+    "model.loss.init_args.importance_sampling": "{cap: 2.0}",
 }
 
 

@@ -91,7 +91,7 @@ def sample(engine, prompts):
 
 
 def compare(engine, policy, prompts, limit=EXACT):
-    return check_parity(policy, prompts, sample(engine, prompts), ParityConfig(8, limit), engine.rounding)
+    return check_parity(policy, prompts, sample(engine, prompts), SAMPLING, ParityConfig(8, limit), engine.rounding)
 
 
 def changed(policy, scale=0.02):

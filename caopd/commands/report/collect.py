@@ -55,7 +55,7 @@ class RunRecord:
         final: What was measured after training, None where nothing was.
         curves: Name in the log -> points (step, value); what was not logged is left out.
         predictions: Event -> what ``caopd predict`` wrote for the test split; without an event that has no file.
-        rollouts: Confidences and verdicts of the rollouts of the last round on disk, None without one.
+        rollouts: Confidences, verdicts and prompts of the rollouts of the last round on disk, None without one.
     """
 
     name: str
@@ -65,7 +65,7 @@ class RunRecord:
     final: Measured | None
     curves: Mapping[str, Sequence[tuple[float, float]]]
     predictions: Mapping[str, Predictions]
-    rollouts: tuple[np.ndarray, np.ndarray] | None
+    rollouts: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
     @property
     def method(self) -> str:
@@ -186,10 +186,13 @@ def _csv_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     return {tag: curve for tag, curve in curves.items() if curve}
 
 
-def _last_rollouts(directory: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _last_rollouts(directory: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     files = sorted((directory / "rollouts").glob("round_*.jsonl"))
     if not files:
         return None
-    every = [verified for group in load_groups(files[-1]) for verified in group.judged.rollouts]
+    groups = load_groups(files[-1])
+    every = [verified for group in groups for verified in group.judged.rollouts]
+    prompt = np.repeat(np.arange(len(groups)), [len(group.judged.rollouts) for group in groups])
     confidence = [np.nan if each.reading.value is None else each.reading.value for each in every]
-    return np.array(confidence, dtype=np.float64), np.array([each.correct for each in verdicts_of(every)], dtype=bool)
+    correct = np.array([each.correct for each in verdicts_of(every)], dtype=bool)
+    return np.array(confidence, dtype=np.float64), correct, prompt

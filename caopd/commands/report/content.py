@@ -15,6 +15,7 @@ from caopd.commands.score.bootstrap import score
 from caopd.commands.score.predictions import Predictions
 from caopd.metrics.bins import reliability_bins
 from caopd.metrics.catalogue import MetricSpec, headline, shown_of_runs
+from caopd.metrics.functional.certainty import calibration_certainty
 from caopd.metrics.functional.ranking import strict_pairwise_ranking
 from caopd.metrics.functional.selective import risk_coverage_curve
 from caopd.plots import reliability_diagram
@@ -130,7 +131,8 @@ def _of_predictions(predicted: Sequence[tuple[str, Predictions]], event: str) ->
     for name, predictions in predicted:
         scores, _ = score(predictions)
         rows.append({"run": name, "event": event, "n": scores.n, **scores.estimates})
-    note = f"{_EVENT[event]}, in files of `caopd predict`; 95 % intervals by bootstrap over prompts. Bold: best value."
+    note = f"{_EVENT[event]}, in files of `caopd predict`; 95 % intervals, prompts as units. Bold: best value; whether "
+    note += "two files differ by more than chance, `caopd score A B --paired` says."
     return ReportTable(f"predictions_{event}", f"Predictions: {event}", note, columns, rows, range(len(rows)))
 
 
@@ -142,22 +144,24 @@ def _reliability(records: Sequence[RunRecord]) -> ReportFigures:
     shown = {}
     for number, record in enumerate(records, start=1):
         sources = {
-            f"{event} predictions": (predictions.confidence, predictions.correct)
+            f"{event} predictions": (predictions.confidence, predictions.correct, predictions.prompt)
             for event, predictions in record.predictions.items()
         }
         if not sources and record.rollouts is not None:
             sources["sampled rollouts of the last round"] = record.rollouts
-        for source, (confidence, correct) in sources.items():
+        for source, (confidence, correct, prompt) in sources.items():
             stated = ~np.isnan(confidence)
             if stated.any():
                 pair = torch.from_numpy(confidence[stated]), torch.from_numpy(correct[stated])
                 spr = float(strict_pairwise_ranking(*pair))
+                certainty = calibration_certainty(*pair, torch.from_numpy(prompt[stated]))
                 shown[f"reliability-{number}-{source.split()[0]}"] = reliability_diagram(
-                    reliability_bins(*pair), title=f"{record.name}: {source}", spr=spr
+                    reliability_bins(*pair), title=f"{record.name}: {source}", spr=spr, certainty=certainty
                 )
     text = (
         "Bars reach the accuracy of the completions that state a confidence in their bin; the hatched part is the gap "
-        "to what they state. Runs without predictions show the sampled rollouts of their last training round."
+        "to what they state. Thin bars are where the accuracy of a calibrated model would lie in 95 of 100 cases. "
+        "Runs without predictions show the sampled rollouts of their last training round."
     )
     return ReportFigures("Reliability", text, shown, wide=True)
 

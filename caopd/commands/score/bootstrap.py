@@ -1,8 +1,12 @@
 """Measures with percentile bootstrap intervals, clustered by prompt.
 
 Completions of one prompt depend on each other, so prompts are resampled with replacement, not completions. Two
-completions of one category that state the same, are equally right and equally answered are one *cell*: a resample is
-the number of completions in each cell, and every measure is computed from these, for many resamples at once.
+completions of one category that state the same in the same form, and are equally right and equally answered, are one
+*cell*: a resample is the number of completions in each cell, and every measure is computed from these, for many
+resamples at once.
+
+The expected calibration error has an interval of its own, of :mod:`caopd.metrics.functional.certainty`: a resample adds
+chance to an error that holds it already, so that a bootstrap's interval lies too high.
 
 Shapes: N completions, P prompts, C cells, R resamples.
 """
@@ -17,15 +21,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from caopd.commands.score.predictions import Predictions
+from caopd.commands.score.predictions import AS_ASKED, OTHERWISE, Predictions
 from caopd.errors import ConfigError
 from caopd.metrics.catalogue import CATALOGUE
 from caopd.metrics.engine import evaluate
 from caopd.metrics.functional.binning import equal_width_bins
+from caopd.metrics.functional.certainty import LEVEL, CalibrationCertainty, calibration_certainty
 from caopd.metrics.functional.counts import CompletionCounts, ValueCounts
 
-LEVEL = 0.95
-"""Level of the intervals: 0.95 is from the 2.5 % to the 97.5 % quantile."""
 MAX_VALUES = 2000
 """With more distinct confidences than this, neighbouring ones are merged in the resamples."""
 _CHUNK_NUMBERS = 1_000_000
@@ -59,12 +62,14 @@ class Scores:
         n_parsed: Number of those that state a confidence.
         n_prompts: Number of prompts.
         estimates: Name of the measure -> its estimate.
+        certainty: How far the ECE is to be believed.
     """
 
     n: int
     n_parsed: int
     n_prompts: int
     estimates: dict[str, Estimate]
+    certainty: CalibrationCertainty
 
 
 def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tuple[Scores, dict[str, Scores]]:
@@ -89,23 +94,27 @@ def score(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> tup
     if resamples < 0 or seed < 0:
         raise ConfigError(f"Expected `resamples` and `seed` to be at least 0, but got {resamples} and {seed}.")
     scopes = range(-1, len(predictions.categories))
-    cells = _Cells(predictions)
+    cells = Cells(predictions)
+    certainties = [certainty_of(predictions, scope, seed) for scope in scopes]
     scores = [
-        _without_intervals(cells.counts(cells.sizes_C, scope), _num_prompts(predictions, scope)) for scope in scopes
+        _without_intervals(
+            cells.counts(cells.sizes_C, scope), _num_prompts(predictions, scope), certainties[index]["ece"]
+        )
+        for index, scope in enumerate(scopes)
     ]
     if len(cells.values) > MAX_VALUES:
-        cells = _Cells(_merged(predictions, cells.values))
-    measured: list[list[dict[str, Floats]]] = [[] for _ in scopes]
+        cells = Cells(merged(predictions, cells.values))
+    found: list[list[dict[str, Floats]]] = [[] for _ in scopes]
     for weights_RC in _resamples(cells, predictions.prompt, resamples, np.random.default_rng(seed)):
-        for scope, found in zip(scopes, measured, strict=True):
-            found.append(_measured(cells.counts(weights_RC, scope)))
+        for scope, resampled in zip(scopes, found, strict=True):
+            resampled.append(measured(cells.counts(weights_RC, scope)))
     for index, scope in enumerate(scopes):
-        centre = _measured(cells.counts(cells.sizes_C, scope))
-        scores[index] = _with_intervals(scores[index], centre, measured[index])
+        centre = measured(cells.counts(cells.sizes_C, scope))
+        scores[index] = _with_intervals(scores[index], centre, found[index], certainties[index])
     return scores[0], dict(zip(predictions.categories, scores[1:], strict=True))
 
 
-class _Cells:
+class Cells:
     """The cells of a set of predictions.
 
     Attributes:
@@ -119,17 +128,18 @@ class _Cells:
         self.values, value = np.unique(predictions.confidence[stated_N], return_inverse=True)
         value_N = np.full(len(stated_N), -1)
         value_N[stated_N] = value
-        sizes = (len(self.values) + 1, 2, 3, len(predictions.categories) + 1)
+        sizes = (len(self.values) + 1, 2, 4, 4, len(predictions.categories) + 1)
         columns = (
             value_N + 1,
             predictions.correct.astype(np.int64),
             predictions.answered + 1,
+            predictions.form + 1,
             predictions.category + 1,
         )
         codes_C, self.cell_N = np.unique(np.ravel_multi_index(columns, sizes), return_inverse=True)
-        value_C, correct_C, answered_C, category_C = np.unravel_index(codes_C, sizes)
+        value_C, correct_C, answered_C, form_C, category_C = np.unravel_index(codes_C, sizes)
         self._value_C, self._category_C = value_C - 1, category_C - 1
-        self._correct_C, self._answered_C = correct_C.astype(np.float64), answered_C - 1
+        self._correct_C, self._answered_C, self._form_C = correct_C.astype(np.float64), answered_C - 1, form_C - 1
         self.sizes_C = np.bincount(self.cell_N).astype(np.float64)
 
     def counts(self, weights: Floats, category: int) -> CompletionCounts:
@@ -146,15 +156,23 @@ class _Cells:
                 zeros.scatter_add(-1, target.expand_as(stated_C), stated_C),
                 zeros.scatter_add(-1, target.expand_as(stated_C), correct_C),
             ),
-            missing=torch.as_tensor(weights[..., missing].sum(-1)),
+            missing=_sum(weights, missing),
             missing_correct=torch.as_tensor((weights[..., missing] * self._correct_C[missing]).sum(-1)),
-            answer_known=torch.as_tensor(weights[..., in_category & (self._answered_C >= 0)].sum(-1)),
-            answered=torch.as_tensor(weights[..., in_category & (self._answered_C == 1)].sum(-1)),
+            answer_known=_sum(weights, in_category & (self._answered_C >= 0)),
+            answered=_sum(weights, in_category & (self._answered_C >= 1)),
+            answered_otherwise=_sum(weights, in_category & (self._answered_C == OTHERWISE)),
+            form_known=_sum(weights, in_category & (self._form_C >= 0)),
+            asked_form=_sum(weights, in_category & (self._form_C == AS_ASKED)),
+            other_form=_sum(weights, in_category & (self._form_C == OTHERWISE)),
         )
 
 
-def _merged(predictions: Predictions, values: Floats) -> Predictions:
-    """Return the predictions with neighbouring confidences replaced by their mean."""
+def _sum(weights: Floats, chosen_C: npt.NDArray[np.bool_]) -> torch.Tensor:
+    return torch.as_tensor(weights[..., chosen_C].sum(-1))
+
+
+def merged(predictions: Predictions, values: Floats) -> Predictions:
+    """Return the predictions with neighbouring ones of their distinct confidences replaced by their mean."""
     stated = ~np.isnan(predictions.confidence)
     _, value, sizes = np.unique(predictions.confidence[stated], return_inverse=True, return_counts=True)
     part = ((sizes.cumsum() - 0.5 * sizes) * MAX_VALUES / sizes.sum()).astype(np.int64)
@@ -165,7 +183,7 @@ def _merged(predictions: Predictions, values: Floats) -> Predictions:
     return replace(predictions, confidence=confidence)
 
 
-def _resamples(cells: _Cells, prompt_N: Integers, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+def _resamples(cells: Cells, prompt_N: Integers, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Yield the number of completions in each cell, ``[R, C]``, in chunks of resamples."""
     num_prompts, num_cells = int(prompt_N.max()) + 1, len(cells.sizes_C)
     chunk = max(1, _CHUNK_NUMBERS // num_cells)
@@ -182,7 +200,8 @@ def _resamples(cells: _Cells, prompt_N: Integers, resamples: int, rng: np.random
         yield weights_RC
 
 
-def _measured(counts: CompletionCounts) -> dict[str, Floats]:
+def measured(counts: CompletionCounts) -> dict[str, Floats]:
+    """Return every measure of one set of completions, or of many sets."""
     return {name: value.numpy() for name, value in evaluate(CATALOGUE.values(), counts).items()}
 
 
@@ -190,27 +209,51 @@ def _num_prompts(predictions: Predictions, scope: int) -> int:
     return len(np.unique(predictions.prompt if scope < 0 else predictions.prompt[predictions.category == scope]))
 
 
-def _without_intervals(counts: CompletionCounts, n_prompts: int) -> Scores:
+def certainty_of(predictions: Predictions, scope: int, seed: int) -> dict[str, CalibrationCertainty]:
+    """Return the certainty of each ECE of a category (-1 for all): ``debiased_ece`` estimates the same as ``ece``."""
+    chosen = predictions.category == scope if scope >= 0 else np.ones(len(predictions.category), dtype=bool)
+    stated = chosen & ~np.isnan(predictions.confidence)
+
+    def certainty(rows: npt.NDArray[np.bool_]) -> CalibrationCertainty:
+        columns = (np.nan_to_num(predictions.confidence), predictions.correct, predictions.prompt)
+        return calibration_certainty(*(torch.from_numpy(column[rows]) for column in columns), seed=seed)
+
+    found = certainty(stated)
+    strict = found if stated.sum() == chosen.sum() else certainty(chosen)
+    return {"ece": found, "debiased_ece": found, "ece_strict": strict}
+
+
+def _without_intervals(counts: CompletionCounts, n_prompts: int, certainty: CalibrationCertainty) -> Scores:
+    values = {name: float(value) for name, value in measured(counts).items()}
+    values["debiased_ece"] = certainty.debiased  # that of the counts takes completions of a prompt for independent
     estimates = {
-        name: Estimate(None if math.isnan(value) else float(value), None, None, _completions_behind(name, counts))
-        for name, value in _measured(counts).items()
+        name: Estimate(None if math.isnan(value) else value, None, None, _completions_behind(name, counts))
+        for name, value in values.items()
     }
-    return Scores(int(counts.n), int(counts.stated.total), n_prompts, estimates)
+    return Scores(int(counts.n), int(counts.stated.total), n_prompts, estimates, certainty)
 
 
 def _completions_behind(name: str, counts: CompletionCounts) -> int:
     return int(getattr(counts, CATALOGUE[name].over).total)
 
 
-def _with_intervals(scores: Scores, centre: dict[str, Floats], measured: list[dict[str, Floats]]) -> Scores:
+def _with_intervals(
+    scores: Scores,
+    centre: dict[str, Floats],
+    drawn: list[dict[str, Floats]],
+    certainties: dict[str, CalibrationCertainty],
+) -> Scores:
     """Add the quantiles of the resamples that have a value, moved by what merging did to the value."""
-    if not measured or scores.n_prompts < 2:
+    if not drawn or scores.n_prompts < 2:
         return scores
     estimates = {}
     for name, estimate in scores.estimates.items():
-        resampled = np.concatenate([found[name] for found in measured])
+        resampled = np.concatenate([each[name] for each in drawn])
         resampled = resampled[~np.isnan(resampled)]
-        if estimate.value is not None and len(resampled):
+        if name in certainties:
+            low, high = certainties[name].low, certainties[name].high
+            estimate = estimate if math.isnan(low) else replace(estimate, low=low, high=high)
+        elif estimate.value is not None and len(resampled):
             ends = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (estimate.value - centre[name])
             low, high = np.clip(ends, CATALOGUE[name].lowest, CATALOGUE[name].highest).tolist()
             estimate = replace(estimate, low=low, high=high)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from caopd.commands.score.bootstrap import LEVEL, Estimate, Scores
+from caopd.commands.score.bootstrap import Estimate, Scores
+from caopd.commands.score.paired import Comparison
+from caopd.metrics.catalogue import CATALOGUE
+from caopd.metrics.functional.certainty import LEVEL
 from caopd.texts import in_terminal
 
 _WIDTH_OF_NAMES, _WIDTH_OF_SCORES = 26, 25
@@ -40,12 +45,61 @@ def tables(overall: Scores, categories: Mapping[str, Scores], width: int, event:
         for measure in overall.estimates:
             cells = [_cell(scores.estimates[measure]) for _, scores in columns[start : start + step]]
             table.add_row(prefix + measure, *cells)
+        for row, cell in (("ece if calibrated", _floor), ("p-value of calibration", _p_value)):
+            table.add_row(prefix + row, *(cell(scores) for _, scores in columns[start : start + step]))
         yield table
+
+
+def comparison_as_json(found: Mapping[str, Comparison]) -> dict[str, object]:
+    """Return the differences by the name of their measure, as a JSON object."""
+    return {"differences": {name: asdict(each) for name, each in found.items()}}
+
+
+def comparison_table(
+    found: Mapping[str, Comparison], files: Sequence[Path], n_prompts: int, event: str | None
+) -> Table:
+    """Return a table with a row for each measure.
+
+    Args:
+        found: Measure -> how it differs.
+        files: The first and the second file.
+        n_prompts: Number of prompts that both hold.
+        event: Which completions these are, which stands beside every measure; None where it is not known.
+    """
+    prefix = "" if event is None else f"{event}/"
+    title = Text(f"second minus first [paired {LEVEL:.0%} interval], {n_prompts:,} prompts")
+    for number, file in zip(("first", "second"), files, strict=True):
+        title.append(f"\n{number}: ").append(in_terminal(str(file)))
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for head in ("first", "second", "difference"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("second is")
+    for name, each in found.items():
+        values = ["-" if value is None else f"{value:.3f}" for value in (each.first, each.second)]
+        between = "-"
+        if each.difference is not None:
+            between = escape(f"{each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]")
+        shown = f"|{name}|" if CATALOGUE[name].best == "nearest zero" else name
+        table.add_row(prefix + shown, *values, between, each.verdict)
+    return table
 
 
 def _flat(scores: Scores) -> dict[str, object]:
     counts = {"n": scores.n, "n_parsed": scores.n_parsed, "n_prompts": scores.n_prompts}
-    return {**counts, **{name: asdict(estimate) for name, estimate in scores.estimates.items()}}
+    certainty = scores.certainty
+    floor = {"value": certainty.floor, "low": certainty.floor_low, "high": certainty.floor_high}
+    chance = {"noise_floor": floor, "p_value": certainty.p_value} if scores.n_parsed else {}
+    return {**counts, "calibrated": chance or None, **{name: asdict(each) for name, each in scores.estimates.items()}}
+
+
+def _floor(scores: Scores) -> str:
+    found = scores.certainty
+    return escape(f"{found.floor:.3f} [{found.floor_low:.3f}, {found.floor_high:.3f}]") if scores.n_parsed else "-"
+
+
+def _p_value(scores: Scores) -> str:
+    return f"{scores.certainty.p_value:.3g}" if scores.n_parsed else "-"
 
 
 def _cell(estimate: Estimate) -> str:

@@ -8,17 +8,21 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from caopd.commands.score.judge import Judge
+from caopd.commands.score.judge import Judge, Judged
 from caopd.errors import DataError
 from caopd.texts import unique
-from caopd.types import GREEDY, SAMPLED, StopReason
+from caopd.types import GREEDY, SAMPLED, AnswerOutcome, ConfidenceOutcome, Form, StopReason
 
 MAX_SHOWN = 10
 """Most bad lines that an error shows."""
+UNKNOWN, NONE, AS_ASKED, OTHERWISE = -1, 0, 1, 2
+"""How columns number the forms in which an answer or a confidence is given."""
+_NUMBER = {Form.NONE: NONE, Form.ASKED: AS_ASKED, Form.OTHER: OTHERWISE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class Predictions:
     Attributes:
         confidence: Stated confidences in [0, 1], NaN where missing, float64 ``[N]``.
         correct: Verified correctness, bool ``[N]``.
-        answered: 1 where an answer was parsed, 0 where none was, -1 where it is not known, int8 ``[N]``.
+        answered: The form of the answer: 1 as asked for, 2 another one, 0 none, -1 where it is not known, int8 ``[N]``.
+        form: The form of the stated confidence, likewise, int8 ``[N]``.
         prompt: Index of the completion's prompt, from 0, int64 ``[N]``. A line without ``prompt_id`` is a prompt of
             its own.
         category: Index into ``categories``, -1 for none, int64 ``[N]``.
@@ -42,6 +47,7 @@ class Predictions:
     confidence: npt.NDArray[np.float64]
     correct: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.int8]
+    form: npt.NDArray[np.int8]
     prompt: npt.NDArray[np.int64]
     category: npt.NDArray[np.int64]
     categories: tuple[str, ...]
@@ -96,7 +102,8 @@ class _Columns:
 
     def __init__(self, judge: Judge | None) -> None:
         self._judge = judge
-        self.confidence, self.correct, self.answered = array("d"), array("b"), array("b")
+        self.confidence, self.correct = array("d"), array("b")
+        self.answered, self.form = array("b"), array("b")
         self.prompt, self.category = array("q"), array("q")
         self._num_prompts = 0
         self._prompts: dict[int | str, int] = {}
@@ -111,20 +118,20 @@ class _Columns:
         event = row.get("event")
         if event in (GREEDY, SAMPLED):  # logs of others may mean something else by it
             self.events.add(str(event))
-        judged: tuple[float, bool, int] | None
+        judged: Judged | None
         if self._judge is not None and "response" in row:
             cut = row.get("stop_reason") == StopReason.LENGTH
-            judged = self._judge(_text(row, "response"), _text(row, "target"), cut)
+            judged = self._judge(_text(row, "response"), _text(row, "target"), cut, _thoughts(row))
         else:
             judged = _as_stated(row)
         if judged is None:
             name = row.get("prompt_id")
             self.unjudged.append(None if name is None else _checked_id("prompt_id", name))
             return
-        confidence, correct, answered = judged
-        self.confidence.append(confidence)
-        self.correct.append(correct)
-        self.answered.append(answered)
+        self.confidence.append(judged.confidence)
+        self.correct.append(judged.correct)
+        self.answered.append(UNKNOWN if judged.answer is None else _NUMBER[judged.answer])
+        self.form.append(UNKNOWN if judged.form is None else _NUMBER[judged.form])
         self.prompt.append(self._prompt(row.get("prompt_id")))
         self.category.append(self._category(row.get("category")))
 
@@ -134,6 +141,7 @@ class _Columns:
             confidence=np.frombuffer(self.confidence, np.float64),
             correct=np.frombuffer(self.correct, np.bool_),
             answered=np.frombuffer(self.answered, np.int8),
+            form=np.frombuffer(self.form, np.int8),
             prompt=np.frombuffer(self.prompt, np.int64),
             category=np.frombuffer(self.category, np.int64),
             categories=tuple(self._categories),
@@ -156,8 +164,8 @@ class _Columns:
         return self._categories.setdefault(str(_checked_id("category", name)), len(self._categories))
 
 
-def _as_stated(row: dict[str, object]) -> tuple[float, bool, int] | None:
-    """Return confidence (NaN for null), correctness, and whether there was an answer, as stated; None: no verdict."""
+def _as_stated(row: dict[str, object]) -> Judged | None:
+    """Return confidence, correctness and forms as stated; None: no verdict."""
     if "confidence" not in row or "correct" not in row:
         advice = "; give `--task` to read and verify `response`" if "response" in row else ""
         raise DataError(f"expected `confidence` and `correct`, but got only {_shortened(', '.join(row))}{advice}")
@@ -172,8 +180,17 @@ def _as_stated(row: dict[str, object]) -> tuple[float, bool, int] | None:
         raise DataError(
             f"expected `correct` to be 0, 1, true, false, or null without a verdict, but got {_shortened(correct)}"
         )
-    answered = int(row["answer"] is not None) if "answer" in row and "response" in row else -1
-    return confidence, correct == 1, answered
+    answer = _form(row, "answer_outcome", AnswerOutcome)
+    if answer is None and "answer" in row and "response" in row:
+        answer = Form.NONE if row["answer"] is None else Form.ASKED
+    return Judged(confidence, correct == 1, answer, _form(row, "confidence_outcome", ConfidenceOutcome))
+
+
+def _form(row: dict[str, object], name: str, outcomes: type[AnswerOutcome | ConfidenceOutcome]) -> Form | None:
+    value = row.get(name)
+    if value is not None and value not in [outcome.value for outcome in outcomes]:
+        raise DataError(f"expected `{name}` to be one of {', '.join(outcomes)}, or null, but got {_shortened(value)}")
+    return None if value is None else outcomes(str(value)).form
 
 
 def _text(row: dict[str, object], name: str) -> str:
@@ -181,6 +198,24 @@ def _text(row: dict[str, object], name: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"expected `{name}` to be a text, but got {_shortened(value)}")
     return value
+
+
+def _thoughts(row: dict[str, object]) -> list[tuple[int, int]] | None:
+    """Return the character ranges of the thoughts of a response; None where the line does not say."""
+    ranges = row.get("thoughts")
+    if ranges is None:
+        return None
+    try:
+        found = [(int(start), int(end)) for start, end in cast("list[list[int]]", ranges)]
+    except (TypeError, ValueError):
+        found = [(-1, -1)]
+    edges = [0, *(edge for each in found for edge in each), len(str(row["response"]))]
+    if edges != sorted(edges):
+        raise DataError(
+            "expected `thoughts` to be ranges of characters of `response`, [[start, end], ...], or null, but got "
+            f"{_shortened(ranges)}"
+        )
+    return found
 
 
 def _checked_id(name: str, value: object) -> int | str:

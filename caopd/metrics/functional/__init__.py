@@ -3,9 +3,11 @@
 from caopd.metrics.functional.brier import MurphyDecomposition, brier_score, murphy_decomposition
 from caopd.metrics.functional.calibration_error import (
     adaptive_calibration_error,
+    debiased_calibration_error,
     expected_calibration_error,
     unique_value_calibration_error,
 )
+from caopd.metrics.functional.certainty import CalibrationCertainty, calibration_certainty
 from caopd.metrics.functional.means import accuracy, mean_confidence, overconfidence_gap
 from caopd.metrics.functional.pass_at_k import pass_at_k
 from caopd.metrics.functional.ranking import auroc, strict_pairwise_ranking, tie_rate
@@ -18,6 +20,7 @@ from caopd.metrics.functional.selective import (
 from caopd.metrics.functional.smooth import smooth_calibration_error
 
 __all__ = [
+    "CalibrationCertainty",
     "MurphyDecomposition",
     "RiskCoverageCurve",
     "accuracy",
@@ -25,6 +28,8 @@ __all__ = [
     "area_under_risk_coverage",
     "auroc",
     "brier_score",
+    "calibration_certainty",
+    "debiased_calibration_error",
     "expected_calibration_error",
     "mean_confidence",
     "murphy_decomposition",

@@ -86,6 +86,10 @@ class CompletionCounts:
         missing_correct: Number of correct ones among these, ``[...]``.
         answer_known: Number of completions of which it is known whether an answer was parsed, ``[...]``.
         answered: Number of those with an answer, ``[...]``.
+        answered_otherwise: Number of those whose answer is not in the form asked for, ``[...]``.
+        form_known: Number of completions of which it is known in which form they state their confidence, ``[...]``.
+        asked_form: Number of those that state one in the form asked for, ``[...]``.
+        other_form: Number of those that state one in another form, ``[...]``.
     """
 
     stated: ValueCounts
@@ -93,6 +97,10 @@ class CompletionCounts:
     missing_correct: Tensor
     answer_known: Tensor
     answered: Tensor
+    answered_otherwise: Tensor
+    form_known: Tensor
+    asked_form: Tensor
+    other_form: Tensor
 
     @property
     def n(self) -> Tensor:
@@ -118,6 +126,21 @@ class CompletionCounts:
     def answering(self) -> ShareCounts:
         """How many completions have an answer, of those of which it is known."""
         return ShareCounts(self.answered, self.answer_known)
+
+    @property
+    def answering_otherwise(self) -> ShareCounts:
+        """How many completions have an answer in another form than the one asked for, of those of which it is known."""
+        return ShareCounts(self.answered_otherwise, self.answer_known)
+
+    @property
+    def stating_as_asked(self) -> ShareCounts:
+        """How many completions state a confidence in the form asked for, of those whose form is known."""
+        return ShareCounts(self.asked_form, self.form_known)
+
+    @property
+    def stating_otherwise(self) -> ShareCounts:
+        """How many completions state a confidence in another form, of those whose form is known."""
+        return ShareCounts(self.other_form, self.form_known)
 
 
 def value_counts(confidence: Tensor, correct: Tensor) -> ValueCounts:

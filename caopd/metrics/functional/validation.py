@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -138,6 +140,33 @@ def check_pair(confidence: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
     correct = check_binary("correct", correct)
     check_same_length("confidence", confidence, "correct", correct)
     return confidence, correct
+
+
+def check_prompts(prompt: Tensor | None, confidence: Tensor) -> Tensor:
+    """Number the prompts from 0.
+
+    Args:
+        prompt: Which prompt each completion answers, integer tensor ``[N]``; None gives each one of its own.
+        confidence: ``[N]``.
+
+    Returns:
+        int64 ``[N]``, every number from 0 to the largest.
+
+    Raises:
+        DataError: wrong type or shape.
+
+    Example:
+        >>> check_prompts(torch.tensor([7, 3, 7]), torch.zeros(3))
+        tensor([1, 0, 1])
+    """
+    if prompt is None:
+        return torch.arange(len(confidence))
+    _check_vector("prompt", prompt)
+    if prompt.dtype.is_floating_point or prompt.dtype.is_complex:
+        raise DataError(f"Expected argument `prompt` to be an integer tensor, but got {prompt.dtype}.")
+    check_same_length("confidence", confidence, "prompt", prompt)
+    _, numbers = torch.unique(prompt, return_inverse=True)
+    return cast("Tensor", numbers)
 
 
 def _check_vector(name: str, values: Tensor) -> None:

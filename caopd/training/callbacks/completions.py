@@ -64,7 +64,8 @@ class SampleCompletions(Callback):
             self._shortened(verified.rollout.text),
             self._shortened(completion.example.target),
             "no verdict" if verdict is None else "yes" if verdict.correct else "no",
-            verified.reading.outcome.value if confidence is None else f"{confidence:.2f}",
+            "none" if confidence is None else f"{confidence:.2f}",
+            verified.reading.outcome.value,
         ]
 
     def _shortened(self, text: str) -> str:
@@ -74,4 +75,4 @@ class SampleCompletions(Callback):
         return text
 
 
-_COLUMNS = ("question", "event", "completion", "target", "correct", "confidence")
+_COLUMNS = ("question", "event", "completion", "target", "correct", "confidence", "form")

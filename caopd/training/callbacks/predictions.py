@@ -18,6 +18,8 @@ from caopd.texts import in_terminal
 class PredictionWriter(Callback):
     """Writes one line per completion of ``caopd predict``: event, prompt_id, category, response, confidence, correct.
 
+    Beside them stand the outcomes of reading: in which form confidence and answer are, or why none could be read.
+
     A completion without a verdict has null for ``correct``.
 
     Every task has a file for each event: ``predictions.greedy.jsonl``, ``predictions.sampled.jsonl``,
@@ -83,7 +85,10 @@ def _row(completion: ScoredCompletion, task: str, event: Event, index: int) -> d
         "response": verified.rollout.text,
         "target": completion.example.target,
         "confidence": verified.reading.value,
+        "confidence_outcome": verified.reading.outcome.value,
         "correct": None if verdict is None else int(verdict.correct),
         "answer": None if verdict is None else verdict.answer,
+        "answer_outcome": None if verdict is None else verdict.outcome.value,
+        "thoughts": verified.thoughts,
         "stop_reason": verified.rollout.stop_reason.value,
     }

@@ -183,3 +183,26 @@ def test_a_process_without_completions_knows_what_the_others_measure():
     scores = scored(*(with_completions(EvaluationBatch({}, "other", False), [], n) for n in (None, 4)))
     assert list(scores.named["other"].events) == ["greedy", "sampled"]
     assert list(scores.named["other"].compute()) == ["greedy", "sampled", "vote", "vote_stated"]
+
+
+def test_the_forms_of_confidences_and_answers_are_told_apart():
+    rows = [
+        (0.5, ConfidenceOutcome.DECIMAL, AnswerOutcome.OTHER_FORM),
+        (0.5, ConfidenceOutcome.PERCENT, AnswerOutcome.PARSED),
+        (None, ConfidenceOutcome.MISSING, AnswerOutcome.MALFORMED),
+        (0.5, ConfidenceOutcome.OTHER_FORM, AnswerOutcome.MISSING),
+    ]
+    rollout = Rollout((1,), "", StopReason.EOS, (-1.0,), 0)
+    completions = [
+        ScoredCompletion(
+            Example("1", "Q", "A"),
+            VerifiedRollout(rollout, Verdict(False, None, answer), ConfidenceReading(value, None, confidence)),
+        )
+        for value, confidence, answer in rows
+    ]
+    completed = EventCompletions(event_of(0), completions)
+    scores = EvaluationScores(torch.device("cpu"))
+    scores.update(EvaluationBatch({"greedy": completed}))
+    values = scores.flat()
+    names = ("format_adherence", "decimal_format", "other_form", "answer_parse_rate", "answer_other_form")
+    assert [values[f"greedy/{name}"] for name in names] == [0.75, 0.25, 0.5, 0.5, 0.25]

@@ -8,6 +8,7 @@ import pytest
 from caopd.confidence import InlineConfidence, RLCRConfidence
 from caopd.errors import ConfigError
 from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated, Reward
+from caopd.reading.thinking import thoughts
 from caopd.types import AnswerOutcome, Example, Rollout, StopReason, Verdict, VerifiedRollout
 
 EXAMPLE = Example("1", "Q", "B")
@@ -17,7 +18,7 @@ CONFIDENCES = [n / 20 for n in range(21)]
 def completion(correct, confidence="Confidence: 0.80", outcome=AnswerOutcome.PARSED, form=InlineConfidence()):
     text = confidence if isinstance(confidence, str) else f"B\n{form.render(confidence)}"
     rollout = Rollout((1,), text, StopReason.EOS, (-1.0,), 0)
-    return VerifiedRollout(rollout, Verdict(correct, "B", outcome), form.parse(text))
+    return VerifiedRollout(rollout, Verdict(correct, "B", outcome), form.parse(text), thoughts=tuple(thoughts(text)))
 
 
 def score(reward, *arguments, **options):

@@ -12,8 +12,10 @@ from caopd.metrics.functional.counts import CompletionCounts, value_counts
 
 
 def counts_of(confidence, correct, missing, missing_correct, known, answered):
+    forms = (0, missing + len(confidence), len(confidence) - missing, missing)
     numbers = (
-        torch.tensor(float(number), dtype=torch.float64) for number in (missing, missing_correct, known, answered)
+        torch.tensor(float(max(number, 0)), dtype=torch.float64)
+        for number in (missing, missing_correct, known, answered, *forms)
     )
     stated = value_counts(torch.tensor(confidence, dtype=torch.float64), torch.tensor(correct, dtype=torch.bool))
     return CompletionCounts(stated, *numbers)

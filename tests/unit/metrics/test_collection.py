@@ -7,11 +7,13 @@ import pickle
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import foldnorm
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from caopd.errors import DataError
 from caopd.metrics import CalibrationMetrics
 from caopd.metrics.functional import (
+    debiased_calibration_error,
     expected_calibration_error,
     overconfidence_gap,
     strict_pairwise_ranking,
@@ -20,8 +22,9 @@ from caopd.metrics.functional import (
 
 NAN = float("nan")
 KEYS = {
-    *("accuracy", "ece", "brier", "ocg", "spr", "auroc", "tie_rate", "mean_confidence"),
+    *("accuracy", "ece", "debiased_ece", "brier", "ocg", "spr", "auroc", "tie_rate", "mean_confidence"),
     *("format_adherence", "answer_parse_rate", "n", "n_parsed"),
+    *("decimal_format", "other_form", "answer_other_form"),
     *("ece_strict", "brier_strict", "ocg_strict", "mean_confidence_strict"),
 }
 
@@ -31,10 +34,11 @@ def completions(n=400, seed=0):
     confidence = torch.randint(0, 21, (n,), generator=generator).double() / 20
     correct = torch.rand(n, generator=generator) < 0.2 + 0.5 * confidence
     confidence[torch.rand(n, generator=generator) < 0.2] = NAN
-    return confidence, correct, torch.rand(n, generator=generator) < 0.9
+    shares = (0.9, 0.3, 0.1)  # of answers, of other forms, of answers in other forms
+    return confidence, correct, *(torch.rand(n, generator=generator) < share for share in shares)
 
 
-def from_scratch(confidence, correct, answered):
+def from_scratch(confidence, correct, answered, stated_otherwise, answered_otherwise):
     """Every value from the other oracles, on the whole set."""
     parsed = ~confidence.isnan()
     q, r = confidence[parsed], correct[parsed]
@@ -42,6 +46,7 @@ def from_scratch(confidence, correct, answered):
     return {
         "accuracy": correct.double().mean(),
         "ece": expected_calibration_error(q, r),
+        "debiased_ece": debiased_calibration_error(q, r),
         "brier": brier_score_loss(r.numpy(), q.numpy()),
         "ocg": overconfidence_gap(q, r),
         "spr": strict_pairwise_ranking(q, r),
@@ -49,7 +54,10 @@ def from_scratch(confidence, correct, answered):
         "tie_rate": tie_rate(q, r),
         "mean_confidence": q.mean(),
         "format_adherence": parsed.double().mean(),
+        "decimal_format": (parsed & ~stated_otherwise).double().mean(),
+        "other_form": (parsed & stated_otherwise).double().mean(),
         "answer_parse_rate": answered.double().mean(),
+        "answer_other_form": answered_otherwise.double().mean(),
         "ece_strict": expected_calibration_error(zeroed, correct),
         "brier_strict": brier_score_loss(correct.numpy(), zeroed.numpy()),
         "ocg_strict": overconfidence_gap(zeroed, correct),
@@ -93,14 +101,19 @@ def test_widths_may_differ_between_batches():
     assert metrics.bins().counts[6:8] == (1, 1)
 
 
+FORMS = (torch.tensor([1, 1, 1, 1, 0]), torch.tensor([0, 1, 0, 0, 0]), torch.tensor([0, 0, 0, 1, 0]))
+
+
 def test_a_table_by_hand():
     # Parsed: 0.9 right, 0.9 wrong, 0.5 wrong. Missing: one right, one wrong.
     metrics = CalibrationMetrics()
     confidence = torch.tensor([0.9, 0.9, 0.5, NAN, NAN], dtype=torch.float64)
-    metrics.update(confidence, torch.tensor([1, 0, 0, 1, 0]), torch.tensor([1, 1, 1, 1, 0]))
+    metrics.update(confidence, torch.tensor([1, 0, 0, 1, 0]), *FORMS)
     expected = {
         "accuracy": 2 / 5,
         "ece": (2 * 0.4 + 0.5) / 3,
+        # Twice 1.3, minus the means of two folded normals: gap 0.8 with variance 0.82 - 0.8^2 / 2, and gap 0.5 with 0.
+        "debiased_ece": (2 * 1.3 - foldnorm.mean(0.8 / 0.5**0.5, scale=0.5**0.5) - 0.5) / 3,
         "brier": (0.01 + 0.81 + 0.25) / 3,
         "ocg": 2.3 / 3 - 1 / 3,
         "spr": 1 / 2,
@@ -108,7 +121,10 @@ def test_a_table_by_hand():
         "tie_rate": 1 / 2,
         "mean_confidence": 2.3 / 3,
         "format_adherence": 3 / 5,
+        "decimal_format": 2 / 5,
+        "other_form": 1 / 5,
         "answer_parse_rate": 4 / 5,
+        "answer_other_form": 1 / 5,
         "ece_strict": (2 * 0.4 + 0.5 + 2 * 0.5) / 5,
         "brier_strict": (0.01 + 0.81 + 0.25 + 1.0) / 5,
         "ocg_strict": 2.3 / 5 - 2 / 5,
@@ -150,10 +166,10 @@ def test_before_any_update_only_the_counts_are_numbers():
 
 @pytest.mark.parametrize("width", [torch.float32, torch.bfloat16, torch.float16])
 def test_narrow_confidences_fall_in_the_same_bins(width):
-    confidence, correct, answered = completions()
+    confidence, correct, *forms = completions()
     narrow, wide = CalibrationMetrics(), CalibrationMetrics()
-    narrow.update(confidence.to(width), correct, answered)
-    wide.update(confidence, correct, answered)
+    narrow.update(confidence.to(width), correct, *forms)
+    wide.update(confidence, correct, *forms)
     assert narrow.bins().counts == wide.bins().counts
     assert float(narrow.compute()["spr"]) == float(wide.compute()["spr"])
 

@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 from caopd.errors import ConfigError, DataError
 from caopd.metrics import (
     BrierScore,
+    DebiasedCalibrationError,
     ExpectedCalibrationError,
     OverconfidenceGap,
     SmoothCalibrationError,
@@ -20,6 +21,7 @@ from caopd.metrics import (
 from caopd.metrics.catalogue import CATALOGUE
 from caopd.metrics.functional import (
     brier_score,
+    debiased_calibration_error,
     expected_calibration_error,
     overconfidence_gap,
     smooth_calibration_error,
@@ -28,6 +30,7 @@ from caopd.metrics.functional import (
 
 PAIRS = [
     (ExpectedCalibrationError, expected_calibration_error),
+    (DebiasedCalibrationError, debiased_calibration_error),
     (BrierScore, brier_score),
     (OverconfidenceGap, overconfidence_gap),
     (SmoothCalibrationError, smooth_calibration_error),

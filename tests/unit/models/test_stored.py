@@ -120,6 +120,36 @@ def test_generation_defaults_are_not_used(directory, tokenizer, plain, name):
     assert from_directory(directory, tokenizer) == plain
 
 
+CUT = Sampling(temperature=1.5, max_new_tokens=2)
+STOPS = {
+    *("bad_words_ids", "begin_suppress_tokens", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
+    *("exponential_decay_length_penalty", "forced_eos_token_id", "guidance_scale", "max_time", "min_length"),
+    *("min_new_tokens", "no_repeat_ngram_size", "repetition_penalty", "sequence_bias", "suppress_tokens"),
+}
+"""Defaults that change what is drawn, where they get through."""
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_generation_defaults_that_get_through_change_nothing_or_stop_the_run(directory, policy, tokenizer, name):
+    """Were they not undone: what is left is drawn alike, is refused by transformers, or is caught."""
+    write(directory / "generation_config.json", **{"do_sample": True, name: DEFAULTS.get(name, 1)})
+    model = ModelSource(str(directory)).load_model(tokenizer)
+    model.hf.generation_config = GenerationConfig.from_pretrained(directory)
+    caught, refused = [], []
+    for sampling in (WILD, CUT, GREEDY):
+        try:
+            groups = sampled(model, tokenizer, sampling)
+            check_parity(model, PROMPTS, groups, sampling, ParityConfig(6), rounding=0.002)
+        except RolloutError as error:
+            caught.append(str(error))
+        except (ValueError, TypeError, RuntimeError) as error:
+            refused.append(str(error))
+        else:
+            assert groups == sampled(policy, tokenizer, sampling)
+    assert all("not on-policy" in message or "as they were drawn" in message for message in caught)
+    assert (caught and not refused) or name not in STOPS
+
+
 def test_several_generation_defaults_are_not_used_by_a_teacher_either(directory, policy, tokenizer, plain):
     write(directory / "generation_config.json", repetition_penalty=1.3, top_k=3, do_sample=True, suppress_tokens=[120])
     teacher = External(ModelSource(str(directory))).make(policy, tokenizer)
@@ -350,4 +380,4 @@ def test_a_cache_that_forgets_what_the_model_attends_to_stops_the_run(directory,
     engine = TransformersEngine()
     engine.sync(model, 0)
     with pytest.raises(RolloutError, match=r"not on-policy.*key-value cache"):
-        check_parity(model, PROMPTS, groups, ParityConfig(6), engine.rounding)
+        check_parity(model, PROMPTS, groups, WILD, ParityConfig(6), engine.rounding)

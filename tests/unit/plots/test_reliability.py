@@ -6,9 +6,11 @@ import sys
 
 import pytest
 import torch
+from scipy.stats import binom
 
 from caopd.errors import DataError
 from caopd.metrics import reliability_bins
+from caopd.metrics.functional import calibration_certainty
 from caopd.plots import reliability_diagram
 
 # Bins 0 (right 0 of 1), 5 (right 2 of 2) and 9 (right 1 of 2); the other seven are empty.
@@ -57,6 +59,42 @@ def test_the_lower_panel_marks_accuracy_and_mean_confidence():
     marks = {line.get_label(): line.get_xdata()[0] for line in lower.lines}
     assert marks == {"Accuracy 0.600": pytest.approx(0.6), "Mean confidence 0.590": pytest.approx(0.59)}
     assert upper.get_shared_x_axes().joined(upper, lower)
+
+
+def bars_of_calibrated(axes):
+    """Ends of the consistency bars, by the confidence at which they stand."""
+    lines = [line for line in axes.lines if line.get_marker() == "_"]
+    return {round(line.get_xdata()[0], 6): tuple(line.get_ydata()) for line in lines}
+
+
+def test_consistency_bars_hold_the_accuracies_of_a_calibrated_model():
+    """Ends are quantiles of a binomial, at the mean confidence of each bin that is not empty."""
+    confidence = torch.tensor([0.25] * 40 + [0.95] * 7 + [1.0], dtype=torch.float64)
+    upper, _ = reliability_diagram(reliability_bins(confidence, torch.ones(48))).axes
+    mean = (7 * 0.95 + 1) / 8
+    expected = {x: tuple(binom.ppf([0.025, 0.975], n, x) / n) for x, n in ((0.25, 40), (mean, 8))}
+    found = bars_of_calibrated(upper)
+    assert found.keys() == {0.25, round(mean, 6)}
+    for x, ends in expected.items():
+        assert found[round(x, 6)] == pytest.approx(ends, abs=0.026), x  # a step of the binomial of 40
+
+
+def test_completions_of_a_prompt_count_as_fewer_in_the_bars_and_the_certainty_is_printed():
+    """Ten equal completions a prompt are one: the bars are those of 30 completions, not of 300."""
+    right = torch.arange(30) % 2 == 0
+    confidence, correct = torch.full((300,), 0.5), right.repeat_interleave(10)
+    certainty = calibration_certainty(confidence, correct, torch.arange(30).repeat_interleave(10))
+    figure = reliability_diagram(reliability_bins(confidence, correct), certainty=certainty)
+    assert bars_of_calibrated(figure.axes[0])[0.5] == pytest.approx((10 / 30, 20 / 30), abs=0.034)
+    line = figure.get_suptitle().splitlines()[-1]
+    between = f"true ECE {certainty.low:.3f} to {certainty.high:.3f}"
+    assert line == f"{between}; if calibrated {certainty.floor:.3f}, p = {certainty.p_value:.2g}"
+
+
+def test_certainty_of_other_bins_is_refused():
+    certainty = calibration_certainty(torch.full((4,), 0.5), torch.tensor([1, 0, 1, 0]), n_bins=3)
+    with pytest.raises(DataError, match="of the 10 bins that are plotted, but got one of 3"):
+        reliability_diagram(BINS, certainty=certainty)
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,19 @@ def test_a_point_at_the_end_of_a_completion_is_a_cut(text, cut, value):
 
 def test_percentages_are_exact():
     assert read_value("57%") == (0.57, ConfidenceOutcome.PERCENT, True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("95", 0.95), ("95.", 0.95), ("87.5", 0.875), ("100", 1.0), ("1", 1.0), ("0.95", 0.95), ("0", 0.0), ("95%", 0.95)],
+)
+def test_a_percentage_without_its_sign_by_option(text, value):
+    stated = read_value(text, percent_without_sign=True)
+    assert stated.value == value
+    assert (stated.outcome is ConfidenceOutcome.PERCENT) == (value != float(text.rstrip("%.")))
+    assert read_value(text).value == (value if value in (0.0, float(text.rstrip("%."))) or "%" in text else None)
+
+
+@pytest.mark.parametrize("text", ["101", "150", "-5", "95-99", "95?", "95/0", "high"])
+def test_the_option_reads_nothing_else(text):
+    assert read_value(text, percent_without_sign=True).value is None

@@ -98,6 +98,24 @@ def test_the_recorded_logprob_is_that_of_the_raw_logits(sampling):
     torch.testing.assert_close(logprobs.double(), LOGITS.double().log_softmax(0)[tokens], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"temperature": 2.5}, {"top_k": 3}, {"top_p": 0.75}, {"temperature": 1.7, "top_k": 5, "top_p": 0.9}],
+)
+def test_the_drawn_logprob_is_that_of_what_the_token_was_drawn_from(arguments):
+    sampler = SeededSampler([0], 200, Sampling(**arguments), CPU)
+    tokens = sampler(torch.zeros(200, 1, dtype=torch.long), LOGITS.expand(200, -1).clone()).argmax(1)
+    assert torch.equal(sampler.chosen_BT()[:, 0], tokens)
+    expected = torch.tensor(reference(LOGITS.tolist(), **arguments)).log()[tokens]
+    torch.testing.assert_close(sampler.drawn_logprobs_BT()[:, 0], expected, rtol=0, atol=1e-5)
+
+
+def test_what_is_taken_greedily_is_certain():
+    sampler = SeededSampler([0], 3, Sampling(temperature=0), CPU)
+    sampler(torch.zeros(3, 1, dtype=torch.long), LOGITS.expand(3, -1).clone())
+    assert sampler.drawn_logprobs_BT().tolist() == [[0.0]] * 3
+
+
 def test_half_precision_logits_are_recorded_in_single_precision():
     tokens, logprobs = samples(LOGITS.bfloat16(), Sampling(), number=200)
     expected = LOGITS.bfloat16().double().log_softmax(0)[tokens]

@@ -5,9 +5,11 @@ import pytest
 
 from caopd.confidence import InlineConfidence
 from caopd.errors import RolloutError
+from caopd.models import ModelSource
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.rounds.completer import Completer, check_groups, check_versions
 from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.parity import ParityConfig
 from caopd.rounds.phases import PhaseClock
 from caopd.tasks import DrawTask
 from caopd.types import AnswerOutcome, ConfidenceOutcome, Example, Rollout, StopReason, Verdict, VerifiedRollout
@@ -89,7 +91,7 @@ def test_completions_are_verified_against_their_own_example(tokenizer, policy):
             assert verified.verdict.correct == (answer == example.target)
             assert verified.rollout.policy_version == 4
     assert phases == ["sync", "rollout", "verify"]
-    assert within == ["precision"]
+    assert within == ["precision", "precision"]  # the comparison computes as sampling does
     seconds = clock.take()
     assert set(seconds) == {"sync", "rollout", "verify"}
     assert clock.take() == {}
@@ -109,6 +111,29 @@ def test_a_stale_engine_is_noticed(tokenizer, policy):
         completer.complete([Example("1", "Q", "6")], [request], 1, Sampling(max_new_tokens=2), ExactMatch())
 
 
+def test_completions_are_compared_once_for_given_weights_and_sampling(tokenizer, policy):
+    """The first of them: not in every batch of a validation."""
+    forwards = []
+
+    def noted(module, arguments):
+        forwards.append(len(arguments[0]))
+
+    engine = TransformersEngine()
+    engine.start(tokenizer)
+    parity = ParityConfig(num_rollouts=2)
+    completer = Completer(engine, tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext, parity=parity)
+    requests, example = [RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0)], Example("1", "Q", "6")
+    hook = policy.register_forward_pre_hook(noted)  # generation does not pass through it
+    other, warm = Sampling(max_new_tokens=2), Sampling(temperature=0.7, max_new_tokens=2)
+    try:
+        for version, sampling, expected in ((0, other, 2), (0, other, 2), (0, warm, 4), (1, other, 6), (1, other, 6)):
+            completer.sync(policy, version)
+            completer.complete([example], requests, 3, sampling, ExactMatch())
+            assert len(forwards) == expected
+    finally:
+        hook.remove()
+
+
 def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer, policy):
     """Its text alone does not tell."""
     engine = TransformersEngine()
@@ -125,3 +150,22 @@ def test_a_completion_begins_within_the_thought_that_its_prompt_opened(tokenizer
     assert said.reading.outcome is ConfidenceOutcome.DECIMAL
     assert thought.verdict.outcome is AnswerOutcome.MISSING
     assert thought.reading.outcome is ConfidenceOutcome.UNFINISHED
+
+
+def test_marks_that_the_template_declares_are_thoughts(policy):
+    tokenizer = ModelSource().load_tokenizer()
+    text = "<muse>4\nConfidence: 0.20</muse>6\nConfidence: 0.90"
+
+    class Muses(TransformersEngine):
+        def generate(self, requests, num_rollouts, sampling):
+            return [[rollout_of(text)] for _ in requests]
+
+    none = ParityConfig(num_rollouts=0)  # this engine draws from no model
+    completer = Completer(Muses(), tokenizer, InlineConfidence(), PhaseClock(), contextlib.nullcontext, parity=none)
+    completer.sync(policy, version=0)
+    request, example = RolloutRequest(tuple(tokenizer("6")["input_ids"]), 0), Example("1", "Q", "6")
+    ((before,),) = completer.complete([example], [request], 1, Sampling(), ExactMatch())
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</muse>')[-1] }}{% endfor %}"
+    ((after,),) = completer.complete([example], [request], 1, Sampling(), ExactMatch())
+    assert (before.verdict.answer, after.verdict.answer) == (text.removesuffix("\nConfidence: 0.90"), "6")
+    assert (before.thoughts, after.thoughts) == ((), ((0, text.index("6")),))

@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -129,6 +132,11 @@ def test_a_segment_that_cannot_be_overwritten_before_an_unfinished_thought_stays
         ("B\nConfidence: 0.7\nOn confidence: a guess", "B\nConfidence: 0.38\nOn confidence: a guess"),
         ('{"confidence": 0.7}', '{"confidence": 0.7}\nConfidence: 0.38'),
         ("with confidence: B", "with confidence: B\nConfidence: 0.38"),
+        ("I will state Confidence: 0.7.\nB", "I will state Confidence: 0.7.\nB\nConfidence: 0.38"),
+        (
+            "1. Solve.\n2. Confidence: 0.7\n<answer>B</answer>",
+            "1. Solve.\n2. Confidence: 0.7\n<answer>B</answer>\nConfidence: 0.38",
+        ),
         ("A (confidence: 0.2)\nB (confidence: 0.7)", "A (confidence: 0.2)\nB (confidence: 0.7)\nConfidence: 0.38"),
         ("B\n| Confidence | 70% |\nDone", "B\nConfidence: 0.38\nDone"),
         # Without the quotation mark, the second one would be no quotation and count.
@@ -140,6 +148,17 @@ def test_a_revision_states_the_confidence_where_it_is_read(byte_level_tokenizer,
     completion = revised_completion(sampled(byte_level_tokenizer, ids), 0.375, INLINE, byte_level_tokenizer)
     assert decoded(byte_level_tokenizer, completion.token_ids) == revised
     assert INLINE.parse(revised).value == 0.38
+
+
+def test_a_thought_between_declared_marks_is_not_what_a_revision_states(byte_level_tokenizer, sampled):
+    tokenizer = copy.deepcopy(byte_level_tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</muse>')[-1] }}{% endfor %}"
+    stated, thought = "B\nConfidence: 0.70", "<muse>Confidence: 0.30</muse>"
+    ids = [*tokenizer(f"{stated}\n{thought}")["input_ids"], tokenizer.eos_token_id]
+    thoughts = ((len(stated) + 1, len(stated) + 1 + len(thought)),)
+    verified = replace(sampled(tokenizer, ids), reading=INLINE.parse(stated), thoughts=thoughts)
+    completion = revised_completion(verified, 0.375, INLINE, tokenizer)
+    assert decoded(tokenizer, completion.token_ids) == f"B\nConfidence: 0.38\n{thought}"
 
 
 def test_the_last_segment_is_revised_and_earlier_ones_stay(tokenizer, sampled):

@@ -58,6 +58,8 @@ def test_a_round_is_described_by_shares_of_its_rollouts():
             "missing_segment": 0.25,
             "unfinished_thinking": 0.0,
             "answer_parse_rate": 0.5,
+            "other_form": 0.25,
+            "answer_other_form": 0.0,
             "truncated": 0.25,
             "num_rollouts": 4.0,
             "num_tokens": 72.0,
@@ -85,7 +87,8 @@ def test_who_did_not_finish_thinking_has_no_segment_either():
 
 def test_another_form_is_read_but_is_not_the_form_that_is_asked_for():
     statistics = statistics_of([*ROLLOUTS[:3], READ], [0.5], [1.0])
-    assert (statistics["format_adherence"], statistics["decimal_format"]) == (0.75, 0.25)
+    shares = [statistics[name] for name in ("format_adherence", "decimal_format", "other_form")]
+    assert shares == [0.75, 0.25, 0.5]
 
 
 def test_unsure_prompts_do_not_count_for_more():

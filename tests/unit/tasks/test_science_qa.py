@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,21 @@ def test_every_real_demonstration_is_correct_and_restates_its_option(subject, sp
         restated = example.demonstration.split("\n")[1].removeprefix("The correct option is ")
         assert f"\n{restated}" in example.question
         assert example.system == system_message("ABCD")
+
+
+@with_real_data
+@pytest.mark.parametrize("form", ["{}: {}", "{}. {}", "({}) {}", "{} - {}", "Option {}: {}", "**{}** \u2013 {}"])
+def test_the_real_options_are_read_where_an_answer_restates_them(form):
+    """A few of four thousand look like something else, such as a question; none is read as another letter."""
+    read = {True: 0, False: 0}
+    for path in SCIENCE.glob("*.jsonl"):
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            option = re.search(rf"^{row['answer']}:[ \t]*(.*)$", row["prompt"], re.MULTILINE)
+            answer = form.format(row["answer"], option[1])
+            verdict = ScienceQA.verifier.verify(f"<answer>{answer}</answer>", row["answer"])
+            assert verdict.answer in (row["answer"], None), answer
+            read[verdict.correct] += 1
+    assert read[True] > 0.97 * sum(read.values()), read
 
 
 @with_real_data

@@ -7,6 +7,7 @@ import pytest
 from caopd.errors import DataError
 from caopd.tasks import DataSource, ToolUse
 from caopd.tasks.tool_use import tool_prompt
+from caopd.types import AnswerOutcome
 
 TOOL_USE = Path(__file__).parents[4] / "shared" / "data" / "tooluse"
 with_real_data = pytest.mark.skipif(not TOOL_USE.is_dir(), reason=f"no real data in {TOOL_USE}")
@@ -115,6 +116,39 @@ def test_every_real_demonstration_is_correct(split, count):
         calls = json.loads(example.target)
         assert len(json.loads(verdict.answer)) == len(calls)
         assert example.category
+
+
+def written(calls):
+    """The calls of a gold answer in forms that models use; ``[Optional]`` stands where the form allows for it."""
+    plain = [name.removeprefix("[Optional]") for name, _ in calls]
+    yield "\n".join(f"Thought: next\nAction: {name}\nAction Input: {json.dumps(given)}" for name, given in calls)
+    objects = [{"name": name, "arguments": given} for name, given in calls]
+    yield json.dumps([{"Action": name, "Action_Input": given} for name, given in calls], indent=2)
+    yield "\n".join(f"<tool_call>\n{json.dumps(each)}\n</tool_call>" for each in objects)
+    functions = [{**each, "arguments": json.dumps(each["arguments"])} for each in objects]
+    yield json.dumps({"tool_calls": [{"type": "function", "function": each} for each in functions]})
+    keywords = [", ".join(f"{key}={value!r}" for key, value in given.items()) for _, given in calls]
+    yield f"[{', '.join(f'{name}({given})' for name, given in zip(plain, keywords, strict=True))}]"
+    for name, (_, given) in zip(plain, calls, strict=True):
+        values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
+        parameters = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in values.items())
+        if len(calls) == 1:
+            yield f"<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>"
+
+
+@with_real_data
+@pytest.mark.parametrize(("split", "count"), [("train", 110), ("test", 68)])
+def test_every_real_answer_is_right_by_itself_in_every_form(split, count):
+    task = ToolUse(DataSource(files={split: str(TOOL_USE / f"{split}.jsonl")}), exclude_ids=UNREADABLE_IDS)
+    examples = task.examples(split)
+    assert len(examples) == count
+    for example in examples:
+        inputs = [(call["Action"], call["Action_Input"]) for call in json.loads(example.target)]
+        calls = [(name, json.loads(given) if isinstance(given, str) else given) for name, given in inputs]
+        for number, text in enumerate(written(calls)):
+            verdict = task.verifier.verify(f"I need this:\n{text}\n", example.target)
+            assert verdict.correct, text
+            assert (verdict.outcome is AnswerOutcome.PARSED) == (number == 0)
 
 
 @with_real_data

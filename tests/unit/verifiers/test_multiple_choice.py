@@ -37,6 +37,8 @@ VERIFIER = MultipleChoice()
         "B, Benzene",
         "B \u2013 Benzene",
         "B Benzene",
+        "B - CC(=O)N1C=CC=C1",
+        "**B** - O=C1c2ccccc2",
         "B\u200b",
         "B because A is no acid",
         "B is the best choice",
@@ -66,6 +68,9 @@ def test_a_letter_is_read_with_its_usual_dress(content):
         "A. B.",
         "B / A",
         "B, or rather A",
+        "B - A",
+        "A - B - C",
+        "B - no, A",
         "B: Hess; A: Ohm",
         "Both A and B",
         "Not B",
@@ -97,6 +102,28 @@ def test_anything_else_is_malformed_and_never_correct(content):
 )
 def test_without_a_tag_the_answer_is_missing(text):
     assert VERIFIER.verify(text, "B") == Verdict(False, None, AnswerOutcome.MISSING)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The answer is \boxed{B}.", "B"),
+        (r"\boxed{A}, no: $\boxed{\text{B}}$", "B"),
+        (r"\[ \boxed{(B)} \]", "B"),
+        (r"\boxed{B) 131.18}", "B"),
+        (r"\boxed{131.18}", None),
+        (r"\boxed{A, B}", None),
+    ],
+)
+def test_without_a_tag_the_last_box_is_an_answer_in_another_form(text, answer):
+    outcome = AnswerOutcome.MALFORMED if answer is None else AnswerOutcome.OTHER_FORM
+    assert VERIFIER.verify(text, "B") == Verdict(answer == "B", answer, outcome)
+    assert VERIFIER.verify(f"{text}\n<answer>C</answer>", "C").outcome is AnswerOutcome.PARSED
+
+
+@pytest.mark.parametrize("text", [r"\boxed{B", r'{"x": "\boxed{B}"}', r"<think>\boxed{B}", r"boxed{B}"])
+def test_what_is_no_box(text):
+    assert VERIFIER.verify(text, "B").outcome is AnswerOutcome.MISSING
 
 
 @pytest.mark.parametrize(
@@ -156,6 +183,7 @@ HOSTILE = {
     "comments": "<answer>" + "<!--" * 300_000 + "</answer>",
     "points": "<answer>B" + "." * 2_000_000 + "?</answer>",
     "letters": "<answer>" + "B, " * 500_000 + "</answer>",
+    "boxes": "\\boxed{" * 300_000,
     "judged": "<answer>" + "A: no\n" * 200_000 + "</answer>",
 }
 

@@ -134,6 +134,37 @@ def test_usual_dress_of_calls(text):
 
 @pytest.mark.parametrize(
     "text",
+    [
+        '<tool_call>{"name": "search", "arguments": {"page": 1}}</tool_call>\n'
+        '<tool_call>{"name": "open", "arguments": "{\\"id\\": \\"7\\"}"}</tool_call>',
+        '[search(page=1), open(id="7")]',
+        '{"name": "search", "parameters": {"page": 1}}; {"name": "open", "parameters": {"id": "7"}}',
+        'Action: search\nAction Input: {"page": 1}\nAction: open(id="7")',
+    ],
+)
+def test_calls_in_other_forms_are_judged_alike(text):
+    asked = ToolCalls().verify(calls_text(("search", '{"page": 1}'), ("open", '{"id": "7"}')), TWO)
+    assert asked.outcome is AnswerOutcome.PARSED
+    assert ToolCalls().verify(text, TWO) == replace(asked, outcome=AnswerOutcome.OTHER_FORM)
+
+
+def test_values_of_a_form_without_types_are_compared_as_text():
+    text = "<function=open>\n<parameter=id>\n7\n</parameter>\n<parameter=new>true</parameter>\n</function>"
+    for arguments in ({"id": "7", "new": True}, {"id": 7, "new": "true"}, {"id": 7.0, "new": True}):
+        assert ToolCalls().verify(text, target_of(("open", arguments))).correct
+    for arguments in ({"id": "8", "new": True}, {"id": "7"}, {"id": "7", "new": True, "more": 1}, {"id": 7, "new": 1}):
+        assert not ToolCalls().verify(text, target_of(("open", arguments))).correct
+
+
+@pytest.mark.parametrize("name", ["[Optional]open", "[optional] open", "open", "`[Optional]open`"])
+def test_the_mark_of_an_optional_call_is_no_part_of_its_name(name):
+    target = target_of(("search", {}), ("[Optional]open", {}))
+    assert ToolCalls().verify(calls_text(("search", "{}"), (name, "{}")), target).correct
+    assert ToolCalls().verify(json.dumps([{"Action": "search", "Action_Input": {}}]), target).correct
+
+
+@pytest.mark.parametrize(
+    "text",
     ["", "Thought: nothing to do", "Action Input: {}", "The Action: search", "Actions: x", "Action: None"],
 )
 def test_without_a_call_the_answer_is_missing(text):

@@ -210,3 +210,24 @@ def test_what_is_raised_on_purpose_passes():
 def test_an_interruption_passes():
     with pytest.raises(KeyboardInterrupt):
         verified("6", verifier=Fails(KeyboardInterrupt()))
+
+
+def test_marks_that_a_template_declares_are_thoughts():
+    marks = (("<muse>", "</muse>"),)
+    for text, begun, heard, outcome in (
+        ("<muse>7\nConfidence: 0.2</muse>6", False, "6", ConfidenceOutcome.MISSING),
+        ("7\nConfidence: 0.2</muse>6\nConfidence: 0.9", True, "6", ConfidenceOutcome.DECIMAL),
+        ("<muse>6\nConfidence: 0.2", False, None, ConfidenceOutcome.UNFINISHED),
+        ("<think>6\nConfidence: 0.2", False, None, ConfidenceOutcome.UNFINISHED),
+        ("6\nConfidence: 0.2", True, None, ConfidenceOutcome.UNFINISHED),
+    ):
+        found = Verification(ExactMatch(), InlineConfidence(), marks=marks)(rollout_of(text), EXAMPLE, begun)
+        assert (found.verdict.answer, found.reading.outcome) == (heard, outcome), text
+        saved = Verification(ExactMatch(), InlineConfidence()).verify(text, "6", "here", found.thoughts)
+        assert saved == (found.verdict, found.reading), "as a file with the thoughts is scored"
+
+
+def test_a_verified_rollout_knows_its_thoughts():
+    found = verified("<think>a</think>6 <think>b</think>\nConfidence: 0.90")
+    assert found.thoughts == ((0, 16), (18, 34))
+    assert verified("6").thoughts == ()

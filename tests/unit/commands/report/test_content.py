@@ -17,6 +17,7 @@ def predictions(confidence, correct):
         np.array(confidence, dtype=np.float64),
         np.array(correct, dtype=bool),
         np.full(n, -1, np.int8),
+        np.full(n, -1, np.int8),
         np.arange(n),
         np.full(n, -1),
         (),
@@ -36,7 +37,7 @@ def lines(figure):
 
 PREDICTED = predictions([0.9, 0.5, np.nan, 0.1], [1, 0, 1, 0])
 SAMPLED = predictions([0.5, 0.5], [0, 1])
-ROLLOUTS = (np.array([0.25, np.nan]), np.array([True, False]))
+ROLLOUTS = (np.array([0.25, np.nan]), np.array([True, False]), np.array([0, 0]))
 RECORDS = [
     record(
         "first",
@@ -87,7 +88,7 @@ def test_reliability_is_of_predictions_else_of_rollouts_else_absent(sections):
     assert plotted["reliability-2-sampled"].get_suptitle().startswith("second: sampled predictions\nECE 0.000   ")
     # One rollout states 0.25 and is right: the gap is 0.75.
     title = "third: sampled rollouts of the last round\nECE 0.750   OCG -0.750"
-    assert plotted["reliability-3-sampled"].get_suptitle() == title
+    assert plotted["reliability-3-sampled"].get_suptitle().startswith(f"{title}\nif calibrated: ECE ")
 
 
 def test_each_event_has_tables_and_figures_of_its_own_which_name_it(sections):

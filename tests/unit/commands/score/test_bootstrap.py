@@ -13,13 +13,17 @@ from caopd.errors import ConfigError
 from caopd.metrics import CalibrationMetrics
 from caopd.metrics import functional as f
 
+ERRORS = ("ece", "debiased_ece", "ece_strict")
+"""Their intervals are no bootstrap."""
 
-def predictions(prompt, confidence, correct, answered=None, category=None, categories=()):
+
+def predictions(prompt, confidence, correct, answered=None, category=None, categories=(), form=None):
     n = len(prompt)
     return Predictions(
         confidence=np.asarray(confidence, dtype=np.float64),
         correct=np.asarray(correct, dtype=bool),
         answered=np.full(n, -1, np.int8) if answered is None else np.asarray(answered, np.int8),
+        form=np.full(n, -1, np.int8) if form is None else np.asarray(form, np.int8),
         prompt=np.asarray(prompt, dtype=np.int64),
         category=np.full(n, -1) if category is None else np.asarray(category, dtype=np.int64),
         categories=categories,
@@ -40,16 +44,17 @@ def sampled(num_prompts=60, per_prompt=5, seed=0, digits=1, missing=0.2):
         prompt,
         confidence,
         rng.random(len(prompt)) < ability[prompt],
-        rng.integers(-1, 2, len(prompt)),
+        rng.integers(-1, 3, len(prompt)),
         category,
         ("a", "b"),
+        np.where(np.isnan(confidence), 0, rng.integers(1, 3, len(prompt))),
     )
 
 
 def chosen(found, index):
     """The completions at ``index``, every one with a prompt number of its own kept as it is."""
     columns = (found.prompt, found.confidence, found.correct, found.answered, found.category)
-    return predictions(*(column[index] for column in columns), categories=found.categories)
+    return predictions(*(column[index] for column in columns), categories=found.categories, form=found.form[index])
 
 
 def expected_values(found):
@@ -63,10 +68,15 @@ def expected_values(found):
     values = {name: float(value) for name, value in metrics.compute().items()}
     del values["n"], values["n_parsed"]
     parts = f.murphy_decomposition(q, r)
+    prompt = torch.from_numpy(found.prompt)[parsed]
+    values["debiased_ece"] = f.calibration_certainty(q, r, prompt).debiased
     return values | {
         "auroc": roc_auc_score(r, q) if 0 < r.sum() < len(r) else math.nan,
         "brier": brier_score_loss(r, q) if len(r) else math.nan,
-        "answer_parse_rate": (found.answered == 1).sum() / known.sum() if known.any() else math.nan,
+        "answer_parse_rate": (found.answered >= 1).sum() / known.sum() if known.any() else math.nan,
+        "answer_other_form": (found.answered == 2).sum() / known.sum() if known.any() else math.nan,
+        "decimal_format": share(found.form == 1, found.form >= 0),
+        "other_form": share(found.form == 2, found.form >= 0),
         "brier_reliability": float(parts.reliability),
         "brier_resolution": float(parts.resolution),
         "brier_uncertainty": float(parts.uncertainty),
@@ -76,6 +86,10 @@ def expected_values(found):
         "aurc": float(f.risk_coverage_curve(q, r).risk.mean()),
         **{f"selective_accuracy_{c}": float(f.selective_accuracy(q, r, c)) for c in (0.5, 0.8, 0.9)},
     }
+
+
+def share(having, known):
+    return having.sum() / known.sum() if known.any() else math.nan
 
 
 def assert_values(scores, expected):
@@ -105,10 +119,12 @@ def test_what_is_scored_is_what_is_logged_to_the_last_bit():
     metrics = CalibrationMetrics()
     for start in range(0, len(found.prompt), 16):
         part = chosen(found, slice(start, start + 16))
-        metrics.update(*map(torch.from_numpy, (part.confidence, part.correct)))
+        columns = (part.confidence, part.correct, part.answered >= 1, part.form == 2, part.answered == 2)
+        metrics.update(*map(torch.from_numpy, columns))
     logged = {name: float(value) for name, value in metrics.compute().items()}
     estimates = score(found, resamples=0)[0].estimates
-    for name in logged.keys() - {"answer_parse_rate", "n", "n_parsed"}:
+    # Logs do not know which completions share a prompt, which takes more off the debiased error.
+    for name in logged.keys() - {"answer_parse_rate", "answer_other_form", "debiased_ece", "n", "n_parsed"}:
         assert estimates[name].value == logged[name], name
 
 
@@ -132,6 +148,8 @@ def test_a_resample_is_the_completions_of_the_prompts_resampled(seed):
     parts = [chosen(found, repeated[found.category[repeated] == number]) for number in (0, 1)]
     for scores, part in zip([overall, *categories.values()], [chosen(found, repeated), *parts], strict=True):
         for name, value in expected_values(part).items():
+            if name in ERRORS:
+                continue
             assert scores.estimates[name].low == pytest.approx(value, abs=1e-12), name
             assert scores.estimates[name].high == pytest.approx(value, abs=1e-12), name
 
@@ -181,6 +199,19 @@ def test_many_distinct_values_are_merged_for_the_intervals_alone():
     for name in ("accuracy", "brier", "ocg", "spr", "auroc", "tie_rate", "aurc", "mean_confidence"):
         estimate = scores.estimates[name]
         assert estimate.low <= estimate.value <= estimate.high, name
+
+
+def test_errors_have_the_intervals_of_their_certainty_overall_and_in_each_group():
+    found = sampled()
+    overall, categories = score(found, resamples=5, seed=3)
+    for number, scores in zip((-1, 0, 1), (overall, *categories.values()), strict=True):
+        part = found if number < 0 else chosen(found, found.category == number)
+        missing = np.isnan(part.confidence)
+        for name, rows in (("ece", ~missing), ("debiased_ece", ~missing), ("ece_strict", missing | ~missing)):
+            columns = (np.nan_to_num(part.confidence), part.correct, part.prompt)
+            expected = f.calibration_certainty(*(torch.from_numpy(each[rows]) for each in columns), seed=3)
+            assert (scores.estimates[name].low, scores.estimates[name].high) == (expected.low, expected.high)
+        assert scores.certainty.ece == pytest.approx(scores.estimates["ece"].value, abs=1e-12)
 
 
 def test_intervals_are_seeded():

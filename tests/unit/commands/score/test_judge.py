@@ -9,6 +9,7 @@ import pytest
 from caopd.commands.score.judge import FORMATS, TASKS, Judge
 from caopd.errors import ConfigError
 from caopd.tasks import DataSource, DrawTask, ScienceQA, ToolUse
+from caopd.types import Form
 from caopd.verifiers import MultipleChoice
 
 SOURCE = DataSource(path="nowhere")
@@ -26,17 +27,18 @@ def test_every_shipped_task_is_judged_by_its_own_verifier_without_its_data(name)
     for given in (name, TASKS[name]):
         judge = Judge.named(given, "inline")
         assert judge.verifier == task.verifier
-        assert judge(f"{response}\nConfidence: 0.85", target) == (0.85, True, True)
+        assert judge(f"{response}\nConfidence: 0.85", target) == (0.85, True, Form.ASKED, Form.ASKED)
 
 
 @pytest.mark.parametrize(("name", "text"), [("inline", "Confidence: 0.4"), ("tag", "<confidence>0.4</confidence>")])
 def test_every_shipped_format_is_read_and_cut_off(name, text):
     for given in (name, FORMATS[name]):
         judge = Judge.named("draw", given)
-        assert judge(f"6\n{text}", "6") == (0.4, True, True)
-    confidence, correct, answered = judge("", "6")
+        assert judge(f"6\n{text}", "6") == (0.4, True, Form.ASKED, Form.ASKED)
+        assert judge(f"6\n{text.replace('0.4', '40%')}", "6") == (0.4, True, Form.ASKED, Form.OTHER)
+    confidence, *others = judge("", "6")
     assert math.isnan(confidence)
-    assert (correct, answered) == (False, False)
+    assert others == [False, Form.NONE, Form.NONE]
 
 
 class OwnTask:
@@ -56,7 +58,7 @@ def test_a_task_that_needs_no_arguments_is_built(monkeypatch):
 
 
 def test_a_verifier_class_is_a_task_too():
-    assert Judge.named("caopd.verifiers.ExactMatch", "inline")("6", "6")[1:] == (True, True)
+    assert Judge.named("caopd.verifiers.ExactMatch", "inline")("6", "6")[1:] == (True, Form.ASKED, Form.NONE)
 
 
 def test_first_call_only_is_still_a_setting_of_the_task():

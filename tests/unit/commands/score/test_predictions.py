@@ -121,6 +121,49 @@ def test_a_judge_takes_no_answer_from_a_thought(read):
     assert found.answered.tolist() == [0, 1]
 
 
+def test_thoughts_that_a_line_names_are_left_out(read):
+    """Their marks may be those of one model's template, or stand in its prompt."""
+    response = "<answer>B</answer> or <answer>C</answer> Confidence: 0.9"
+    for thoughts, confidence, answered, correct in (
+        (None, 0.9, 1, False),
+        ([], 0.9, 1, False),
+        ([[21, 41]], 0.9, 1, True),
+        ([[0, len(response)]], np.nan, 0, False),
+    ):
+        judge = Judge.named("science_qa", "inline")
+        found = read({"response": response, "target": "B", "thoughts": thoughts}, judge=judge)
+        columns = [*found.confidence, *found.answered, *found.correct]
+        np.testing.assert_array_equal(columns, [confidence, answered, correct])
+
+
+def test_forms_are_read_from_a_line_that_says_them(read):
+    good = {"confidence": 0.5, "correct": 1}
+    found = read(
+        good,
+        {**good, "confidence_outcome": "decimal", "answer_outcome": "other_form"},
+        {**good, "confidence_outcome": "percent", "answer_outcome": "malformed"},
+        {**good, "confidence": None, "confidence_outcome": "missing", "answer_outcome": "parsed"},
+        {"response": "<answer>B</answer>\nConfidence: 85%", "target": "B"},
+        {"response": "\\boxed{B}\nConfidence: 0.85", "target": "B"},
+        judge=Judge.named("science_qa", "inline"),
+    )
+    assert found.form.tolist() == [-1, 1, 2, 0, 2, 1]
+    assert found.answered.tolist() == [-1, 2, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("thoughts", [7, "0", [3], [[0]], [[0, 99]], [[2, 1]], [[0, 1], [0, 1]], [["a", 1]], {"a": 1}])
+def test_thoughts_that_are_no_ranges_are_refused(read, thoughts):
+    line = {"response": "<answer>B</answer>", "target": "B", "thoughts": thoughts}
+    with pytest.raises(DataError, match=r"`thoughts` to be ranges of characters of `response`"):
+        read(line, judge=Judge.named("science_qa", "inline"))
+
+
+@pytest.mark.parametrize("name", ["answer_outcome", "confidence_outcome"])
+def test_an_outcome_that_there_is_not_is_refused(read, name):
+    with pytest.raises(DataError, match=f"`{name}` to be one of .*missing.*but got 'good'"):
+        read({"confidence": 0.5, "correct": 1, name: "good"})
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -14,6 +14,7 @@ from caopd.metrics.functional.brier import (
 )
 from caopd.metrics.functional.calibration_error import (
     adaptive_error_of_counts,
+    debiased_error_of_counts,
     equal_width_error_of_counts,
     unique_value_error_of_counts,
 )
@@ -29,6 +30,7 @@ from caopd.metrics.functional.smooth import smooth_error_of_counts
 
 PAIRS = {
     "ece": (equal_width_error_of_counts, f.expected_calibration_error),
+    "debiased": (debiased_error_of_counts, f.debiased_calibration_error),
     "adaptive": (adaptive_error_of_counts, f.adaptive_calibration_error),
     "unique": (unique_value_error_of_counts, f.unique_value_calibration_error),
     "brier": (brier_of_counts, f.brier_score),
