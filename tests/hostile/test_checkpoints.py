@@ -191,7 +191,7 @@ def test_texts_of_a_config_are_none_of_the_cards_markup(caopd, received):
     config = yaml.safe_load((run / "config.yaml").read_text())
     text = "<img src=x onerror=alert(1)>\n```\n# [a](javascript:b)"
     config["model"]["method"] = config["data"]["task"] = {"class_path": text}
-    config["data"]["evaluation"]["sampling"]["temperature"] = text
+    config["data"]["sampling"]["temperature"] = text
     config["data"]["template_arguments"] = {f"x=1)\n{text}": text}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     status, output = caopd("export", checkpoint, "model")

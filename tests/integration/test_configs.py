@@ -58,7 +58,7 @@ def replacements(config, small_model, source):
     # A round of the size that one of the config's devices has: as many optimizer steps.
     prompts = config["data"]["round"]["num_prompts_per_round"] // config["trainer"]["devices"]
     settings["data"]["round"] = {"num_prompts_per_round": prompts}
-    settings["data"]["evaluation"]["sampling"] = {"temperature": 0.0, "max_new_tokens": 8}
+    settings["data"]["evaluation"]["max_new_tokens"] = 8
     settings["trainer"]["enable_progress_bar"] = False
     if config["model"]["source"]["name_or_path"] == "embedded":
         settings["data"]["round"] = {"num_prompts_per_round": 64}

@@ -73,7 +73,7 @@ def test_metrics_callback_and_error_are_as_described(page):
     assert names["scores"]["format_adherence"] == pytest.approx(2 / 3)
     rounds = len(names["stop"].accuracies)
     assert 1 <= rounds < 50
-    assert names["trainer"].callback_metrics["val/greedy/ece"] < 0.5
+    assert names["trainer"].callback_metrics["val/sampled/ece"] < 0.5
     assert all(0 < accuracy < 1 for accuracy in names["stop"].accuracies)
 
 
