@@ -14,7 +14,7 @@ STEPS_PER_ROUND = 8
 SFT = "--model.method=SFT"
 SDFT = "--model.method=SDFT"
 ON_SDPO = "--model.method={class_path: caopd.methods.CaOPD, init_args: {backbone: {class_path: caopd.methods.SDPO}}}"
-VOPD = (SDFT, "--model.loss=VOPDLoss", "--model.loss.importance_sampling={level: token}")
+VOPD = (SDFT, "--model.loss=VOPDLoss", "--model.loss.importance_sampling=ImportanceSampling")
 ONE_TRAINED: dict[str, tuple[str, ...]] = {
     "SFT": (SFT,),
     "SDFT": (SDFT,),

@@ -280,6 +280,7 @@ class DistillationModule(LightningModule):
             self.trainer.fit_loop.epoch_loop.max_steps, self.limit_of_steps = self.limit_of_steps, None
         for name in self._training_means:
             mean = self._mean(name)
+            mean.update(0.0, 0.0)  # of no weight; torchmetrics warns of a mean that nothing was given
             value = mean.compute()
             if not value.isnan():
                 log_round(self, {f"train/{name}": value})
