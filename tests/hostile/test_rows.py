@@ -9,6 +9,7 @@ import tensorboard.plugins.text.text_plugin as rendering
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from caopd.run_directory import GREEDY, SAMPLED
 from caopd.texts import escaped
 
 from .conftest import TEXTS, Page
@@ -68,11 +69,13 @@ def test_texts_of_rows_stay_texts_in_everything_that_a_run_writes(with_rows, cao
     assert escaped(SHORT[0]) in page.text
     status, output = with_rows("predict", lines, "--predictions.output=p.jsonl")
     assert status == 0, output
-    predicted = [json.loads(line) for line in (here / "p.jsonl").read_text().split("\n") if line]
-    assert {each["category"] for each in predicted} == {text.lower() for text in SHORT}
+    files = [f"p.{event}.jsonl" for event in (GREEDY, SAMPLED)]
+    for file in files:
+        predicted = [json.loads(line) for line in (here / file).read_text().split("\n") if line]
+        assert {each["category"] for each in predicted} == {text.lower() for text in SHORT}
     assert caopd("report", run)[0] == 0
     assert {path.relative_to(here).parts[0] for path in here.rglob("*")} <= {
-        *("runs", "rows.jsonl", "task.yaml", "p.jsonl", "report", "stranger.py")
+        *("runs", "rows.jsonl", "task.yaml", *files, "report", "stranger.py")
     }
     assert torch.load(next(run.rglob("*.ckpt")), weights_only=True)
 

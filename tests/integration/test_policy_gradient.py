@@ -119,7 +119,7 @@ def test_a_reward_of_ones_own_joins_by_its_class_path(fit, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data.sampling.temperature=0"], "temperature above 0"),
+        (["--data.sampling.temperature=0", "--data.evaluation.num_samples=0"], "temperature above 0"),
         (["--data.sampling.top_p=0.9"], "top_p"),
         (["--data.sampling.temperature=0.7", "--data.round.num_trained_rollouts=2"], "one optimizer step a round"),
         (["--data.round.num_rollouts=1"], "at least 2 for GRPO"),
