@@ -97,6 +97,7 @@ def test_processes_that_the_trainer_forks_end_without_another_validation(fit_as_
     assert (content["initial"]["step"], content["final"]) == (0, None)
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_sweep_ends_with_a_validation_as_any_process_does(tmp_path):
     (tmp_path / "sweep.py").write_text(SWEEP)
     arguments = fit_arguments(tmp_path, (QUICKSTART,), {}, SIZES)

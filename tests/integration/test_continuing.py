@@ -303,6 +303,7 @@ class CtrlC(Callback):
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_two_processes_prints_the_command_once(fit_as_users_do, tmp_path):
     (tmp_path / "interrupted.py").write_text(CTRL_C)
     (tmp_path / "callbacks.yaml").write_text("trainer: {callbacks: [{class_path: interrupted.CtrlC}]}")

@@ -99,6 +99,7 @@ def test_adapters_are_merged(lora_run, prompts, tokenizer, policy, tmp_path):
     assert not list(directory.glob("adapter*"))
 
 
+@pytest.mark.slow
 @needs_vllm
 def test_vllm_completes_as_the_checkpoints_model_does(run, prompts, tokenizer, tmp_path):
     directory = exported(run, tmp_path / "model")

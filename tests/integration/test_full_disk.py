@@ -47,6 +47,7 @@ def test_a_run_without_room_ends_in_words(limit, logger, name, tmp_path):
     assert_ends_in_words(run, path, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_before_stays_and_the_run_goes_on_when_there_is_room(tmp_path):
     (tmp_path / "same.yaml").write_text(SAME_DIRECTORY.format(save_dir=tmp_path / "runs"))
     config, folder = tmp_path / "same.yaml", tmp_path / "runs" / "run" / "same"

@@ -208,6 +208,7 @@ def test_a_process_that_is_stopped_or_killed_ends_both(kind, process, said, run_
     assert "Traceback" not in ended.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [DDP, pytest.param(FSDP2, marks=pytest.mark.slow)], ids=["ddp", "fsdp2"])
 def test_a_verifier_that_raises_in_one_process_alone_is_an_error_in_both(strategy, run_until_its_end):
     """Both end by themselves, in order: engines are closed and loggers written."""

@@ -163,6 +163,7 @@ def test_a_resumed_run_can_be_resumed(validated, fit, every_step, tmp_path):
 TWICE_A_ROUND = {**EVERY_VALIDATION, "trainer.val_check_interval": 0.5}
 
 
+@pytest.mark.slow
 def test_validations_within_a_round_are_not_left_out_either(fit, every_step, tmp_path):
     whole = fit(tmp_path / "whole", every_step, **TWICE_A_ROUND)
     assert [at for at, _ in logged(whole, 0)["val/greedy/brier"]] == [0, 0, 1, 2, 3, 4, 5]
@@ -173,6 +174,7 @@ def test_validations_within_a_round_are_not_left_out_either(fit, every_step, tmp
         assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_counted_in_steps_resumes_at_a_rounds_end(validated, fit, every_step, tmp_path):
     settings = {**EVERY_VALIDATION, "trainer.max_steps": 6, "trainer.max_epochs": -1}
     whole = fit(tmp_path / "whole", every_step, **settings)

@@ -94,7 +94,8 @@ def grpo_in_one_process(fit, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("grpo_one"), **{**ONE_PROCESS, **GRPO})
 
 
-@pytest.mark.parametrize("strategy", slow_but("ddp"))
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_policy_gradients_equal_one_process(strategy, grpo_in_one_process, spawn, tmp_path):
     """Several steps a round, so that ratios and the divergence from the frozen reference are at work."""
     two = spawn(tmp_path, **{**TWO_PROCESSES, **GRPO, **STRATEGIES[strategy]})

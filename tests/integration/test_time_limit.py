@@ -147,6 +147,7 @@ def test_predictions_without_a_verdict_are_null_and_scored_as_such(finished, tmp
         assert "without a verdict, and left out: 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_reward_that_does_not_return_leaves_the_advantages(fit_as_users_do, tmp_path):
     (tmp_path / "stalling.py").write_text(OWN)
     (tmp_path / "rewards.yaml").write_text(

@@ -77,6 +77,7 @@ def command(root, **settings):
     return [sys.executable, "-m", "caopd", "fit", f"--config={QUICKSTART}", *options(merged)]
 
 
+@pytest.mark.slow
 def test_a_run_logs_parity_and_importance_ratios(spawn, tmp_path, nothing_left):
     """Rounds of one step: rollouts are the student's, up to rounding."""
     run = spawn(tmp_path, **ENGINE, **IMPORTANCE, **{"trainer.accumulate_grad_batches": 4, "model.optimizer.lr": 0.02})

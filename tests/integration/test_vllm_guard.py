@@ -227,6 +227,7 @@ def test_lora_arrives_merged_or_as_adapter(start, tokenizer, prompts, lora, rank
         student = changed(student)  # larger changes make logits so large that float32 rounds by more
 
 
+@pytest.mark.slow
 def test_an_adapter_is_not_left_on_another_model(start, policy, tokenizer, prompts):
     """An averaged teacher has adapters and a base of its own, an external one none."""
     student = changed(ModelSource(lora=LoRA(rank=4)).load_model(tokenizer), 0.1)

@@ -120,6 +120,7 @@ def test_an_engine_that_dies_too_often_ends_in_an_error(start):
         engine.generate([RolloutRequest((5, 6, 7), 0)], 4, LONG)
 
 
+@pytest.mark.slow
 def test_weights_do_not_outlive_a_child_that_is_killed_while_it_reads_them(start, policy):
     """It is stopped, so that they lie in memory, and killed then: another one gets them."""
     engine = start(restarts_left=1)

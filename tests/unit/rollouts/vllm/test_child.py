@@ -109,6 +109,7 @@ def wait_for(condition, seconds):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_start_that_is_stuck_ends_within_its_own_limit(stand_in, policy, tokenizer):
     options = VLLMOptions(start_seconds=6.0, arguments={"doing": "start"})
     engine = VLLMEngine(options=options)
