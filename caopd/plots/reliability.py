@@ -129,7 +129,7 @@ def _certainty(certainty: CalibrationCertainty) -> str:
     if math.isnan(certainty.low):
         return f"if calibrated: ECE {certainty.floor:.3f}, p = {certainty.p_value:.2g}"
     between = f"{certainty.low:.3f} to {certainty.high:.3f}"
-    return f"true ECE {between}; if calibrated {certainty.floor:.3f}, p = {certainty.p_value:.2g}"
+    return f"true ECE {between}\nif calibrated {certainty.floor:.3f}, p = {certainty.p_value:.2g}"
 
 
 def _plot_gaps(axes: Axes, bins: ReliabilityBins, bars: tuple[tuple[float, float], ...]) -> None:
@@ -186,7 +186,7 @@ def _add_legend(axes: Axes, bins: ReliabilityBins) -> None:
         entries.append(Patch(label="Underconfident", linewidth=0.6, **_UNDERCONFIDENT))
     if 0 in bins.counts:
         entries.append(Patch(facecolor=_EMPTY, edgecolor="#CCCCCC", linewidth=0.6, label="No completions"))
-    axes.legend(handles=entries, ncols=3, **_LEGEND)
+    axes.legend(handles=entries, ncols=2, **_LEGEND)
 
 
 def _plot_counts(axes: Axes, bins: ReliabilityBins) -> None:

@@ -86,9 +86,28 @@ def test_completions_of_a_prompt_count_as_fewer_in_the_bars_and_the_certainty_is
     certainty = calibration_certainty(confidence, correct, torch.arange(30).repeat_interleave(10))
     figure = reliability_diagram(reliability_bins(confidence, correct), certainty=certainty)
     assert bars_of_calibrated(figure.axes[0])[0.5] == pytest.approx((10 / 30, 20 / 30), abs=0.034)
-    line = figure.get_suptitle().splitlines()[-1]
-    between = f"true ECE {certainty.low:.3f} to {certainty.high:.3f}"
-    assert line == f"{between}; if calibrated {certainty.floor:.3f}, p = {certainty.p_value:.2g}"
+    assert figure.get_suptitle().splitlines()[-2:] == [
+        f"true ECE {certainty.low:.3f} to {certainty.high:.3f}",
+        f"if calibrated {certainty.floor:.3f}, p = {certainty.p_value:.2g}",
+    ]
+
+
+def test_title_and_legends_are_within_the_figure():
+    confidence = torch.linspace(0.25, 0.75, 300)
+    correct = torch.arange(300) % 3 == 0
+    figure = reliability_diagram(
+        reliability_bins(confidence, correct),
+        title="validation, sampled completions, step 100000",
+        spr=0.5,
+        certainty=calibration_certainty(confidence, correct),
+    )
+    figure.canvas.draw()
+    entries = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert {"Overconfident", "No completions", "Calibrated, 95 %"} <= set(entries)
+    shown = [figure._suptitle, *(axes.get_legend() for axes in figure.axes)]
+    for box in (each.get_window_extent() for each in shown):
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
 
 
 def test_certainty_of_other_bins_is_refused():
