@@ -5,6 +5,7 @@ has drawn, the probability of the right one: mu. Its sampled completions are per
 is the most likely option, which is right always or never: judged by it, the same confidences look wrong.
 """
 
+import math
 import random
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from caopd.evaluation import EvaluationBatch, EvaluationScores, Event, EventCompletions, ScoredCompletion
 from caopd.metrics.functional import expected_calibration_error
 from caopd.rollouts import Sampling
+from caopd.tasks import DrawTask
 from caopd.types import (
     AnswerOutcome,
     ConfidenceOutcome,
@@ -107,3 +109,24 @@ def test_equally_likely_answers_hide_it():
             confidence.append(1 / e)
             correct.append(question % e == 0)
     assert float(expected_calibration_error(torch.tensor(confidence), torch.tensor(correct).int())) < 1e-6
+
+
+def test_a_student_that_states_mu_hat_as_it_was_taught_has_an_error_in_its_samples():
+    """On the embedded task, groups of 8: each value that mu_hat takes, as often as groups of the question have it."""
+    sizes = [int(example.category.removeprefix("e=")) for example in DrawTask().examples("validation")]
+    stated, right, weight = [], [], []
+    for e in set(sizes):
+        for successes in range(9):
+            chance = sizes.count(e) / len(sizes) * math.comb(8, successes) * (1 / e) ** successes
+            stated.append(successes / 8)
+            right.append(1 / e)
+            weight.append(chance * (1 - 1 / e) ** (8 - successes))
+    bins = {}
+    for value, rate, share in zip(stated, right, weight, strict=True):
+        bins.setdefault(max(math.ceil(value * 10), 1), []).append(share * (value - rate))
+    assert sum(weight) == pytest.approx(1)
+    assert sum(map(sum, bins.values())) == pytest.approx(0)
+    assert sum(abs(sum(each)) for each in bins.values()) == pytest.approx(0.07, abs=0.005)
+    terms = zip(stated, right, weight, strict=True)
+    brier = sum(share * (rate * (1 - value) ** 2 + (1 - rate) * value**2) for value, rate, share in terms)
+    assert brier == pytest.approx(0.15, abs=0.005)
