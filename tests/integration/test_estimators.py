@@ -6,7 +6,7 @@ import pytest
 
 from caopd.rounds.buffer import load_groups
 
-from .test_strategies import STRATEGIES, slow_but
+from .test_strategies import STRATEGIES
 
 
 def test_self_consistency_asks_the_teacher_with_its_context(fit, tmp_path):
@@ -113,7 +113,8 @@ def test_shrinkage_learns_from_the_first_batches(fit, tmp_path):
         assert group.mu_hats[0] == pytest.approx((sum(correct) + 4 * mean) / (len(correct) + 4))
 
 
-@pytest.mark.parametrize("strategy", slow_but("ddp"))
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_processes_with_unequal_doubts_sample_the_same_round(strategy, adaptive, spawn, tmp_path):
     run = spawn(tmp_path, **ADAPTIVE, **STRATEGIES[strategy], **{"trainer.devices": 2, "data.batch_size": 2})
     found, expected = rollouts_of(run), rollouts_of(adaptive)

@@ -248,6 +248,7 @@ def test_a_scaler_that_leaves_out_every_step_ends_the_run(tmp_path, capsys):
     assert "optimizer step 20, in round 1, has a gradient of norm nan, like the 20 steps before it" in message
 
 
+@pytest.mark.slow
 def test_a_user_learns_where_a_run_stopped_and_goes_on_past_it(command, tmp_path):
     """With every default on: the first command stops, and with `skip` it goes on from what is left, to the end."""
     settings = {**settings_of(skip=False, losses=[5]), "trainer.default_root_dir": "runs"}

@@ -89,6 +89,7 @@ data:
 NO_SIZES = dict.fromkeys(("data.task.num_train", "data.task.num_validation", "data.task.num_test"))
 
 
+@pytest.mark.slow
 def test_a_sequence_of_tasks_resumes_in_its_stage(fit, every_step, tmp_path):
     """With an adaptive budget and an estimator that remembers; 24 rows are less than the two rounds of a stage take."""
     (tmp_path / "stages.yaml").write_text(STAGES)
@@ -146,6 +147,7 @@ def test_a_resume_logs_and_validates_what_the_uninterrupted_run_did(step, valida
         assert_same_state(validated.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_can_be_resumed(validated, fit, every_step, tmp_path):
     """The second run ends the first one's round, and its own checkpoints must know where that round's rollouts are."""
     first = validated.checkpoint_file("step4")
@@ -183,7 +185,7 @@ def test_a_run_that_is_counted_in_steps_resumes_at_a_rounds_end(validated, fit, 
         assert_same_state(whole.checkpoint("step6"), resumed.checkpoint("step6"))
 
 
-@pytest.mark.parametrize("last", [5, 6])
+@pytest.mark.parametrize("last", [pytest.param(5, marks=pytest.mark.slow), 6])
 def test_a_last_step_within_a_round_or_at_its_end_is_followed_by_all_that_ends_the_round(
     last, validated, fit, every_step, tmp_path
 ):

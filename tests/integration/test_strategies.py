@@ -19,11 +19,6 @@ FSDP2 = {
 STRATEGIES = {"ddp": {"trainer.strategy": "ddp"}, "fsdp2": FSDP2}
 
 
-def slow_but(kept):
-    """Every strategy, of which one runs every time."""
-    return [pytest.param(name, marks=() if name == kept else pytest.mark.slow) for name in STRATEGIES]
-
-
 # The teacher moves fast enough that a wrong teacher would show within two rounds.
 # Plain SGD without clipping, since Adam and clipping would hide a gradient of the wrong scale.
 COMMON = {

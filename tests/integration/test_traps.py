@@ -69,9 +69,8 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize(
-    "strategy", [pytest.param(FSDP2, marks=pytest.mark.slow, id="fsdp2"), pytest.param({}, id="one")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [pytest.param(FSDP2, id="fsdp2"), pytest.param({}, id="one")])
 def test_adapters_over_narrow_weights_train_and_are_followed(strategy, spawn, tmp_path):
     devices = {"trainer.devices": 2, "data.batch_size": 2} if strategy else {}
     state = spawn(tmp_path, **NARROW, **strategy, **devices).checkpoint("round0")["state_dict"]

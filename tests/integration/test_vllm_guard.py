@@ -186,6 +186,7 @@ def test_a_prompt_that_vllm_would_cut_is_an_error(start, policy, prompts):
         sample(engine, [(*longest, 5)])
 
 
+@pytest.mark.slow
 def test_a_policy_of_another_architecture_gets_a_vllm_of_its_own(start, policy, tokenizer, prompts):
     """As an external teacher between two syncs of the student."""
     torch.manual_seed(0)
