@@ -229,6 +229,7 @@ def test_a_file_that_process_0_cannot_write_is_an_error_in_both(run_until_its_en
     assert "The last checkpoint is as it was" not in ended.output, "nobody was ended by the watch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [DDP, pytest.param(FSDP2, marks=pytest.mark.slow)], ids=["ddp", "fsdp2"])
 def test_an_engine_that_samples_otherwise_in_one_process_alone_is_the_same_error_in_both(strategy, run_until_its_end):
     ended = run_until_its_end(

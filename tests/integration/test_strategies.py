@@ -155,6 +155,7 @@ data:
 """
 
 
+@pytest.mark.slow
 def test_a_test_of_several_tasks_equals_one_process(one_process, command, tmp_path):
     """21 prompts and batches of 8: the second process has none in the last batch of the second task."""
     (tmp_path / "tasks.yaml").write_text(SAMPLED)

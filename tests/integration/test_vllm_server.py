@@ -73,6 +73,7 @@ def test_a_wrong_key_is_an_error_that_names_its_variable(server, tmp_path):
     assert "wrong-7f3a" not in run.stderr
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stuck_is_an_error_that_names_it(server, tmp_path):
     process, port = server
     os.killpg(process.pid, signal.SIGSTOP)
