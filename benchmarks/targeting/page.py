@@ -20,10 +20,12 @@ PAIRED = ("gap", "ece", "brier", "success")
 def page(record: dict) -> str:
     """Return the whole page."""
     machine = record["environment"]
+    sizes = sorted({str(run["num_rollouts"]) for run in record["runs"]}, key=int)
+    trained = " ".join(["--embedded DIR --num_rollouts", *sizes]) if sizes else ""
     lines = [
         "# The confidence that CaOPD on SDPO teaches",
         "",
-        f"`python benchmarks/confidence_targets.py --embedded DIR`, caopd {machine['versions']['caopd']}, "
+        f"`{f'python benchmarks/confidence_targets.py {trained}'.strip()}`, caopd {machine['versions']['caopd']}, "
         f"{machine['timestamp'][:10]}. *Literal*: a rollout is trained where another one of its group is right "
         "(`calibrate_all: false`). *Unsolved groups*: the confidence tokens of groups without a success are trained, "
         "too. *All rollouts*: also those of the only success of a group (`calibrate_all: true`, the default).",
