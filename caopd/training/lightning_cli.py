@@ -58,6 +58,14 @@ class CaopdCLI(LightningCLI):
     _continued: ContinuedRun | None = None
     """The run that goes on with ``ckpt_path=last``."""
 
+    def __init__(self, command: str, **settings: Any) -> None:  # noqa: ANN401 (Lightning's own settings)
+        self._command = command
+        super().__init__(**settings)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Name the given command alone: the parsers of the other three would take as long again each."""
+        return {self._command: LightningCLI.subcommands()[self._command]}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks under keys of their own."""
         for key, callback in DEFAULT_CALLBACKS.items():
@@ -181,21 +189,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a Lightning subcommand and return the exit status.
 
     Args:
-        arguments: Command line without the program's name; by default that of the process.
+        arguments: Command line without the program's name; by default that of the process. The command comes first.
     """
     strict = {"exit_on_error": False, "allow_abbrev": False}
-    resume = ResumeCommand(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    resume = ResumeCommand(given)
     try:
         _ignore_idle_warnings()
         with ignored_interrupts_raised(), full_disks_told_once():
             CaopdCLI(
-                DistillationModule,
-                RolloutDataModule,
-                args=None if arguments is None else list(arguments),
+                given[0],
+                model_class=DistillationModule,
+                datamodule_class=RolloutDataModule,
+                args=None if arguments is None else given,
                 trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [resume]},
                 auto_configure_optimizers=False,
                 save_config_callback=RunConfig,
-                parser_kwargs={**strict, **{command: strict for command in ("fit", "validate", "test", "predict")}},
+                parser_kwargs={**strict, given[0]: strict},
             )
     except UserCodeError as error:
         return show_user_error(error)
