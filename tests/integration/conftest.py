@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 # Lightning's log handlers keep the stream of their first import: it must outlive the tests that capture output.
 import caopd.training.lightning_cli  # noqa: F401
 from caopd.cli import main
+from tests.forks import Forks
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -97,13 +98,35 @@ def fit(every_round):
 
 
 @pytest.fixture(scope="session")
-def spawn(every_round, command):
+def forked():
+    """Run the command in processes of its own, forked from one that has imported everything."""
+    forks = Forks()
+    yield forks.run
+    forks.end()
+
+
+@pytest.fixture(scope="session")
+def spawn(every_round, forked):
     """Fit the quickstart on small settings in processes of its own."""
 
     def run(directory, *configs, **settings):
-        result = command(*fit_arguments(directory, (QUICKSTART, every_round, *configs), settings))
+        directory.mkdir(exist_ok=True)
+        arguments = fit_arguments(directory, (QUICKSTART, every_round, *configs), settings)
+        result = forked(arguments, directory, settings.get("trainer.devices", 1))
         assert result.returncode == 0, result.stderr[-4000:]
         return Run(directory)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fit_with_defaults(forked):
+    """Fit the quickstart as users do, with every default on, but in forks."""
+
+    def run(directory, *configs, **settings):
+        directory.mkdir(exist_ok=True)
+        arguments = fit_arguments(directory, (QUICKSTART, *configs), settings, SIZES)
+        return forked(arguments, directory, settings.get("trainer.devices", 1))
 
     return run
 

@@ -94,7 +94,7 @@ def test_weights_that_are_not_finite_are_never_written(surge, tmp_path, capsys):
     assert all_finite(checkpoint)
 
 
-def test_every_process_stops_when_one_loss_is_not_finite(command, tmp_path):
+def test_every_process_stops_when_one_loss_is_not_finite(forked, tmp_path):
     """The loss of process 1 alone is infinite, and its gradient is 0: none but the loss itself can say so."""
     (tmp_path / "lonely.py").write_text(
         "from torch import distributed\n"
@@ -105,8 +105,8 @@ def test_every_process_stops_when_one_loss_is_not_finite(command, tmp_path):
         "        return output._replace(loss=output.loss + float('inf')) if distributed.get_rank() else output\n"
     )
     settings = {"model.loss": "lonely.Lonely", "trainer.devices": 2, "trainer.strategy": "ddp"}
-    result = command(*fit_arguments(tmp_path / "run", (QUICKSTART,), settings), cwd=tmp_path)
-    assert result.returncode == 1, result.stderr[-3000:]
+    result = forked(fit_arguments(tmp_path / "run", (QUICKSTART,), settings), tmp_path, 2)
+    assert result.statuses == [1, 1], result.stderr[-3000:]
     assert "optimizer step 0, in round 0, has a loss of inf" in result.stderr
     assert not list(tmp_path.rglob("*.ckpt"))
 
