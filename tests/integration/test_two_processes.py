@@ -90,7 +90,7 @@ def flat(config, above=""):
 
 
 @pytest.fixture
-def run_config(rows, command, tmp_path, capsys):
+def run_config(rows, forked, tmp_path, capsys):
     """Run a shipped config with a small model, and check that it is otherwise as it was shipped; return its output."""
 
     def run(name, model):
@@ -103,7 +103,7 @@ def run_config(rows, command, tmp_path, capsys):
         }
         values = {MODEL: model, DATA: json.dumps(rows), PLACE: tmp_path}
         overrides = [f"--{key}={values.get(value, value)}" for key, value in given.items()]
-        result = command("fit", f"--config={path}", *overrides, cwd=tmp_path)
+        result = forked(["fit", f"--config={path}", *overrides], tmp_path, 2)
         assert result.returncode == 0, result.stderr[-4000:]
         directory = Run(tmp_path).directory
         assert (directory / "checkpoints" / f"round{ROUNDS - 1}.ckpt").is_file()
