@@ -46,7 +46,9 @@ class Forks:
         run = {"arguments": arguments, "log": str(log), "num_processes": num_processes, "place": place}
         settings = {"environment": {**os.environ, "OMP_NUM_THREADS": "1"}, "directory": str(directory), "run": run}
         self._process.stdin.write(f"{json.dumps(settings)}\n")
-        return Ended(json.loads(self._process.stdout.readline()), log.read_text(errors="replace"))
+        statuses, printed = self._process.stdout.readline(), log.read_text(errors="replace")
+        assert statuses, f"the run did not end within {SECONDS} s: {printed[-3000:]}"
+        return Ended(json.loads(statuses), printed)
 
     def end(self):
         """End the process."""

@@ -77,7 +77,14 @@ def assert_finished(result, directory):
     return run
 
 
-@pytest.mark.parametrize("setup", list(SETUPS))
+@pytest.mark.parametrize(
+    "setup",
+    [
+        pytest.param("one_process", marks=pytest.mark.slow),  # the same command twice, below
+        pytest.param("ddp", marks=pytest.mark.slow),  # the callbacks that users add, below
+        "fsdp2",
+    ],
+)
 def test_a_run_with_every_default_ends(setup, fit_as_users_do, tmp_path):
     settings = SETUPS[setup]
     result = fit_as_users_do(tmp_path, **settings)
@@ -144,7 +151,9 @@ def test_the_same_command_goes_on_where_it_was(fit_as_users_do, tmp_path):
     resumed = fit_as_users_do(tmp_path, ckpt_path="last", **{"trainer.max_epochs": 2})
     assert resumed.returncode == 0, resumed.stderr[-4000:]
     assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
-    (run,) = (tmp_path / "lightning_logs").iterdir()  # one run, in one directory
+    resumed.processes = 1
+    run = assert_finished(resumed, tmp_path)  # one run, in one directory
+    assert not set(re.findall("Traceback|sync_dist|before the ``update``", started.stderr + started.stdout))
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["initial"]["step"], metrics["final"]["step"]) == (0, 8)
 
