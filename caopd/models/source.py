@@ -113,6 +113,7 @@ class ModelSource:
         model = LanguageModel(hf, stops, int(pad), None if self.lora is None else self.lora.rank)
         model.check_head()
         model.check_modes()
+        model.settle_packing()
         if self.lora is not None:
             model.warn_untrained()
         if self.gradient_checkpointing:

@@ -13,7 +13,7 @@ from caopd.errors import DataError, ModelError, PromptTooLongError, user_code
 from caopd.methods import Method
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
-from caopd.rounds.batches import TokenizedSample
+from caopd.rounds.filling import TokenizedSample
 from caopd.rounds.samples import train_samples
 from caopd.rounds.splice import Completion, revised_completion, sampled_completion, written_completion
 from caopd.types import (
