@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 Tree = tuple[int, ...]
 """Numbers of the sequences whose completions follow one prompt."""
-_CAPACITIES = (1, 2, 3, 4, 6, 8, 12, 16)
+_CAPACITIES = (1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 """Lengths of a row that are tried, in lengths of the longest tree."""
 
 
@@ -80,7 +80,7 @@ def lay_out(prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], cost: Pa
         members.setdefault(prompt, []).append(number)
     trees = [tree for some in members.values() for tree in _cut(some, prompts, lengths, cost)]
     longest = max(_size(tree, prompts, lengths) for tree in trees)
-    layouts = [plain, *(_rows(trees, prompts, lengths, factor * longest) for factor in _CAPACITIES)]
+    layouts = [plain, *(_rows(trees, prompts, lengths, int(factor * longest)) for factor in _CAPACITIES)]
     return min(layouts, key=lambda layout: cost.of(len(layout.rows), layout.length, layout.is_plain))
 
 

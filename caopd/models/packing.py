@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from caopd.models.layout import PackingCost, lay_out
+from caopd.models.layout import Layout, PackingCost, lay_out
 
 MASKED_ATTENTION = ("sdpa", "eager", "flex_attention")
 """Names, in transformers, of the implementations of attention that take any mask."""
@@ -92,6 +92,20 @@ def pack(
         tensor([1, 1, 3])
     """
     layout = lay_out([tuple(prompt) for prompt in prompts], [len(completion) for completion in completions], cost)
+    return packed(layout, prompts, completions, pad_token_id)
+
+
+def packed(
+    layout: Layout, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_token_id: int
+) -> PackedSequences:
+    """Return the sequences in the rows that a layout says.
+
+    Args:
+        layout: Which sequences stand in which row.
+        prompts: Token ids of the prompt of every sequence.
+        completions: Token ids of the completion of every sequence.
+        pad_token_id: Id that fills the right of shorter rows.
+    """
     rows = []
     predictors: list[list[int]] = [[] for _ in prompts]
     for number, row in enumerate(layout.rows):

@@ -49,8 +49,8 @@ def num_tokens(samples: Sequence[TokenizedSample]) -> int:
 def fill(samples: Sequence[TokenizedSample], max_tokens: int) -> list[Share]:
     """Return micro-batches of at most so many tokens, in which groups are whole where they fit.
 
-    Groups are laid by decreasing size into the first micro-batch that has room. A sample that is longer than the limit
-    has a micro-batch of its own.
+    Groups follow each other by decreasing size, so that rows of a micro-batch are about equally long. A sample that is
+    longer than the limit has a micro-batch of its own.
 
     Args:
         samples: What a process trains on in one optimizer step, group by group.
@@ -65,12 +65,10 @@ def fill(samples: Sequence[TokenizedSample], max_tokens: int) -> list[Share]:
             units[-1].append(sample)
     filled: list[Share] = []
     for unit in sorted(units, key=lambda unit: -num_tokens(unit)):
-        room = (share for share in filled if num_tokens([*share, *unit]) <= max_tokens)
-        share = next(room, None)
-        if share is None:
-            filled.append(list(unit))
+        if filled and num_tokens([*filled[-1], *unit]) <= max_tokens:
+            filled[-1] += unit
         else:
-            share += unit
+            filled.append(unit)
     return filled
 
 

@@ -200,9 +200,10 @@ def test_unit_tests_mirror_the_package():
 
 
 ENGINES = {f"rollouts.{module}" for module in ("auto", "sampler", "transformers_engine", "vllm")}
+MODEL_FILES = {f"models.{module}" for module in ("language_model", "source", "teacher", "weights")}
 FORBIDDEN = {
     "caopd.rounds.splice": {"tasks", "methods", "models", "prompts"},
-    "caopd.rounds.batches": {"tasks", "methods", "models", "prompts", "rollouts"},
+    "caopd.rounds.batches": {"tasks", "methods", "prompts", "rollouts", *MODEL_FILES},
     "caopd.rounds.parity": {"tasks", "methods", "prompts", *ENGINES},
     "caopd.training.module": {"tasks", "prompts", "verifiers", "rollouts", "training.datamodule", "training.callbacks"},
     "caopd.training.datamodule": {"training.callbacks", "losses", "metrics", "prompts"},
