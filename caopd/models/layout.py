@@ -57,8 +57,8 @@ def lay_out(prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], cost: Pa
     """Return the layout of least cost among those tried: one sequence a row, and trees in rows of several lengths.
 
     A tree may be cut into several, each with the prompt: long completions under a mask would cost more than the prompts
-    that they save. It is cut into as many as cost least by themselves. Trees go into rows by decreasing length, each
-    into the first one that has room.
+    that they save. All are cut into the same number of trees, up to one for every sequence. Trees go into rows by
+    decreasing length, each into the first one that has room.
 
     Args:
         prompts: Token ids of the prompt of every sequence.
@@ -78,9 +78,11 @@ def lay_out(prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], cost: Pa
     members: dict[tuple[int, ...], list[int]] = {}
     for number, prompt in enumerate(prompts):
         members.setdefault(prompt, []).append(number)
-    trees = [tree for some in members.values() for tree in _cut(some, prompts, lengths, cost)]
-    longest = max(_size(tree, prompts, lengths) for tree in trees)
-    layouts = [plain, *(_rows(trees, prompts, lengths, int(factor * longest)) for factor in _CAPACITIES)]
+    layouts, largest = [plain], max(map(len, members.values()))
+    for parts in sorted({-(-largest // size) for size in range(1, largest + 1)}):  # trees of each possible size
+        trees = [tree for some in members.values() for tree in _cut(some, lengths, parts)]
+        longest = max(_size(tree, prompts, lengths) for tree in trees)
+        layouts += [_rows(trees, prompts, lengths, int(factor * longest)) for factor in _CAPACITIES]
     return min(layouts, key=lambda layout: cost.of(len(layout.rows), layout.length, layout.is_plain))
 
 
@@ -88,17 +90,10 @@ def _size(tree: Sequence[int], prompts: Sequence[tuple[int, ...]], lengths: Sequ
     return len(prompts[tree[0]]) + sum(lengths[number] for number in tree)
 
 
-def _cut(
-    members: Sequence[int], prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], cost: PackingCost
-) -> list[Tree]:
-    """Return the sequences of one prompt as the trees that cost least, each with as many of them as the others."""
-
-    def total(trees: Sequence[Tree]) -> float:
-        return sum(cost.of(1, _size(tree, prompts, lengths), len(tree) == 1) for tree in trees)
-
+def _cut(members: Sequence[int], lengths: Sequence[int], parts: int) -> list[Tree]:
+    """Return the sequences of one prompt as so many trees, or one for each, of about equally many and as long ones."""
     by_length = sorted(members, key=lambda number: -lengths[number])
-    ways = [[tuple(sorted(by_length[first::parts])) for first in range(parts)] for parts in range(1, len(members) + 1)]
-    return min(ways, key=total)
+    return [tuple(sorted(by_length[first::parts])) for first in range(min(parts, len(members)))]
 
 
 def _rows(trees: Sequence[Tree], prompts: Sequence[tuple[int, ...]], lengths: Sequence[int], capacity: int) -> Layout:

@@ -47,8 +47,10 @@ def test_no_layout_costs_more_than_one_sequence_a_row(groups, pair):
     assert found <= separate * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("pair", [0.0, 0.0005, 0.002, 0.005, 0.02, 1.0])
-@pytest.mark.parametrize(("prompt", "completion", "group"), [(50, 10, 4), (10, 50, 6), (30, 100, 3), (100, 5, 6)])
+@pytest.mark.parametrize("pair", [0.0, 0.00046, 0.002, 0.005, 0.02, 1.0])
+@pytest.mark.parametrize(
+    ("prompt", "completion", "group"), [(50, 10, 4), (10, 50, 6), (30, 100, 3), (100, 5, 6), (150, 200, 8)]
+)
 def test_equal_completions_of_a_prompt_are_cut_as_cheaply_as_any_partition_of_them(pair, prompt, completion, group):
     """A row for every tree, as one long prompt would have; over all numbers of completions that the trees can have."""
     cost = PackingCost(pair)
