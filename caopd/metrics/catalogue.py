@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -187,6 +189,25 @@ _STRICT = {
 }
 CATALOGUE = {**_STATED, **_STRICT}
 """Name -> entry of the metric, in the order of files and tables."""
+
+FLOOR, P_VALUE = "noise_floor", "calibration_p_value"
+"""What stands beside the metrics of a run and is no function of counts: the ECE that a calibrated model would show, and
+how often it would show as large a one."""
+
+
+def interval(values: Mapping[str, float | None], name: str) -> tuple[float, float] | None:
+    """Return the 95 % interval that stands beside a value of a run, None where there is none.
+
+    Args:
+        values: Name -> value, as every validation and test computes them.
+        name: ``ece`` or :data:`FLOOR`.
+
+    Example:
+        >>> interval({"ece": 0.05, "ece_low": 0.02, "ece_high": 0.08}, "ece")
+        (0.02, 0.08)
+    """
+    low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
+    return None if low is None or high is None or math.isnan(low) else (low, high)
 
 
 def logged() -> list[MetricSpec]:
