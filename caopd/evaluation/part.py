@@ -64,8 +64,7 @@ class PartScores:
         """Return how certain the ECE is, over all processes; a collective operation."""
         if self._certainty is None:
             confidence_N, correct_N, prompt_N = self._stated.compute()
-            # The width decides the bins of values on an edge, as in the metrics.
-            self._certainty = calibration_certainty(confidence_N.to(torch.float32), correct_N, prompt_N.to(torch.int64))
+            self._certainty = calibration_certainty(confidence_N, correct_N, prompt_N.to(torch.int64))
         return self._certainty
 
 

@@ -29,7 +29,7 @@ def number(value: float | None, *, sign: bool = False) -> str:
     return f"{value:+.3f}" if sign else f"{value:.3f}"
 
 
-def with_interval(values: Mapping[str, float], name: str) -> str:
+def with_interval(values: Mapping[str, float | None], name: str) -> str:
     """Return a value for a table, with its interval below it where it has one.
 
     Args:
