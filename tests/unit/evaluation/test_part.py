@@ -5,6 +5,8 @@ import random
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from caopd.evaluation import PartScores
 from caopd.metrics.functional import calibration_certainty, debiased_calibration_error
@@ -83,3 +85,24 @@ def test_one_prompt_has_no_interval():
     assert math.isnan(values["ece_low"])
     assert math.isnan(values["ece_high"])
     assert values["ece"] == pytest.approx(0.25)
+
+
+def work(rank, folder):
+    """Both processes have some prompts; then the second one has none."""
+    torch.set_num_threads(1)  # the parent's thread pool does not survive the fork
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    pair = completions(90, 4)
+    shared = list(split(pair, 60, 30))[rank]
+    found = [str(part.compute()) for part in (scored(shared), scored(*[pair][rank:]))]
+    (folder / f"rank{rank}").write_text("\n".join(found))
+    dist.destroy_process_group()
+
+
+def test_two_processes_find_what_one_finds_to_the_last_digit(tmp_path):
+    context = mp.start_processes(work, args=(tmp_path,), nprocs=2, join=False, start_method="fork")
+    if not context.join(timeout=60) and not context.join(timeout=60):
+        for process in context.processes:
+            process.kill()
+        pytest.fail("The two processes did not end within 120 seconds.")
+    whole = str(scored(completions(90, 4)).compute())
+    assert [(tmp_path / f"rank{rank}").read_text().split("\n") for rank in (0, 1)] == [[whole] * 2] * 2
