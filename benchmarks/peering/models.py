@@ -37,17 +37,31 @@ def write_tiny(folder: Path) -> None:
         max_position_embeddings=512,
         tie_word_embeddings=True,
     )
+    write_filled_up(LlamaForCausalLM(config), tokenizer, folder, END)
+
+
+def write_filled_up(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, end: str | None = None
+) -> None:
+    """Write a model with a tokenizer of fewer tokens than it has, whose vocabulary is filled up.
+
+    Args:
+        model: The model.
+        tokenizer: Its vocabulary is the beginning of the model's.
+        folder: Is made.
+        end: Token that ends sequences; None leaves the tokenizer's own.
+    """
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer.json"
     content = json.loads(file.read_text())
     vocabulary = content["model"]["vocab"]
-    vocabulary |= {f"filler{index}": index for index in range(len(vocabulary), VOCABULARY)}
+    vocabulary |= {f"filler{index}": index for index in range(len(vocabulary), model.config.vocab_size)}
     file.write_text(json.dumps(content))
-    _write(LlamaForCausalLM(config), AutoTokenizer.from_pretrained(folder), folder)
+    _write(model, AutoTokenizer.from_pretrained(folder), folder, end)
 
 
-def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    tokenizer.eos_token = END
+def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, end: str | None = END) -> None:
+    tokenizer.eos_token = end or tokenizer.eos_token
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)

@@ -97,26 +97,30 @@ def write_work(name: str, data: Path | None, directory: Path) -> Path:
     if not (model / "config.json").is_file():
         MODELS[work.model](model)
     tokenizer = ModelSource(str(model)).load_tokenizer()
-    make = {"digits": _digits, "science": _science, "tool use": _tools}[work.prompts]
-    examples = make(work, tokenizer, data)
-    solution = CONTEXT_TEMPLATES["solution"]
+    make = {"digits": digit_examples, "science": _science, "tool use": _tools}[work.prompts]
+    content = content_of(work, make(work, tokenizer, data), tokenizer, f"../models/{work.model}")
+    file = directory / "works" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2))
+    return file
+
+
+def content_of(work: Work, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, model: str) -> dict:
+    """Return what a work's file says; the model's folder is relative to the file."""
     done = ("num_rollouts", "new_tokens", "batch_size")
-    record = {
-        "model": f"../models/{work.model}",
+    solution = CONTEXT_TEMPLATES["solution"]
+    return {
+        "model": model,
         **{key: value for key, value in asdict(work).items() if key in done},
-        "prompts": [_prompt(example, tokenizer) for example in examples],
+        "prompts": [prompt_of(example, tokenizer) for example in examples],
         "solution_templates": {
             "reprompt_template": "{prompt}{solution}\n\n" + solution.closing,
             "solution_template": f"\n\n{solution.introduction}\n" + "{successful_previous_attempt}",
         },
     }
-    file = directory / "works" / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record, indent=2))
-    return file
 
 
-def _prompt(example: Example, tokenizer: PreTrainedTokenizerBase) -> dict:
+def prompt_of(example: Example, tokenizer: PreTrainedTokenizerBase) -> dict:
     """Return a prompt as caopd's task and as the chat messages of the others; both are the same tokens."""
     context = SDFT().known_context(example)
     assert context is not None
@@ -131,7 +135,7 @@ def _prompt(example: Example, tokenizer: PreTrainedTokenizerBase) -> dict:
     }
 
 
-def _digits(work: Work, tokenizer: PreTrainedTokenizerBase, data: Path | None) -> list[Example]:
+def digit_examples(work: Work, tokenizer: PreTrainedTokenizerBase, data: Path | None = None) -> list[Example]:
     """Return sums of digits, as many digits as make prompts of the length asked for."""
 
     def example(number: int, digits: int) -> Example:

@@ -21,7 +21,7 @@ from peering.figure import PANELS, TRAINERS, cost_figure
 from peering.page import page
 from peering.results import OURS, costs_of, fastest_peer, missed, per_token, shares, unequal_lengths
 from peering.stated import StatedEngine
-from peering.works import WORKS, Briefly, _digits, _prompt, missing
+from peering.works import WORKS, Briefly, digit_examples, missing, prompt_of
 
 STEP = {"generation": 10.0, "training": 20.0, "whole": 32.0}
 
@@ -199,10 +199,10 @@ def test_a_work_without_its_data_says_why_it_is_left_out(tmp_path):
 def test_both_sides_are_given_the_same_prompts():
     tokenizer = ModelSource().load_tokenizer()
     work = replace(WORKS["short"], prompt_length=100)
-    examples = _digits(work, tokenizer, None)
+    examples = digit_examples(work, tokenizer)
     assert len({example.question for example in examples}) == work.num_prompts
     for example in examples:
-        prompt = _prompt(example, tokenizer)
+        prompt = prompt_of(example, tokenizer)
         assert prompt["num_tokens"]["student"] == work.prompt_length
         (*_, asked_of_teacher) = teacher_messages(example, SDFT().known_context(example), Briefly())
         assert f"{prompt['messages'][-1]['content']}\n\n{prompt['shown']}" == asked_of_teacher["content"]
