@@ -27,28 +27,39 @@ from gpu.sizes import SIZES
 from peering.clock import installed_versions
 
 ROOT = Path(__file__).parent.parent.parent
+ROW = "row: "
+"""Begins the lines in which the process of a part says a row."""
 NUM_LOG_LINES = 12
 """Of a failed part's output, in the record."""
 
 
 def run_section(name: str, asked: argparse.Namespace, seconds: float) -> dict:
-    """Run a part in its own process; return its result, or why there is none."""
+    """Run a part in its own process; return its rows, and why there are no more of them if it failed or took too long.
+
+    Args:
+        name: Key of the part.
+        asked: Size and device.
+        seconds: The longest that it may take.
+    """
     command = [sys.executable, "-m", "gpu", "--section", name, "--size", asked.size, "--device", asked.device]
     start = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=search_path(), start_new_session=True
     )
+    found: dict = {}
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-        process.communicate()
-        return {"failed": f"not done after {seconds:.0f} seconds", "seconds": round(seconds, 1)}
-    took = round(time.perf_counter() - start, 1)
-    if process.returncode != 0:
-        said = "\n".join((out + err).splitlines()[-NUM_LOG_LINES:])
-        return {"failed": f"ended with status {process.returncode}:\n{said}", "seconds": took}
-    return {**json.loads(out.splitlines()[-1]), "seconds": took}
+        out, err = process.communicate()
+        found["failed"] = f"not done after {seconds:.0f} seconds"
+    else:
+        if process.returncode != 0:
+            said = "\n".join((out + err).splitlines()[-NUM_LOG_LINES:])
+            found["failed"] = f"ended with status {process.returncode}:\n{said}"
+    lines = [line for line in out.splitlines() if line.startswith(ROW)]
+    found["rows"] = [json.loads(line.removeprefix(ROW)) for line in lines]
+    return {**found, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def search_path() -> dict[str, str]:
@@ -77,7 +88,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     asked = parse_arguments(arguments)
     if asked.section:
-        print(json.dumps(SECTIONS[asked.section].measure(SIZES[asked.size], asked.device)))
+        for row in SECTIONS[asked.section].measure(SIZES[asked.size], asked.device):
+            print(ROW + json.dumps(row), flush=True)
         return
     record = {
         "benchmark": "gpu",

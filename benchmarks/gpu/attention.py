@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,23 +13,22 @@ from caopd.models.packing import PackedSequences, packed
 from gpu.memory import peak_mib, reset_peak, wait
 from gpu.sizes import Size
 
-ATTENTION = ("sdpa", "eager", "flex_attention")
+ATTENTION = {"cuda": ("sdpa", "eager", "flex_attention"), "cpu": ("sdpa", "eager")}
+"""Device -> kinds of attention; flex is compiled for GPUs, and on a CPU for minutes."""
 
 
-def measure(size: Size, device: str) -> dict:
-    """Return milliseconds, memory and errors for every kind of attention and every way of laying out a group."""
-    rows = []
+def measure(size: Size, device: str) -> Iterator[dict]:
+    """Yield milliseconds, memory and errors for every kind of attention and every way of laying out a group."""
     for shape in size.groups:
         exact = hidden_states(size, device, shape, "plain", "sdpa", torch.float32)
-        for attention in ATTENTION:
+        for attention in ATTENTION[device]:
             for way in ("plain", "packed"):
                 named = dict(zip(("prompt", "completion", "G"), shape, strict=True))
                 cell = {**named, "attention": attention, "rows": way}
                 try:
-                    rows.append(cell | one(size, device, shape, way, attention, exact))
+                    yield cell | one(size, device, shape, way, attention, exact)
                 except Exception as error:  # of any kind: the others are measured all the same
-                    rows.append(cell | {"ms": None, "peak MiB": None, "error": f"failed: {error!r:.200}"})
-    return {"rows": rows}
+                    yield cell | {"ms": None, "peak MiB": None, "error": f"failed: {error!r:.200}"}
 
 
 def sequences_of(size: Size, shape: tuple[int, int, int], way: str) -> PackedSequences:

@@ -6,34 +6,31 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from gpu.sizes import Size
 
 SCRIPT = Path(__file__).parent.parent / "loss.py"
-CHUNKS = (64, 256, 1024)
 
 
-def measure(size: Size, device: str) -> dict:
-    """Return time and memory of every implementation, for chunks of several sizes."""
-    rows = []
-    for chunk in CHUNKS:
+def measure(size: Size, device: str) -> Iterator[dict]:
+    """Yield time and memory of every implementation, for chunks of several sizes."""
+    tokens, vocabulary, width = size.loss
+    for chunk in size.chunks:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "loss.json"
-            command = [sys.executable, str(SCRIPT), f"--tokens={size.loss_tokens}", f"--device={device}"]
-            command += [f"--vocabulary={size.loss_vocabulary}", f"--hidden={16 * (size.hidden // 9)}"]
+            command = [sys.executable, str(SCRIPT), f"--tokens={tokens}", f"--vocabulary={vocabulary}"]
+            command += [f"--hidden={width}", f"--device={device}"]
             command += ["--dtype=bfloat16", f"--chunk-size={chunk}", f"--repeats={size.repeats}", f"--output={output}"]
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             found = json.loads(output.read_text())["rows"]
         for row in found:
-            if row["implementation"] == "chunked" or chunk == CHUNKS[0]:  # the others know no chunks
+            if row["implementation"] == "chunked" or chunk == size.chunks[0]:  # the others know no chunks
                 chunked = row["implementation"] == "chunked"
-                rows.append(
-                    {
-                        "implementation": f"chunked, {chunk}" if chunked else row["implementation"],
-                        "ms": 1000 * row["seconds_median"],
-                        "peak MiB": row["peak_growth_mib"],
-                        "loss": row["loss"],
-                    }
-                )
-    return {"rows": rows}
+                yield {
+                    "implementation": f"chunked, {chunk}" if chunked else row["implementation"],
+                    "ms": 1000 * row["seconds_median"],
+                    "peak MiB": row["peak_growth_mib"],
+                    "loss": row["loss"],
+                }

@@ -22,13 +22,15 @@ def page(record: dict) -> str:
 
 
 def _result(found: dict) -> list[str]:
+    lines, rows = [], found["rows"]
+    if rows and "skipped" in rows[0]:
+        return [f"Left out: {rows[0]['skipped']}."]
+    if rows:
+        cells = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+        lines += [f"| {' | '.join(line)} |" for line in cells]
     if "failed" in found:
-        return ["Failed: it has", "", "```text", found["failed"], "```"]
-    if "skipped" in found:
-        return [f"Left out: {found['skipped']}."]
-    heads = list(found["rows"][0])
-    rows = [[_cell(row[head]) for head in heads] for row in found["rows"]]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+        lines += ["", "No more, since it has failed:", "", "```text", found["failed"], "```"]
+    return lines
 
 
 def _cell(value: object) -> str:

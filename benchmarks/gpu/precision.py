@@ -5,6 +5,8 @@ Shape suffixes: B sequences, L tokens, T predicted tokens, H hidden size, V voca
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -12,24 +14,20 @@ from caopd.losses import ReverseKL
 from gpu.sizes import Size
 
 
-def measure(size: Size, device: str) -> dict:
-    """Return differences of log-probabilities, loss and gradient between bf16-mixed and float32."""
-    rows = []
+def measure(size: Size, device: str) -> Iterator[dict]:
+    """Yield differences of log-probabilities, loss and gradient between bf16-mixed and float32."""
     for prompt, completion, group in size.groups:
         exact, rounded = (outcome(size, device, (prompt, completion, group), mixed) for mixed in (False, True))
         difference_T = (exact[0] - rounded[0]).abs()
-        rows.append(
-            {
-                "prompt": prompt,
-                "completion": completion,
-                "G": group,
-                "log-probability, mean": difference_T.mean().item(),
-                "log-probability, largest": difference_T.max().item(),
-                "loss, relative": ((exact[1] - rounded[1]).abs() / exact[1].abs()).item(),
-                "gradient, relative": ((exact[2] - rounded[2]).norm() / exact[2].norm()).item(),
-            }
-        )
-    return {"rows": rows}
+        yield {
+            "prompt": prompt,
+            "completion": completion,
+            "G": group,
+            "log-probability, mean": difference_T.mean().item(),
+            "log-probability, largest": difference_T.max().item(),
+            "loss, relative": ((exact[1] - rounded[1]).abs() / exact[1].abs()).item(),
+            "gradient, relative": ((exact[2] - rounded[2]).norm() / exact[2].norm()).item(),
+        }
 
 
 def outcome(size: Size, device: str, shape: tuple[int, int, int], mixed: bool) -> tuple[Tensor, Tensor, Tensor]:

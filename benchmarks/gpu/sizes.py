@@ -21,8 +21,9 @@ class Size:
         hidden: Width of the model; heads are 64 wide.
         layers: Number of the model's layers.
         groups: Prompt length, completion length and G, in tokens, of the groups that attention is measured on.
-        loss_tokens: Number of tokens of the loss, at a vocabulary of its own.
-        loss_vocabulary: That vocabulary.
+        step_groups: The same, of the groups that steps are run on.
+        loss: Tokens, vocabulary and width of the loss.
+        chunks: Tokens of a chunk of the loss.
         num_prompts: Prompts of a step.
         repeats: Of every measurement.
     """
@@ -31,8 +32,9 @@ class Size:
     hidden: int
     layers: int
     groups: tuple[tuple[int, int, int], ...]
-    loss_tokens: int
-    loss_vocabulary: int
+    step_groups: tuple[tuple[int, int, int], ...]
+    loss: tuple[int, int, int]
+    chunks: tuple[int, ...]
     num_prompts: int
     repeats: int
 
@@ -68,8 +70,9 @@ SIZES = {
         hidden=576,
         layers=30,
         groups=((58, 48, 4), (300, 64, 8), (700, 48, 8), (150, 400, 8)),
-        loss_tokens=2048,
-        loss_vocabulary=151_936,
+        step_groups=((300, 64, 8), (700, 48, 8)),
+        loss=(2048, 151_936, 1024),
+        chunks=(64, 256, 1024),
         num_prompts=8,
         repeats=5,
     ),
@@ -78,8 +81,9 @@ SIZES = {
         hidden=64,
         layers=2,
         groups=((20, 4, 2),),
-        loss_tokens=64,
-        loss_vocabulary=512,
+        step_groups=((20, 4, 2),),
+        loss=(64, 512, 64),
+        chunks=(16, 64),
         num_prompts=2,
         repeats=1,
     ),

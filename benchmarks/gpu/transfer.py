@@ -6,6 +6,7 @@ import importlib.util
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,20 +18,20 @@ from gpu.memory import MIB
 from gpu.sizes import Size
 
 
-def measure(size: Size, device: str) -> dict:
-    """Return times, differences and memory of both transfers, or why there are none."""
+def measure(size: Size, device: str) -> Iterator[dict]:
+    """Yield times, differences and memory of both transfers, or why there are none."""
     if importlib.util.find_spec("vllm") is None:
-        return {"skipped": "vLLM is not installed here"}
+        yield {"skipped": "vLLM is not installed here"}
+        return
     if device != "cuda":
-        return {"skipped": "vLLM's handles and its sleep need a GPU"}
-    rows = []
+        yield {"skipped": "vLLM's handles and its sleep need a GPU"}
+        return
     for transfer in ("files", "handles"):
         try:
-            rows.append({"transfer": transfer, **one(size, transfer), "failed": ""})
+            yield {"transfer": transfer, **one(size, transfer), "failed": ""}
         except Exception as error:  # of any kind: the other is measured all the same
             numbers = dict.fromkeys(("seconds", "difference", "free MiB", "free MiB asleep"))
-            rows.append({"transfer": transfer, **numbers, "failed": f"{error!r:.200}"})
-    return {"rows": rows}
+            yield {"transfer": transfer, **numbers, "failed": f"{error!r:.200}"}
 
 
 def one(size: Size, transfer: str) -> dict[str, float]:
