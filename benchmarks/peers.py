@@ -120,7 +120,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     asked = parse_arguments(arguments)
     asked.directory.mkdir(parents=True, exist_ok=True)
-    asked.trl = asked.trl or trl_python(asked.directory / "trl", ROOT / "constraints.txt")
+    asked.trl = (asked.trl or trl_python(asked.directory / "trl", ROOT / "constraints.txt")).absolute()
     skipped = {name: reason for name, work in WORKS.items() if (reason := missing(work, asked.data))}
     works = [name for name in WORKS if name not in skipped]
     for name in works:

@@ -20,6 +20,15 @@ from peering.results import (
 from peering.works import WORKS
 
 HEADS = {"generation": "generation", "training": "training", "whole": "whole step", "peak_mib": "peak memory"}
+REASONS = {
+    "training": "Shared prompts save what prompts cost alone: completions, the teacher's own context, the output head "
+    "and the optimizer are as much work as the peers'.",
+    "whole": "A step contains the generation, of which shared prompts save little: every completion is sampled token "
+    "by token.",
+    "peak_mib": "Part of the memory is the same for all: weights, their gradient, AdamW's two moments and the teacher, "
+    "2.6 GB of float32 for SmolLM2-135M, beside the interpreter and what it has imported.",
+}
+"""Part of a step's cost -> the likely reason where its target is missed."""
 CLOSE = 1.03
 """Largest ratio of CaOPD's training per token to its backbone's that counts as the same."""
 
@@ -70,7 +79,7 @@ def _head(record: dict) -> list[str]:
         "repeated). float32 on a CPU; no gradient checkpointing. *Generation* is sampling, *training* forward and "
         "backward passes, optimizer and teacher; the *whole step* also what lies between, here reading verdicts, "
         "comparing samples with the model, and writing the rollouts. Memory is the process's largest resident set. "
-        f"Medians of {settings['repeats']} runs, the trainers taking turns, the first step of each not counted.",
+        f"Medians over all steps but the first of every run; runs of a trainer: {settings['repeats']}, taking turns.",
         "",
         *(f"- `{name}`: {work_line(record, name)}" for name in works_of(record)),
         "",
@@ -103,8 +112,11 @@ def _shares(record: dict) -> list[str]:
             costs = costs_of(record, work, trainer)
             if costs and peer:
                 rows.append([f"`{work}`", name, *_against(shares(costs, peer), targets)])
+    if not rows:
+        return [*lines, "No work has been done by both sides.", ""]
     heads = ["work", "trainer", "generation", *(f"{HEADS[part]} (target)" for part in PARTS[1:])]
-    return [*lines, *(table(heads, rows) if rows else ["No work has been done by both sides.", ""])]
+    late = [part for column, part in enumerate(PARTS[1:], start=3) if any("**" in cells[column] for cells in rows)]
+    return [*lines, *table(heads, rows), *(f"- {HEADS[part]}: {REASONS[part]}" for part in late), ""]
 
 
 def _against(share: Costs, targets: Costs) -> list[str]:

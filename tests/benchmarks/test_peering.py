@@ -17,8 +17,9 @@ from caopd.rollouts import RolloutRequest, Sampling
 from caopd.rounds.encoding import encode_prompts
 from caopd.types import Example
 from peering.clock import StepClock
+from peering.environment import trl_python
 from peering.figure import PANELS, TRAINERS, cost_figure
-from peering.page import page
+from peering.page import REASONS, page
 from peering.results import OURS, costs_of, fastest_peer, missed, per_token, shares, unequal_lengths
 from peering.stated import StatedEngine
 from peering.works import WORKS, Briefly, digit_examples, missing, prompt_of
@@ -130,6 +131,8 @@ def test_the_page_shows_targets_what_is_missed_and_what_caopd_costs():
         )
     )
     assert "| `short` | SDFT | 1.00 | 0.60 (0.65) | **0.94** (0.75) | 0.50 (0.85) |" in text
+    assert f"- whole step: {REASONS['whole']}" in text
+    assert REASONS["training"] not in text
     assert "| `short` | all | 1.040 | 1.000 | 1.040 |" in text
     assert "- `tools` was left out: there is no data." in text
     assert "- short-sdpo-0 has not been run." in text
@@ -194,6 +197,11 @@ def test_a_work_without_its_data_says_why_it_is_left_out(tmp_path):
     assert missing(WORKS["short"], None) is None
     assert "none was named" in missing(WORKS["science"], None)
     assert "does not hold" in missing(WORKS["tools"], tmp_path)
+
+
+def test_an_environment_that_has_been_made_is_taken_as_it_is(tmp_path):
+    (tmp_path / "trl-is-installed").touch()
+    assert trl_python(tmp_path, tmp_path / "constraints.txt") == tmp_path / "bin" / "python"
 
 
 def test_both_sides_are_given_the_same_prompts():
