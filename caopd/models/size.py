@@ -6,6 +6,7 @@ root mean square. Qwen3, SmolLM2, Gemma-3 and Olmo-3 differ in their norms, whic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,17 @@ class ModelSize:
     def num_parameters(self) -> int:
         """Number of all weights, a tied head counted once."""
         return self.embedding_parameters + self.body_parameters + self.head_parameters
+
+    def adapter_parameters(self, rank: int, targets: Sequence[str] | None) -> int:
+        """Return the number of weights of low-rank adapters: of rank times the input and output width of each layer.
+
+        Args:
+            rank: Rank of the adapters.
+            targets: Names, or ends of names, of the adapted linear layers; None adapts all.
+        """
+        names = None if targets is None else {target.rpartition(".")[2] for target in targets}
+        widths = [sum(pair) for name, pair in self.linear_layers.items() if names is None or name in names]
+        return self.num_layers * rank * sum(widths)
 
     @property
     def linear_flops_per_token(self) -> int:
