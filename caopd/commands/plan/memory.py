@@ -10,6 +10,8 @@ from caopd.models.size import BYTES
 
 GPU_LIBRARIES = 1.0 * GIB
 """What CUDA's context, its libraries' workspaces and the allocator's rounding are assumed to take."""
+KEPT = 0.3
+"""Share of the activations that glibc's allocator is assumed to keep of what was freed, on a CPU."""
 _CPU_BLOCK = 2**21
 _SAMPLING_BYTES = 24
 _GATHERED_LAYERS = 2
@@ -58,6 +60,7 @@ def parts(setup: Setup, device: Device, libraries: float) -> list[Part]:
         Part("optimizer's temporaries", step=step_temporaries(setup, device)),
         Part("key-value cache (transformers)", generation_cache(setup)),
         Part("sampling over the vocabulary", sampling(setup)),
+        Part("freed, kept by the C library (assumed)", 0.0, KEPT * activations(setup) if device.is_cpu else 0.0),
         Part("vLLM", engine_room, 0.0 if setup.engine.sleeps and not device.is_cpu else engine_room),
     ]
     return [part for part in (*held, *passing) if part.rollouts or part.training or part.step]

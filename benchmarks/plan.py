@@ -1,0 +1,159 @@
+"""``caopd plan`` against measured runs; writes ``benchmarks/results/plan.json`` and ``.md``.
+
+Every case is planned and then run by ``caopd fit``, each in a fresh process with one thread. Compared is the peak of the
+resident set beyond the interpreter and its libraries, which the plan states as a part of its own.
+
+glibc keeps some of what is freed, so that a process looks larger than what it holds; the plan assumes a share of the
+activations for it. With ``MALLOC_MMAP_THRESHOLD_`` set, large blocks are given back at once: *returned* compares such a
+run with the plan without that part.
+
+    python benchmarks/plan.py --science data/science
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from fits import ROOT, environment, package_hash
+
+from caopd.models.tiny import build_model, build_tokenizer
+
+RESULTS = Path(__file__).parent / "results"
+MIB = 2**20
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+KEPT = "freed, kept by the C library (assumed)"
+LIBRARIES = "interpreter and libraries"
+SILENT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0"]
+UNTRAINED = [
+    *("--config", "configs/quickstart.yaml", "--model.method=SDFT", "--data.batch_size=256"),
+    *("--data.task.num_train=64", "--data.task.num_validation=8", "--data.task.num_test=8"),
+    *("--data.round.num_prompts_per_round=64", "--data.round.num_rollouts=8", "--data.round.num_trained_rollouts=8"),
+    *("--data.evaluation.batch_size=8", "--trainer.limit_val_batches=0"),
+]
+SCIENCE = [
+    *("--config", "configs/smollm2_science.yaml", "--trainer.accumulate_grad_batches=1", "--data.evaluation.tasks={}"),
+    *("--data.round.num_prompts_per_round=2", "--data.round.num_rollouts=2", "--data.sampling.max_new_tokens=24"),
+    *("--data.batch_size=2", "--data.evaluation.num_examples=2", "--trainer.limit_val_batches=0"),
+]
+
+
+def cases(directory: Path, science: Path | None) -> dict[str, list[str]]:
+    """Return each case's options of ``caopd fit``, and make the models that they name."""
+    models = {"embedded architecture, 4M": (256, 6), "embedded architecture, 20M": (512, 8)}
+    found = {}
+    for name, (width, num_layers) in models.items():
+        folder = directory / f"width{width}"
+        if not folder.exists():
+            torch.manual_seed(0)
+            tokenizer = build_tokenizer()
+            build_model(tokenizer, width, num_layers).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        found[name] = [*UNTRAINED, f"--model.source.name_or_path={folder}"]
+    small = f"--model.source.name_or_path={directory / 'width256'}"
+    found["4M, checkpointing"] = [*UNTRAINED, small, "--model.source.gradient_checkpointing=true"]
+    if science is not None:
+        files = {"train": "physics.train", "validation": "physics.test", "test": "physics.test"}
+        rows = [f"--data.task.source.files.{split}={science / name}.jsonl" for split, name in files.items()]
+        found["SmolLM2-135M"] = [*SCIENCE, *rows]
+    return found
+
+
+def peak_of(arguments: list[str], log: Path, settings: dict[str, str]) -> tuple[float, float]:
+    """Run the command and return the peak of its resident set in bytes, and its seconds of wall time."""
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **settings}
+    start = time.perf_counter()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "caopd", *arguments], stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=ROOT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(arguments)} ended with {process.returncode}; see {log}")
+    return usage.ru_maxrss * 1024.0, time.perf_counter() - start
+
+
+def plan_of(options: list[str]) -> dict:
+    """Return the plan of some options of ``caopd fit``, with this machine's rates measured."""
+    command = [sys.executable, "-m", "caopd", "plan", *options, "--json", "--probe"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return json.loads(subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def measure(name: str, options: list[str], directory: Path) -> dict:
+    """Return what is planned and what is measured of a case."""
+    options = [*options, *SILENT, f"--trainer.default_root_dir={directory / 'runs'}"]
+    plan = plan_of(options)
+    parts = {part["name"]: part for part in plan["memory_bytes"]}
+    libraries, kept = parts[LIBRARIES]["training"], parts[KEPT]["training"]
+    phases = ("rollouts", "training", "step")
+    held = max(parts["total"][phase] - (kept if phase == "training" else 0.0) for phase in phases)
+    planned = {"default": plan["peak_bytes"] - libraries, "returned": held - libraries}
+    rows = {}
+    for kind, settings in {"default": {}, "returned": RETURNED}.items():
+        peak, seconds = peak_of(["fit", *options], directory / f"{name}.{kind}.log", settings)
+        measured = peak - libraries
+        rows[kind] = {
+            "planned_mib": round(planned[kind] / MIB, 1),
+            "measured_mib": round(measured / MIB, 1),
+            "error": round(planned[kind] / measured - 1, 3),
+            "wall_seconds": round(seconds, 1),
+        }
+    parts_mib = {part: round(size["training"] / MIB, 1) for part, size in parts.items()}
+    return {"case": name, "libraries_mib": round(libraries / MIB, 1), "training_parts_mib": parts_mib, **rows}
+
+
+def page(record: dict) -> str:
+    """Return the results as a page."""
+    lines = [
+        "# `caopd plan` against measured runs",
+        "",
+        "Peak of the resident set beyond the interpreter and its libraries, MiB. *Default*: as a run is; *returned*: with",
+        "`MALLOC_MMAP_THRESHOLD_=131072`, without what glibc keeps of freed memory. `python benchmarks/plan.py`",
+        "",
+        "| case | libraries | planned | measured | error | planned, returned | measured, returned | error |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case in record["cases"]:
+        cells = [case["case"], f"{case['libraries_mib']:.0f}"]
+        for kind in ("default", "returned"):
+            row = case[kind]
+            cells += [f"{row['planned_mib']:,.0f}", f"{row['measured_mib']:,.0f}", f"{row['error']:+.0%}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    lines += ["", f"{record['timestamp']}, {record['machine']}, {record['cpus']} CPUs, one thread. {versions}.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Plan and run every case that has no record yet, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, default=Path("runs/plan"), help="of models, logs and records")
+    parser.add_argument("--science", type=Path, help="folder of the science data; without it SmolLM2 is left out")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    directory = options.directory.resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    found = []
+    for name, arguments in cases(directory, options.science and options.science.resolve()).items():
+        file = directory / f"{name}.json"
+        record = json.loads(file.read_text()) if file.is_file() else {}
+        if record.get("package") != package_hash():
+            record = {"package": package_hash(), **measure(name, arguments, directory)}
+            file.write_text(json.dumps(record, indent=2))
+        found.append(record)
+        print(name, record["default"], record["returned"], flush=True)
+    result = {**environment(1), "cases": found}
+    (options.output / "plan.json").write_text(json.dumps(result, indent=2) + "\n")
+    (options.output / "plan.md").write_text(page(result))
+
+
+if __name__ == "__main__":
+    main()
