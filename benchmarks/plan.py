@@ -1,7 +1,7 @@
 """``caopd plan`` against measured runs; writes ``benchmarks/results/plan.json`` and ``.md``.
 
-Every case is planned and then run by ``caopd fit``, each in a fresh process with one thread. Compared is the peak of the
-resident set beyond the interpreter and its libraries, which the plan states as a part of its own.
+Every case is planned and then run by ``caopd fit``, each in a fresh process with one thread. Compared is the peak of
+the resident set beyond the interpreter and its libraries, which the plan states as a part of its own.
 
 glibc keeps some of what is freed, so that a process looks larger than what it holds; the plan assumes a share of the
 activations for it. With ``MALLOC_MMAP_THRESHOLD_`` set, large blocks are given back at once: *returned* compares such a
@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 import torch
-from fits import ROOT, environment, package_hash
 
 from caopd.models.tiny import build_model, build_tokenizer
+from fits import ROOT, environment, package_hash
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
@@ -115,8 +115,8 @@ def page(record: dict) -> str:
     lines = [
         "# `caopd plan` against measured runs",
         "",
-        "Peak of the resident set beyond the interpreter and its libraries, MiB. *Default*: as a run is; *returned*: with",
-        "`MALLOC_MMAP_THRESHOLD_=131072`, without what glibc keeps of freed memory. `python benchmarks/plan.py`",
+        "Peak of the resident set beyond interpreter and libraries, MiB: of a run by default, and *returned*:",
+        "with `MALLOC_MMAP_THRESHOLD_=131072`, without what glibc keeps of freed memory. `python benchmarks/plan.py`",
         "",
         "| case | libraries | planned | measured | error | planned, returned | measured, returned | error |",
         "|---|---|---|---|---|---|---|---|",

@@ -222,5 +222,6 @@ def _sources(setup: Setup, name: str, options: argparse.Namespace) -> list[str]:
         "servers": "servers sample, whose memory and time are not counted",
         "none": "nothing is sampled in training",
     }
-    kinds = f"{setup.processes} process(es), {'sharded' if setup.sharded else 'whole copies'}"
+    how = "that share weights by FSDP2" if setup.sharded else "with a whole model each"
+    kinds = "one process" if setup.processes == 1 else f"{setup.processes} processes {how}"
     return [f"rates of {name}: {rates}", f"{sampled[setup.engine.kind]}; {kinds}"]

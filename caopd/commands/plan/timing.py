@@ -9,6 +9,7 @@ from caopd.models.size import BYTES, ModelSize
 
 _BANDWIDTH_SHARE = 0.7
 _VLLM_ROWS = 256
+_VLLM_LAYER_SHARE = 1 / 6
 
 
 def seconds(setup: Setup, device: Device) -> dict[str, float]:
@@ -54,7 +55,8 @@ def rollout_seconds(setup: Setup, device: Device) -> float:
     flops = rows * (size.linear_flops_per_token + size.head_flops_per_token + context * size.attention_flops_per_pair)
     step = max(reads / share / (device.bandwidth * _BANDWIDTH_SHARE), flops / share / device.flops(dtype))
     prefill = forward_flops(size, prompts, setup.prompts.mean) / share / device.flops(dtype)
-    return prefill + steps * (step + (0.0 if is_vllm else size.num_layers * device.layer_seconds))
+    started = size.num_layers * device.layer_seconds * (_VLLM_LAYER_SHARE if is_vllm else 1)
+    return prefill + steps * (step + started)
 
 
 def teacher_seconds(setup: Setup, device: Device) -> float:
