@@ -5,7 +5,7 @@ the resident set beyond the interpreter and its libraries, which the plan states
 
 glibc keeps some of what is freed, so that a process looks larger than what it holds; the plan assumes a share of the
 activations for it. With ``MALLOC_MMAP_THRESHOLD_`` set, large blocks are given back at once: *returned* compares such a
-run with the plan without that part.
+run with the plan without that part. What was measured stays in ``--directory``: remove it to measure anew.
 
     python benchmarks/plan.py --science data/science
 """
@@ -18,16 +18,18 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from caopd.models.tiny import build_model, build_tokenizer
-from fits import ROOT, environment, package_hash
+from fits import ROOT, environment
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
-RETURNED = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+KINDS: dict[str, dict[str, str]] = {"default": {}, "returned": {"MALLOC_MMAP_THRESHOLD_": "131072"}}
 KEPT = "freed, kept by the C library (assumed)"
 LIBRARIES = "interpreter and libraries"
 SILENT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0"]
@@ -40,7 +42,12 @@ UNTRAINED = [
 SCIENCE = [
     *("--config", "configs/smollm2_science.yaml", "--trainer.accumulate_grad_batches=1", "--data.evaluation.tasks={}"),
     *("--data.round.num_prompts_per_round=2", "--data.round.num_rollouts=2", "--data.sampling.max_new_tokens=24"),
-    *("--data.batch_size=2", "--data.evaluation.num_examples=2", "--trainer.limit_val_batches=0"),
+    *(
+        "--data.engine=TransformersEngine",
+        "--data.batch_size=2",
+        "--data.evaluation.num_examples=2",
+        "--trainer.limit_val_batches=0",
+    ),
 ]
 
 
@@ -57,11 +64,13 @@ def cases(directory: Path, science: Path | None) -> dict[str, list[str]]:
             tokenizer.save_pretrained(folder)
         found[name] = [*UNTRAINED, f"--model.source.name_or_path={folder}"]
     small = f"--model.source.name_or_path={directory / 'width256'}"
-    found["4M, checkpointing"] = [*UNTRAINED, small, "--model.source.gradient_checkpointing=true"]
+    found["4M, gradient checkpointing"] = [*UNTRAINED, small, "--model.source.gradient_checkpointing=true"]
     if science is not None:
-        files = {"train": "physics.train", "validation": "physics.test", "test": "physics.test"}
-        rows = [f"--data.task.source.files.{split}={science / name}.jsonl" for split, name in files.items()]
-        found["SmolLM2-135M"] = [*SCIENCE, *rows]
+        rows = directory / "two.jsonl"  # so that the round trains on all rows that the plan measures
+        with (science / "physics.train.jsonl").open() as file:
+            rows.write_text("".join(islice(file, 2)))
+        splits = [f"--data.task.source.files.{split}={rows}" for split in ("train", "validation", "test")]
+        found["SmolLM2-135M"] = [*SCIENCE, *splits]
     return found
 
 
@@ -87,9 +96,20 @@ def plan_of(options: list[str]) -> dict:
     return json.loads(subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
-def measure(name: str, options: list[str], directory: Path) -> dict:
-    """Return what is planned and what is measured of a case."""
-    options = [*options, *SILENT, f"--trainer.default_root_dir={directory / 'runs'}"]
+def measured(name: str, kind: str, options: list[str], directory: Path) -> dict:
+    """Return the peak of a fit, measured once for the same options."""
+    file, log = directory / f"{name}.{kind}.json", directory / f"{name}.{kind}.log"
+    record = json.loads(file.read_text()) if file.is_file() else {}
+    if record.get("options") != options:
+        run = ["fit", *options, f"--trainer.default_root_dir={directory / kind / name}"]
+        peak, seconds = peak_of(run, log, KINDS[kind])
+        record = {"options": options, "peak_bytes": peak, "wall_seconds": round(seconds, 1)}
+        file.write_text(json.dumps(record, indent=2))
+    return record
+
+
+def compared(name: str, options: list[str], directory: Path) -> dict:
+    """Return what is planned and what was measured of a case."""
     plan = plan_of(options)
     parts = {part["name"]: part for part in plan["memory_bytes"]}
     libraries, kept = parts[LIBRARIES]["training"], parts[KEPT]["training"]
@@ -97,14 +117,14 @@ def measure(name: str, options: list[str], directory: Path) -> dict:
     held = max(parts["total"][phase] - (kept if phase == "training" else 0.0) for phase in phases)
     planned = {"default": plan["peak_bytes"] - libraries, "returned": held - libraries}
     rows = {}
-    for kind, settings in {"default": {}, "returned": RETURNED}.items():
-        peak, seconds = peak_of(["fit", *options], directory / f"{name}.{kind}.log", settings)
-        measured = peak - libraries
+    for kind in KINDS:
+        record = measured(name, kind, options, directory)
+        found = record["peak_bytes"] - libraries
         rows[kind] = {
             "planned_mib": round(planned[kind] / MIB, 1),
-            "measured_mib": round(measured / MIB, 1),
-            "error": round(planned[kind] / measured - 1, 3),
-            "wall_seconds": round(seconds, 1),
+            "measured_mib": round(found / MIB, 1),
+            "error": round(planned[kind] / found - 1, 3),
+            "wall_seconds": record["wall_seconds"],
         }
     parts_mib = {part: round(size["training"] / MIB, 1) for part, size in parts.items()}
     return {"case": name, "libraries_mib": round(libraries / MIB, 1), "training_parts_mib": parts_mib, **rows}
@@ -123,7 +143,7 @@ def page(record: dict) -> str:
     ]
     for case in record["cases"]:
         cells = [case["case"], f"{case['libraries_mib']:.0f}"]
-        for kind in ("default", "returned"):
+        for kind in KINDS:
             row = case[kind]
             cells += [f"{row['planned_mib']:,.0f}", f"{row['measured_mib']:,.0f}", f"{row['error']:+.0%}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -133,24 +153,22 @@ def page(record: dict) -> str:
 
 
 def main() -> None:
-    """Plan and run every case that has no record yet, and write the results."""
+    """Run every case that has no record yet, plan all, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path("runs/plan"), help="of models, logs and records")
     parser.add_argument("--science", type=Path, help="folder of the science data; without it SmolLM2 is left out")
+    parser.add_argument("--processes", type=int, default=1, help="runs at once")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     directory = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    found = []
-    for name, arguments in cases(directory, options.science and options.science.resolve()).items():
-        file = directory / f"{name}.json"
-        record = json.loads(file.read_text()) if file.is_file() else {}
-        if record.get("package") != package_hash():
-            record = {"package": package_hash(), **measure(name, arguments, directory)}
-            file.write_text(json.dumps(record, indent=2))
-        found.append(record)
-        print(name, record["default"], record["returned"], flush=True)
-    result = {**environment(1), "cases": found}
+    every = cases(directory, options.science and options.science.resolve())
+    jobs = [(name, kind, [*given, *SILENT]) for kind in KINDS for name, given in every.items()]
+    with ThreadPoolExecutor(options.processes) as pool:
+        for record in pool.map(lambda job: measured(*job, directory), jobs):
+            print(record, flush=True)
+    found = [compared(name, [*given, *SILENT], directory) for name, given in every.items()]
+    result = {**environment(options.processes), "cases": found}
     (options.output / "plan.json").write_text(json.dumps(result, indent=2) + "\n")
     (options.output / "plan.md").write_text(page(result))
 
