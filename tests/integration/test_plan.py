@@ -9,7 +9,13 @@ from transformers import LlamaConfig, Qwen3Config
 
 import caopd.models
 from caopd.cli import main
+from caopd.confidence import InlineConfidence
+from caopd.methods import SDFT
+from caopd.models import ModelSource
 from caopd.models.tiny import build_tokenizer
+from caopd.rounds.encoding import SampleEncoder
+from caopd.tasks import DrawTask
+from caopd.types import TeacherContext
 from tests.integration.conftest import QUICKSTART
 from tests.needs import needs_smollm2
 
@@ -123,3 +129,46 @@ def test_a_mixture_of_experts_is_refused(tmp_path, capsys):
     build_tokenizer().save_pretrained(tmp_path)
     assert main(["plan", "--config", str(QUICKSTART), f"--model.source.name_or_path={tmp_path}"]) == 2
     assert "mixture of experts" in capsys.readouterr().err
+
+
+def test_lengths_are_those_that_the_encoder_makes(capsys):
+    made = plan(capsys, QUICKSTART, "--data.task.num_train=256", "--model.method=SDFT")["setup"]
+    tokenizer, form = ModelSource().load_tokenizer(), InlineConfidence()
+    encoder = SampleEncoder(tokenizer, form, {}, max_length=512, max_new_tokens=8)
+    examples = DrawTask(num_train=256).examples("train")
+    student = [len(prompt) for prompt in encoder.student_prompts(examples)]
+    method = SDFT()
+    teacher = [len(ids) for ids in encoder.teacher_prompts([(each, method.known_context(each)) for each in examples])]
+    for name, lengths in {"prompts": student, "teacher_prompts": teacher, "completions": [8]}.items():
+        assert made[name] == {"mean": sum(lengths) / len(lengths), "longest": max(lengths)}
+    revised = plan(capsys, QUICKSTART, "--data.task.num_train=256")["setup"]  # CaOPD may append a segment
+    assert revised["completions"]["longest"] == encoder.longest_completion
+    solved = plan(capsys, QUICKSTART, "--data.task.num_train=256", "--model.method=SDPO")["setup"]
+    note = [(each, TeacherContext("solution", "", 1.0, empirical=True)) for each in examples]
+    longest = max(len(ids) for ids in encoder.teacher_prompts(note))
+    assert solved["teacher_prompts"]["longest"] == longest + 8  # the solution is a completion
+
+
+def test_a_method_without_rollouts_has_neither_teacher_nor_sampling(capsys):
+    made = plan(capsys, QUICKSTART, "--data.task.num_train=256", "--model.method=SFT")
+    assert made["setup"]["engine"]["kind"] == "none"
+    assert made["round"]["training samples"] == 256
+    assert not {"teacher", "key-value cache (transformers)"} & set(memory(made))
+    assert 2 <= made["setup"]["completions"]["mean"] <= 10
+    assert "rollouts" not in made["seconds"]
+
+
+@pytest.mark.parametrize(("momentum", "bytes_per_weight"), [(0.0, 0), (0.9, 4)])
+def test_the_optimizers_state_is_that_of_the_config(momentum, bytes_per_weight, capsys):
+    chosen = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1", f"--model.optimizer.momentum={momentum}"]
+    made = memory(plan(capsys, QUICKSTART, *chosen))
+    assert made.get("optimizer state", {"step": 0})["step"] == bytes_per_weight * made["weights"]["step"] / 4
+
+
+def test_teachers_of_the_config(capsys):
+    frozen, region = (
+        plan(capsys, QUICKSTART, f"--model.teacher={rule}")["setup"]["teacher"] for rule in ("Frozen", "TrustRegion")
+    )
+    assert (frozen["moves"], frozen["with_student"]) == (False, False)
+    assert region["with_student"]
+    assert plan(capsys, QUICKSTART)["setup"]["teacher"]["moves"]

@@ -12,7 +12,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from caopd.models.size import ModelSize
+from caopd.models import LoRA, ModelSize
 
 WIDTHS = {
     "vocab_size": 90,
@@ -143,3 +143,13 @@ def test_checkpointing_keeps_the_layers_inputs(name):
     recomputed = 2 * LENGTH * (size.layer_activation_bytes("float32") + LENGTH * 4)
     expected = expected_bytes(size, dtype="float32", checkpointing=True) - recomputed
     assert expected == pytest.approx(saved_bytes(model), rel=0.15)
+
+
+@pytest.mark.parametrize("targets", [None, ["q_proj", "self_attn.v_proj"]])
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_adapters_have_that_many_weights(name, targets):
+    pytest.importorskip("peft")
+    model = model_of(name)
+    LoRA(rank=4, target_modules=targets).add_to(model)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert ModelSize.of(CONFIGS[name]).adapter_parameters(4, targets) == trained
