@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -41,9 +40,9 @@ UNTRAINED = [
 ]
 SCIENCE = [
     *("--config", "configs/smollm2_science.yaml", "--trainer.accumulate_grad_batches=1", "--data.evaluation.tasks={}"),
-    *("--data.round.num_prompts_per_round=2", "--data.round.num_rollouts=2", "--data.sampling.max_new_tokens=24"),
+    *("--data.round.num_prompts_per_round=2", "--data.round.num_rollouts=2", "--data.sampling.max_new_tokens=16"),
     *(
-        "--data.engine=TransformersEngine",
+        "--data.engine=caopd.rollouts.TransformersEngine",
         "--data.batch_size=2",
         "--data.evaluation.num_examples=2",
         "--trainer.limit_val_batches=0",
@@ -68,7 +67,7 @@ def cases(directory: Path, science: Path | None) -> dict[str, list[str]]:
     if science is not None:
         rows = directory / "two.jsonl"  # so that the round trains on all rows that the plan measures
         with (science / "physics.train.jsonl").open() as file:
-            rows.write_text("".join(islice(file, 2)))
+            rows.write_text("".join(sorted(file, key=len)[:2]))
         splits = [f"--data.task.source.files.{split}={rows}" for split in ("train", "validation", "test")]
         found["SmolLM2-135M"] = [*SCIENCE, *splits]
     return found
@@ -80,7 +79,12 @@ def peak_of(arguments: list[str], log: Path, settings: dict[str, str]) -> tuple[
     start = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "caopd", *arguments], stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=ROOT
+            [sys.executable, "-m", "caopd", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            cwd=ROOT,
+            start_new_session=True,  # where the scheduler shares by session, several runs get several shares
         )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
