@@ -3,9 +3,7 @@
 Every case is planned and then run by ``caopd fit``, each in a fresh process with one thread. Compared is the peak of
 the resident set beyond the interpreter and its libraries, which the plan states as a part of its own.
 
-glibc keeps some of what is freed, so that a process looks larger than what it holds; the plan assumes a share of the
-activations for it. With ``MALLOC_MMAP_THRESHOLD_`` set, large blocks are given back at once: *returned* compares such a
-run with the plan without that part. What was measured stays in ``--directory``: remove it to measure anew.
+What was measured stays in ``--directory``: remove it to measure anew.
 
     python benchmarks/plan.py --science data/science
 """
@@ -28,8 +26,6 @@ from fits import ROOT, environment
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
-KINDS: dict[str, dict[str, str]] = {"default": {}, "returned": {"MALLOC_MMAP_THRESHOLD_": "131072"}}
-KEPT = "freed, kept by the C library (assumed)"
 LIBRARIES = "interpreter and libraries"
 SILENT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0"]
 UNTRAINED = [
@@ -73,9 +69,9 @@ def cases(directory: Path, science: Path | None) -> dict[str, list[str]]:
     return found
 
 
-def peak_of(arguments: list[str], log: Path, settings: dict[str, str]) -> tuple[float, float]:
+def peak_of(arguments: list[str], log: Path) -> tuple[float, float]:
     """Run the command and return the peak of its resident set in bytes, and its seconds of wall time."""
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **settings}
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     start = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -100,13 +96,12 @@ def plan_of(options: list[str]) -> dict:
     return json.loads(subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
-def measured(name: str, kind: str, options: list[str], directory: Path) -> dict:
+def measured(name: str, options: list[str], directory: Path) -> dict:
     """Return the peak of a fit, measured once for the same options."""
-    file, log = directory / f"{name}.{kind}.json", directory / f"{name}.{kind}.log"
+    file, log = directory / f"{name}.json", directory / f"{name}.log"
     record = json.loads(file.read_text()) if file.is_file() else {}
     if record.get("options") != options:
-        run = ["fit", *options, f"--trainer.default_root_dir={directory / kind / name}"]
-        peak, seconds = peak_of(run, log, KINDS[kind])
+        peak, seconds = peak_of(["fit", *options, f"--trainer.default_root_dir={directory / 'runs' / name}"], log)
         record = {"options": options, "peak_bytes": peak, "wall_seconds": round(seconds, 1)}
         file.write_text(json.dumps(record, indent=2))
     return record
@@ -114,24 +109,18 @@ def measured(name: str, kind: str, options: list[str], directory: Path) -> dict:
 
 def compared(name: str, options: list[str], directory: Path) -> dict:
     """Return what is planned and what was measured of a case."""
-    plan = plan_of(options)
-    parts = {part["name"]: part for part in plan["memory_bytes"]}
-    libraries, kept = parts[LIBRARIES]["training"], parts[KEPT]["training"]
-    phases = ("rollouts", "training", "step")
-    held = max(parts["total"][phase] - (kept if phase == "training" else 0.0) for phase in phases)
-    planned = {"default": plan["peak_bytes"] - libraries, "returned": held - libraries}
-    rows = {}
-    for kind in KINDS:
-        record = measured(name, kind, options, directory)
-        found = record["peak_bytes"] - libraries
-        rows[kind] = {
-            "planned_mib": round(planned[kind] / MIB, 1),
-            "measured_mib": round(found / MIB, 1),
-            "error": round(planned[kind] / found - 1, 3),
-            "wall_seconds": record["wall_seconds"],
-        }
-    parts_mib = {part: round(size["training"] / MIB, 1) for part, size in parts.items()}
-    return {"case": name, "libraries_mib": round(libraries / MIB, 1), "training_parts_mib": parts_mib, **rows}
+    plan, record = plan_of(options), measured(name, options, directory)
+    parts = {part["name"]: part["training"] for part in plan["memory_bytes"]}
+    planned, found = (each["peak_bytes"] - parts[LIBRARIES] for each in (plan, record))
+    return {
+        "case": name,
+        "libraries_mib": round(parts[LIBRARIES] / MIB, 1),
+        "planned_mib": round(planned / MIB, 1),
+        "measured_mib": round(found / MIB, 1),
+        "error": round(planned / found - 1, 3),
+        "wall_seconds": record["wall_seconds"],
+        "training_parts_mib": {part: round(size / MIB, 1) for part, size in parts.items()},
+    }
 
 
 def page(record: dict) -> str:
@@ -139,18 +128,14 @@ def page(record: dict) -> str:
     lines = [
         "# `caopd plan` against measured runs",
         "",
-        "Peak of the resident set beyond interpreter and libraries, MiB: of a run by default, and *returned*:",
-        "with `MALLOC_MMAP_THRESHOLD_=131072`, without what glibc keeps of freed memory. `python benchmarks/plan.py`",
+        "Peak of the resident set beyond interpreter and libraries, MiB. `python benchmarks/plan.py`",
         "",
-        "| case | libraries | planned | measured | error | planned, returned | measured, returned | error |",
-        "|---|---|---|---|---|---|---|---|",
+        "| case | libraries | planned | measured | error |",
+        "|---|---|---|---|---|",
     ]
     for case in record["cases"]:
-        cells = [case["case"], f"{case['libraries_mib']:.0f}"]
-        for kind in KINDS:
-            row = case[kind]
-            cells += [f"{row['planned_mib']:,.0f}", f"{row['measured_mib']:,.0f}", f"{row['error']:+.0%}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        sizes = [f"{case[name]:,.0f}" for name in ("libraries_mib", "planned_mib", "measured_mib")]
+        lines.append(f"| {' | '.join([case['case'], *sizes])} | {case['error']:+.0%} |")
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     lines += ["", f"{record['timestamp']}, {record['machine']}, {record['cpus']} CPUs, one thread. {versions}.", ""]
     return "\n".join(lines)
@@ -167,11 +152,11 @@ def main() -> None:
     directory = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     every = cases(directory, options.science and options.science.resolve())
-    jobs = [(name, kind, [*given, *SILENT]) for kind in KINDS for name, given in every.items()]
+    jobs = [(name, [*given, *SILENT], directory) for name, given in every.items()]
     with ThreadPoolExecutor(options.processes) as pool:
-        for record in pool.map(lambda job: measured(*job, directory), jobs):
+        for record in pool.map(lambda job: measured(*job), jobs):
             print(record, flush=True)
-    found = [compared(name, [*given, *SILENT], directory) for name, given in every.items()]
+    found = [compared(*job) for job in jobs]
     result = {**environment(options.processes), "cases": found}
     (options.output / "plan.json").write_text(json.dumps(result, indent=2) + "\n")
     (options.output / "plan.md").write_text(page(result))

@@ -10,7 +10,7 @@ from caopd.models.size import BYTES
 
 GPU_LIBRARIES = 1.0 * GIB
 """What CUDA's context, its libraries' workspaces and the allocator's rounding are assumed to take."""
-KEPT = 0.3
+KEPT = 0.1
 """Share of the activations that glibc's allocator is assumed to keep of what was freed, on a CPU."""
 _CPU_BLOCK = 2**21
 _SAMPLING_BYTES = 24
@@ -84,13 +84,13 @@ def teacher_weights(setup: Setup) -> float:
 
 
 def activations(setup: Setup) -> float:
-    """Return the bytes that the forward pass of a micro-batch saves, padded to the longest sequence."""
+    """Return the bytes of a micro-batch's activations, padded to the longest sequence."""
     length = (setup.prompts + setup.completions).longest
     return activations_of(setup, setup.batch_size * length, setup.batch_size * length**2)
 
 
 def activations_of(setup: Setup, positions: int, pairs: int) -> float:
-    """Return the bytes that a forward pass saves.
+    """Return the bytes that a forward pass saves, and of the gradients in the layer that the backward pass is in.
 
     Args:
         setup: The run.
@@ -99,7 +99,8 @@ def activations_of(setup: Setup, positions: int, pairs: int) -> float:
     """
     student = setup.student
     size, dtype, checkpointing = student.size, student.compute_dtype, student.checkpointing
-    per_token = size.activation_bytes_per_token(dtype, student.mixed, checkpointing)
+    saved = size.activation_bytes_per_token(dtype, student.mixed, checkpointing)
+    per_token = saved + size.layer_activation_bytes(dtype, student.mixed)
     return positions * per_token + pairs * size.attention_bytes_per_pair(dtype, student.eager, checkpointing)
 
 

@@ -114,7 +114,8 @@ def test_a_group_is_never_split(engine_batch, rows):
 
 def test_activations_are_a_function_of_positions_and_pairs():
     assert activations(SETUP) == activations_of(SETUP, 2 * 20, 2 * 400)
-    assert activations_of(SETUP, 80, 0) == 80 * SIZE.activation_bytes_per_token("float32")
+    gradients = SIZE.layer_activation_bytes("float32")
+    assert activations_of(SETUP, 80, 0) == 80 * (SIZE.activation_bytes_per_token("float32") + gradients)
     assert activations_of(SETUP, 0, 100) == 100 * 4 * 3  # a float32 mask for each layer
 
 
