@@ -90,8 +90,8 @@ def peak_of(arguments: list[str], log: Path) -> tuple[float, float]:
 
 
 def plan_of(options: list[str]) -> dict:
-    """Return the plan of some options of ``caopd fit``, with this machine's rates measured."""
-    command = [sys.executable, "-m", "caopd", "plan", *options, "--json", "--probe"]
+    """Return the plan of some options of ``caopd fit``."""
+    command = [sys.executable, "-m", "caopd", "plan", *options, "--json"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     return json.loads(subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 

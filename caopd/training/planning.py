@@ -90,10 +90,11 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
     """
     trainer, model, data = cli.trainer_settings, cli.model, cli.datamodule
     name = options.device or (DEFAULT_GPU if trainer.accelerator in _GPUS else CPU)
-    device = device_of(name, options.probe)
     lengths = measured_lengths(model, data) if options.prompt_tokens is None else stated_lengths(data, options)
     if options.completion_tokens is not None:
         lengths = lengths.with_mean_completion(options.completion_tokens)
+    libraries = _own_memory() if name == CPU else GPU_LIBRARIES  # before a probe, which takes memory of its own
+    device = device_of(name, options.probe)
     student, processes = _student(model, trainer), _processes(trainer)
     held_out = max(event.sampling.max_new_tokens for event in data.events)
     engine = _engine(data.engine if model.method.min_rollouts else None, student, device.is_cpu)
@@ -116,7 +117,6 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         held_out_rows=min(most, data.evaluation.batch_size),
         held_out_length=held_out,
     )
-    libraries = _own_memory() if device.is_cpu else GPU_LIBRARIES
     return make_plan(setup, device, libraries, [*lengths.sources, *_sources(setup, name, options)])
 
 
