@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -177,18 +177,19 @@ class CaopdCLI(LightningCLI):
         return trainer
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, make: Callable[..., object] = CaopdCLI) -> int:
     """Run a Lightning subcommand and return the exit status.
 
     Args:
         arguments: Command line without the program's name; by default that of the process.
+        make: The command line's class, or a function that calls it and does more.
     """
     strict = {"exit_on_error": False, "allow_abbrev": False}
     resume = ResumeCommand(sys.argv[1:] if arguments is None else arguments)
     try:
         _ignore_idle_warnings()
         with ignored_interrupts_raised(), full_disks_told_once():
-            CaopdCLI(
+            make(
                 DistillationModule,
                 RolloutDataModule,
                 args=None if arguments is None else list(arguments),

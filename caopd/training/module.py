@@ -97,7 +97,7 @@ class DistillationModule(LightningModule):
         self.warmup = warmup
         self.nonfinite = nonfinite
         self.num_steps_per_round: int | None = None
-        self._optimizer = optimizer or default_optimizer
+        self.optimizer_factory = optimizer or default_optimizer
         self.decay = decay
         self.limit_of_steps: int | None = None
         self.saving = SavingCallbacks()
@@ -352,7 +352,7 @@ class DistillationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many shapes that Lightning takes)
         """Return the optimizer of the student and its learning-rate schedule."""
-        optimizer = self._optimizer(cast("Any", weight_groups(self.student, self.decay)))
+        optimizer = self.optimizer_factory(cast("Any", weight_groups(self.student, self.decay)))
         num_steps = self._num_steps()
         schedule = rate_schedule(optimizer, self.schedule, round(self.warmup * num_steps), num_steps)
         self._settings = settings_of(optimizer)

@@ -376,7 +376,7 @@ def test_routing_loads_no_model_either(tmp_path):
 
 def test_the_command_is_installed_and_lists_its_commands():
     run = subprocess.run([Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True)
-    for command in ("fit", "validate", "test", "predict", "score", "report", "route", "export"):
+    for command in ("fit", "validate", "test", "predict", "score", "report", "route", "plan", "export"):
         assert f"\n  {command} " in run.stdout
     assert importlib.metadata.version("caopd") in run.stdout
 
