@@ -38,18 +38,20 @@ class Run:
         arguments: Of Python; ``{directory}`` stands for the folder of all runs, ``{run}`` for the run's own.
         config: The config file that the arguments name, relative to the repository; None without one.
         made_from: Fingerprint of another run that this one starts from.
+        python: Another interpreter, in an environment without this package; its result does not depend on it.
     """
 
     name: str
     arguments: tuple[str, ...]
     config: str | None = None
     made_from: str = ""
+    python: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """Changes with the arguments, the config's text, what it is made from, and the package with its model."""
         text = (ROOT / self.config).read_text() if self.config else ""
-        settings = [package_hash(), text, self.made_from, *self.arguments]
+        settings = ["" if self.python else package_hash(), text, self.made_from, *self.arguments]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
@@ -107,7 +109,8 @@ def run_once(run: Run, directory: Path, result: Callable[[Path], dict] | None = 
     folder, log = directory / run.name, directory / f"{run.name}.log"
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted or other run has left
     places = {"{directory}": str(directory.resolve()), "{run}": str(folder.resolve())}
-    seconds, cpu_seconds, status = _execute([_filled(each, places) for each in run.arguments], log)
+    arguments = [_filled(each, places) for each in run.arguments]
+    seconds, cpu_seconds, status = _execute([run.python or sys.executable, *arguments], log)
     if status != 0:
         raise RunFailedError(f"{run.name} ended with status {status}; the end of {log}:\n{_tail(log)}")
     try:
@@ -163,14 +166,12 @@ def environment(processes: int) -> dict:
     }
 
 
-def _execute(arguments: Sequence[str], log: Path) -> tuple[float, float, int]:
-    """Run Python; return wall seconds, CPU seconds and exit status."""
+def _execute(command: Sequence[str], log: Path) -> tuple[float, float, int]:
+    """Run a command; return wall seconds, CPU seconds and exit status."""
     start = time.perf_counter()
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT, env=settings, cwd=ROOT
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=settings, cwd=ROOT)
         _RUNNING.add(process)
         _, status, usage = os.wait4(process.pid, 0)
         _RUNNING.discard(process)

@@ -29,7 +29,8 @@ TASKS = {
     "science": ("science/physics.train.jsonl", "science/physics.test.jsonl"),
     "tool_use": ("tooluse/train.jsonl", "tooluse/test.jsonl"),
 }
-HEADLINE = ("accuracy", "mean_confidence", "ece", "brier", "ocg", "spr", "auroc", "format_adherence", "n")
+CALIBRATION = ("ece", "ece_low", "ece_high", "noise_floor")
+HEADLINE = ("accuracy", "mean_confidence", *CALIBRATION, "brier", "ocg", "spr", "auroc", "format_adherence", "n")
 
 
 def caopd(arguments: list[str], directory: Path) -> float:

@@ -21,6 +21,7 @@ commands:
   score      metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
   report     a page that compares runs               caopd report runs/a runs/b --output report
   route      cost and accuracy of two models         caopd route small.jsonl large.jsonl --output route
+  plan       memory and time that a fit will need    caopd plan --config configs/quickstart.yaml
   export     a checkpoint as a Hugging Face model    caopd export CKPT DIR
 
 options:
@@ -29,7 +30,7 @@ options:
 
 Any setting of a config can be overridden: caopd fit --config configs/quickstart.yaml --model.method=SDFT
 """
-COMMANDS = ("fit", "validate", "test", "predict", "score", "report", "route", "export")
+COMMANDS = ("fit", "validate", "test", "predict", "score", "report", "route", "plan", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from caopd.commands.export.command import run as run_export
 
         return run_export(given[1:])
+    if given[0] == "plan":
+        from caopd.training.planning import run as run_plan
+
+        return run_plan(given[1:])
     from caopd.training.lightning_cli import run
 
     return run(arguments)

@@ -9,6 +9,7 @@ from caopd.evaluation.batches import (
 )
 from caopd.evaluation.config import EvaluationConfig
 from caopd.evaluation.events import Event
+from caopd.evaluation.part import PartScores
 from caopd.evaluation.scores import NO_VERDICT, EvaluationScores, EventScores, Parts, SetScores
 from caopd.evaluation.vote import Vote, vote
 
@@ -22,6 +23,7 @@ __all__ = [
     "Event",
     "EventCompletions",
     "EventScores",
+    "PartScores",
     "Parts",
     "ScoredCompletion",
     "SetScores",

@@ -59,6 +59,12 @@ class EventCompletions:
         return torch.tensor([verdict.correct for _, verdict in self._judged], dtype=torch.bool)
 
     @property
+    def prompt_N(self) -> Tensor:
+        """Which of the prompts each completes, int64, from 0."""
+        sizes = torch.tensor([len(group) for group in self.groups])
+        return torch.arange(len(sizes)).repeat_interleave(sizes)
+
+    @property
     def answered_N(self) -> Tensor:
         """Whether an answer was read, in whatever form, bool."""
         return torch.tensor([verdict.outcome.form is not Form.NONE for _, verdict in self._judged], dtype=torch.bool)

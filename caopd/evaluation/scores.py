@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,8 +10,9 @@ from torchmetrics import SumMetric
 
 from caopd.evaluation.batches import EvaluationBatch, EventCompletions
 from caopd.evaluation.events import Event
+from caopd.evaluation.part import PartScores
 from caopd.evaluation.vote import vote
-from caopd.metrics import CalibrationMetrics, PassAtK
+from caopd.metrics import PassAtK
 from caopd.types import VerifiedRollout, verdicts_of
 
 NO_VERDICT = "n_no_verdict"
@@ -56,8 +57,7 @@ class EventScores:
 
     def __init__(self, event: Event, device: torch.device) -> None:
         self._event = event
-        self._device = device
-        self.metrics = CalibrationMetrics().to(device)
+        self.part = PartScores(device, several=event.num_samples > 1)
         self._unjudged = SumMetric().to(device)
         self._several = SeveralScores(event.num_samples, device) if event.num_samples > 1 else None
 
@@ -66,14 +66,13 @@ class EventScores:
         self._unjudged.update(completed.num_unjudged)
         if len(completed.correct_N):
             forms = (completed.answered_N, completed.stated_otherwise_N, completed.answered_otherwise_N)
-            values = (completed.confidence_N, completed.correct_N, *forms)
-            self.metrics.update(*(value_N.to(self._device) for value_N in values))
+            self.part.update(completed.confidence_N, completed.correct_N, completed.prompt_N, *forms)
         if self._several is not None:
             self._several.update(completed)
 
     def compute(self) -> dict[str, dict[str, float]]:
         """Return every part's metrics, over all processes; a collective operation."""
-        own = {**_floats(self.metrics.compute()), NO_VERDICT: float(self._unjudged.compute())}
+        own = {**self.part.compute(), NO_VERDICT: float(self._unjudged.compute())}
         if self._several is None:
             return {self._event.name: own}
         pass_at_k, votes = self._several.compute()
@@ -96,7 +95,7 @@ class SeveralScores:
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
         self._device = device
-        self._vote, self._stated = (CalibrationMetrics().to(device) for _ in range(2))
+        self._vote, self._stated = PartScores(device), PartScores(device)
         self._pass_at_k = PassAtK(num_samples).to(device)
         self._num_samples = num_samples
 
@@ -109,16 +108,17 @@ class SeveralScores:
         whole = [_num_correct(group) for group in groups if len(group) == self._num_samples]
         self._pass_at_k.update(torch.tensor(whole, dtype=torch.long, device=device))
         votes = [vote(group) for group in groups]
-        correct_P = torch.tensor([each.correct for each in votes], device=device)
-        answered_P = torch.tensor([each.answer is not None for each in votes], device=device)
-        agreement_P = _confidences([each.agreement for each in votes], device)
-        self._vote.update(agreement_P, correct_P, answered_P)
-        self._stated.update(_confidences([each.stated for each in votes], device), correct_P, answered_P)
+        correct_P = torch.tensor([each.correct for each in votes])
+        answered_P = torch.tensor([each.answer is not None for each in votes])
+        agreement_P = _confidences(each.agreement for each in votes)
+        stated_P = _confidences(each.stated for each in votes)
+        for part, confidence_P in ((self._vote, agreement_P), (self._stated, stated_P)):
+            part.update(confidence_P, correct_P, torch.arange(len(votes)), answered_P)
 
     def compute(self) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Return pass@k, and the metrics of both parts of the vote; a collective operation."""
-        votes = {"vote": _floats(self._vote.compute()), "vote_stated": _floats(self._stated.compute())}
-        return _floats(self._pass_at_k.compute()), votes
+        pass_at_k = {name: float(value) for name, value in self._pass_at_k.compute().items()}
+        return pass_at_k, {"vote": self._vote.compute(), "vote_stated": self._stated.compute()}
 
 
 class EvaluationScores:
@@ -163,9 +163,5 @@ def _num_correct(group: Sequence[VerifiedRollout]) -> int:
     return sum(verdict.correct for verdict in verdicts_of(group))
 
 
-def _confidences(values: Sequence[float | None], device: torch.device) -> Tensor:
-    return torch.tensor([torch.nan if value is None else value for value in values], device=device)
-
-
-def _floats(values: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}
+def _confidences(values: Iterable[float | None]) -> Tensor:
+    return torch.tensor([torch.nan if value is None else value for value in values])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -147,8 +149,23 @@ _STATED = {
             headline=True,
             long_title="completions that state it in another form that is read",
         ),
-        MetricSpec("answer_parse_rate", "Answer parse rate", "means.share_of_counts", "largest", over="answering"),
-        MetricSpec("answer_other_form", "Answer in another form", "means.share_of_counts", over="answering_otherwise"),
+        MetricSpec(
+            "answer_parse_rate",
+            "Answer parse rate",
+            "means.share_of_counts",
+            "largest",
+            over="answering",
+            headline=True,
+            long_title="completions that give an answer",
+        ),
+        MetricSpec(
+            "answer_other_form",
+            "Answer in another form",
+            "means.share_of_counts",
+            over="answering_otherwise",
+            headline=True,
+            long_title="completions that give it in another form that is read",
+        ),
         MetricSpec("brier_reliability", "Reliability", "brier.reliability_of_counts", "smallest", logged=False),
         MetricSpec("brier_resolution", "Resolution", "brier.resolution_of_counts", "largest", logged=False),
         MetricSpec("brier_uncertainty", "Uncertainty", "brier.uncertainty_of_counts", logged=False),
@@ -187,6 +204,25 @@ _STRICT = {
 }
 CATALOGUE = {**_STATED, **_STRICT}
 """Name -> entry of the metric, in the order of files and tables."""
+
+FLOOR, P_VALUE = "noise_floor", "calibration_p_value"
+"""What stands beside the metrics of a run and is no function of counts: the ECE that a calibrated model would show, and
+how often it would show as large a one."""
+
+
+def interval(values: Mapping[str, float | None], name: str) -> tuple[float, float] | None:
+    """Return the 95 % interval that stands beside a value of a run, None where there is none.
+
+    Args:
+        values: Name -> value, as every validation and test computes them.
+        name: ``ece`` or :data:`FLOOR`.
+
+    Example:
+        >>> interval({"ece": 0.05, "ece_low": 0.02, "ece_high": 0.08}, "ece")
+        (0.02, 0.08)
+    """
+    low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
+    return None if low is None or high is None or math.isnan(low) else (low, high)
 
 
 def logged() -> list[MetricSpec]:

@@ -6,6 +6,7 @@ from caopd.models.language_model import LanguageModel, stop_token_ids
 from caopd.models.lora import LoRA
 from caopd.models.precision import check_precision
 from caopd.models.sharding import shard
+from caopd.models.size import ModelSize
 from caopd.models.source import EMBEDDED, SMOLLM2, ModelSource
 from caopd.models.teacher import EMA, External, Frozen, Teacher, TrustRegion
 
@@ -17,6 +18,7 @@ __all__ = [
     "Frozen",
     "LanguageModel",
     "LoRA",
+    "ModelSize",
     "ModelSource",
     "Teacher",
     "TrustRegion",

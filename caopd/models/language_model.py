@@ -19,10 +19,15 @@ from transformers import (
 )
 
 from caopd.errors import ModelError
+from caopd.models.layout import PackingCost
+from caopd.models.packing import PackedSequences, attention_masks, can_share, pack
 
 T = TypeVar("T")
 HeadFunction = Callable[[Tensor, Tensor], T]
 """A function of hidden states [T, H] and the head's weight [V, H]; it may return anything."""
+MASKED_ATTENTION_FACTOR = 1.4
+"""How much longer an operation takes in attention under a mask than in a matrix product, forward and backward: measured
+on a CPU in float32."""
 
 
 class LanguageModel(nn.Module):
@@ -49,6 +54,7 @@ class LanguageModel(nn.Module):
         self.stop_token_ids = stop_token_ids
         self.pad_token_id = pad_token_id
         self.lora_rank = lora_rank
+        self._can_share = can_share(hf.config.get_text_config())
 
     @property
     def device(self) -> torch.device:
@@ -62,39 +68,45 @@ class LanguageModel(nn.Module):
         parameter: nn.Parameter = next(self.parameters())
         return parameter.dtype
 
-    def forward(
-        self,
-        input_ids_BL: Tensor,
-        attention_mask_BL: Tensor,
-        predictor_mask_BL: Tensor,
-        head_function: HeadFunction[T],
-    ) -> T:
-        """Apply ``head_function`` to the hidden states at the chosen positions and to the head's weight.
+    @property
+    def packing_cost(self) -> PackingCost | None:
+        """What reading rows costs; None for a model that cannot read several completions after one prompt."""
+        config = self.hf.config.get_text_config()
+        if not self._can_share:
+            return None
+        embedding = self.hf.get_input_embeddings().weight
+        num_weights = sum(weight.numel() for weight in self.hf.base_model.parameters()) - embedding.numel()
+        heads = config.num_attention_heads
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        per_token, per_pair = 2 * num_weights, 4 * config.num_hidden_layers * heads * head_size
+        return PackingCost(MASKED_ATTENTION_FACTOR * per_pair / per_token)
+
+    def forward(self, sequences: PackedSequences, head_function: HeadFunction[T]) -> T:
+        """Apply ``head_function`` to the hidden states that *predict* completion tokens and to the head's weight.
 
         Args:
-            input_ids_BL: Right-padded token ids, long [B, L].
-            attention_mask_BL: 1 at tokens, 0 at padding [B, L].
-            predictor_mask_BL: True at the T positions that *predict* a completion token (those before it), bool [B, L].
-            head_function: Called with the hidden states [T, H] at these positions, row by row, and the head's weight
-                [V, H].
+            sequences: Prompts with their completions.
+            head_function: Called with the hidden states [T, H] before each completion token, sequence by sequence, and
+                the head's weight [V, H].
         """
+        config = self.hf.config.get_text_config()
         hidden_BLH = self.hf.base_model(
-            input_ids=input_ids_BL, attention_mask=attention_mask_BL, use_cache=False
+            input_ids=sequences.ids_BL,
+            attention_mask=attention_masks(sequences, config, self.dtype),
+            position_ids=None if sequences.is_plain else sequences.position_BL,
+            use_cache=False,
         ).last_hidden_state
-        return head_function(hidden_BLH[predictor_mask_BL], self.hf.get_output_embeddings().weight)
+        hidden_TH = hidden_BLH.flatten(0, 1).index_select(0, sequences.predictor_T)
+        return head_function(hidden_TH, self.hf.get_output_embeddings().weight)
 
     @torch.no_grad()
-    def hidden_and_head(
-        self, input_ids_BL: Tensor, attention_mask_BL: Tensor, predictor_mask_BL: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def hidden_and_head(self, sequences: PackedSequences) -> tuple[Tensor, Tensor]:
         """Return hidden states [T, H] and the whole head [V, H] without gradients; a sharded head is gathered.
 
         Args:
-            input_ids_BL: Right-padded token ids, long [B, L].
-            attention_mask_BL: 1 at tokens, 0 at padding [B, L].
-            predictor_mask_BL: True at the T positions that predict a completion token, bool [B, L].
+            sequences: Prompts with their completions.
         """
-        hidden_TH = self(input_ids_BL, attention_mask_BL, predictor_mask_BL, lambda hidden, head: hidden)
+        hidden_TH = self(sequences, lambda hidden, head: hidden)
         head_VH = self.hf.get_output_embeddings().weight
         return hidden_TH, head_VH.full_tensor() if isinstance(head_VH, DTensor) else head_VH.detach()
 
@@ -156,9 +168,9 @@ class LanguageModel(nn.Module):
         Raises:
             ModelError: If the model scales, caps or shifts its logits.
         """
-        input_ids_BL, mask_BL = self._probe()
-        hidden_TH, head_VH = self.hidden_and_head(input_ids_BL, mask_BL, mask_BL.bool())
-        logits_TV = self.hf(input_ids=input_ids_BL, attention_mask=mask_BL, use_cache=False).logits[0]
+        probe = self._probe()
+        hidden_TH, head_VH = self.hidden_and_head(probe)
+        logits_TV = self.hf(input_ids=probe.ids_BL, use_cache=False).logits.flatten(0, 1)[probe.predictor_T]
         difference = ((hidden_TH @ head_VH.T).float() - logits_TV.float()).abs().max()
         if difference > 1e-2 * logits_TV.float().abs().max():
             raise ModelError(
@@ -174,10 +186,10 @@ class LanguageModel(nn.Module):
         Raises:
             ModelError: If hidden states differ.
         """
-        input_ids_BL, mask_BL = self._probe()
+        probe = self._probe()
         was_training, states = self.training, []
         for mode in (True, False):
-            states.append(self.train(mode).hidden_and_head(input_ids_BL, mask_BL, mask_BL.bool())[0].float())
+            states.append(self.train(mode).hidden_and_head(probe)[0].float())
         self.train(was_training)
         if (states[0] - states[1]).abs().max() > 1e-2 * states[1].abs().max():
             raise ModelError(
@@ -186,11 +198,26 @@ class LanguageModel(nn.Module):
                 "model's config.json, or choose another model."
             )
 
+    @torch.no_grad()
+    def settle_packing(self) -> None:
+        """Give up sharing prompts, with a warning, if the model computes something else where a prompt is shared.
+
+        What it computes then is not decided by the mask and the positions that it is given.
+        """
+        if not self._can_share:
+            return
+        apart, shared = (self.hidden_and_head(self._probe(cost))[0].float() for cost in (None, PackingCost(pair=0.0)))
+        self._can_share = bool((apart - shared).abs().max() <= 1e-2 * apart.abs().max())
+        if not self._can_share:
+            rank_zero_warn(
+                f"{type(self.hf).__name__} does not compute the same where several completions follow one prompt: "
+                "training reads the prompt of a group once for every rollout, which takes longer."
+            )
+
     def warn_untrained(self) -> None:
         """Warn if a parameter that is to be trained has no influence on the logits of some test tokens."""
-        input_ids_BL, mask_BL = self._probe()
         trained = {name: weight for name, weight in self.hf.named_parameters() if weight.requires_grad}
-        logits_TV = self(input_ids_BL, mask_BL, mask_BL.bool(), lambda hidden_TH, head_VH: hidden_TH @ head_VH.T)
+        logits_TV = self(self._probe(), lambda hidden_TH, head_VH: hidden_TH @ head_VH.T)
         gradients = torch.autograd.grad(logits_TV.sum(), list(trained.values()), allow_unused=True)
         unused = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
         if unused:
@@ -200,10 +227,11 @@ class LanguageModel(nn.Module):
                 "trained: name other layers in `target_modules` of `model.source.lora`."
             )
 
-    def _probe(self) -> tuple[Tensor, Tensor]:
-        """Return some ids and their attention mask [1, 8]."""
-        input_ids_BL = torch.arange(8, device=self.device)[None] % self.hf.config.get_text_config().vocab_size
-        return input_ids_BL, torch.ones_like(input_ids_BL)
+    def _probe(self, cost: PackingCost | None = None) -> PackedSequences:
+        """Return two prompts, each with two completions of several lengths, on the model's device."""
+        ids = (torch.arange(12) % self.hf.config.get_text_config().vocab_size).tolist()
+        prompts, completions = [ids[:3], ids[:3], ids[4:6], ids[4:6]], [ids[3:8], ids[6:8], ids[1:4], ids[8:]]
+        return pack(prompts, completions, self.pad_token_id, cost).to(self.device)
 
 
 def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

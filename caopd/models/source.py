@@ -15,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
 
@@ -81,7 +82,15 @@ class ModelSource:
         Raises:
             ModelError: If nothing is found under the name.
         """
-        return int(self._load(AutoConfig.from_pretrained).get_text_config().max_position_embeddings)
+        return int(self.load_config().get_text_config().max_position_embeddings)
+
+    def load_config(self) -> PreTrainedConfig:
+        """Load the model's config alone: of a GGUF file its header, and no weights.
+
+        Raises:
+            ModelError: If nothing is found under the name.
+        """
+        return self._load(AutoConfig.from_pretrained)
 
     def load_model(self, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
         """Load the model in evaluation mode on the CPU.
@@ -97,7 +106,7 @@ class ModelSource:
                 cannot be trained with the losses of this package.
             ConfigError: If LoRA's targets cannot be adapted.
         """
-        config = self._load(AutoConfig.from_pretrained)
+        config = self.load_config()
         settle_config(config, self.name_or_path)
         extra: dict[str, Any] = {"config": config, "dtype": getattr(torch, self.dtype)}
         if self.attn_implementation is not None:
@@ -113,6 +122,7 @@ class ModelSource:
         model = LanguageModel(hf, stops, int(pad), None if self.lora is None else self.lora.rank)
         model.check_head()
         model.check_modes()
+        model.settle_packing()
         if self.lora is not None:
             model.warn_untrained()
         if self.gradient_checkpointing:

@@ -18,13 +18,11 @@ from transformers import PreTrainedTokenizerBase
 from caopd.errors import ConfigError, ModelError
 from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.language_model import LanguageModel
+from caopd.models.packing import PackedSequences
 from caopd.models.source import ModelSource
 
 LEAST_SUSPICIOUS_RATE = 0.9
 """Rate of a moving average from which on it may be meant as the decay, the share of the teacher that stays."""
-
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Token ids, attention mask and predictor mask of the teacher's sequences, each [B, L]."""
 
 
 class Teacher(ABC):
@@ -55,15 +53,17 @@ class Teacher(ABC):
             student: The student with its current weights.
         """
 
-    def hidden_and_head(self, copy: LanguageModel, student: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    def hidden_and_head(
+        self, copy: LanguageModel, student: LanguageModel, sequences: PackedSequences
+    ) -> tuple[Tensor, Tensor]:
         """Return, without gradients, hidden states and a head whose products are the teacher's logits.
 
         Args:
             copy: The teacher's model, which :meth:`make` returned.
             student: The student with its current weights.
-            batch: The sequences as the teacher sees them.
+            sequences: The sequences as the teacher sees them.
         """
-        return copy.hidden_and_head(*batch)
+        return copy.hidden_and_head(sequences)
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,13 @@ class TrustRegion(Teacher):
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:
         """Leave the copy as it is: it is the fixed end of the interpolation."""
 
-    def hidden_and_head(self, copy: LanguageModel, student: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    def hidden_and_head(
+        self, copy: LanguageModel, student: LanguageModel, sequences: PackedSequences
+    ) -> tuple[Tensor, Tensor]:
         """Return scaled states of both models, side by side [T, 2 H], and both heads likewise [V, 2 H]."""
-        reference_TH, reference_head_VH = copy.hidden_and_head(*batch)
+        reference_TH, reference_head_VH = copy.hidden_and_head(sequences)
         training = student.training
-        hidden_TH, head_VH = student.eval().hidden_and_head(*batch)
+        hidden_TH, head_VH = student.eval().hidden_and_head(sequences)
         student.train(training)
         states = [(1 - self.rate) * reference_TH, self.rate * hidden_TH]
         return torch.cat(states, dim=1), torch.cat([reference_head_VH, head_VH], dim=1)

@@ -1,6 +1,6 @@
 """Makes micro-batches and optimizer steps of a round's token ids, the same steps for any number of processes.
 
-Shape suffixes: B sequences, L padded length, C padded completion length.
+Shape suffixes: B sequences, C padded completion length.
 """
 
 from __future__ import annotations
@@ -15,42 +15,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from caopd.errors import ConfigError
 from caopd.losses import Denominators, TrainingLoss
-from caopd.rounds.splice import Completion
+from caopd.models.layout import PackingCost
+from caopd.models.packing import PackedSequences, pack
+from caopd.rounds.filling import Share, TokenizedSample, fill, split
 from caopd.seeds import derive_seed
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizedSample:
-    """One training sample as token ids: a completion, with the prompt of the student and that of the teacher.
-
-    Attributes:
-        student_prompt_ids: Ids of the student's prompt.
-        teacher_prompt_ids: Ids of the teacher's prompt, with its privileged context.
-        completion: The completion, which follows either prompt.
-        weights: Weight of every token of the completion in the loss.
-        copies_context: Whether the completion states the confidence that stands in the teacher's context.
-        advantage: Advantage of the sample, None where the method gives none.
-    """
-
-    student_prompt_ids: tuple[int, ...]
-    teacher_prompt_ids: tuple[int, ...]
-    completion: Completion
-    weights: tuple[float, ...]
-    copies_context: bool
-    advantage: float | None = None
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """A micro-batch of training samples, right-padded. A *predictor* is a position before a completion token.
+    """A micro-batch of B training samples; completions are right-padded.
 
     Attributes:
-        student_ids_BL: Ids of the student's prompt and the completion, long.
-        student_mask_BL: 1 at tokens.
-        student_predictors_BL: True at predictors.
-        teacher_ids_BL: Ids of the teacher's prompt and the completion, long.
-        teacher_mask_BL: 1 at tokens.
-        teacher_predictors_BL: True at predictors.
+        student: The student's prompts with the completions, as rows that it reads at once.
+        teacher: The teacher's prompts with the completions.
         completion_ids_BC: Completion ids, long.
         completion_mask_BC: True at completion tokens.
         confidence_mask_BC: True at tokens of the confidence segment.
@@ -63,12 +40,8 @@ class TokenBatch:
         temperature: Temperature at which the completions were sampled.
     """
 
-    student_ids_BL: Tensor
-    student_mask_BL: Tensor
-    student_predictors_BL: Tensor
-    teacher_ids_BL: Tensor
-    teacher_mask_BL: Tensor
-    teacher_predictors_BL: Tensor
+    student: PackedSequences
+    teacher: PackedSequences
     completion_ids_BC: Tensor
     completion_mask_BC: Tensor
     confidence_mask_BC: Tensor
@@ -89,7 +62,9 @@ class TokenBatch:
         """Return the batch on ``device``."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved: dict[str, Any] = {
-            name: value.to(device, **arguments) for name, value in values.items() if isinstance(value, Tensor)
+            name: value.to(device, **arguments)
+            for name, value in values.items()
+            if isinstance(value, Tensor | PackedSequences)
         }
         return replace(self, **moved)
 
@@ -98,15 +73,23 @@ class TokenBatch:
 class BatchPlan:
     """How a round's samples are shared out to optimizer steps, processes and micro-batches.
 
+    An optimizer step takes the next ``batch_size * accumulate * world_size`` samples; a process takes a contiguous
+    share of them, so groups stay whole where they fit. Without a limit of tokens, ``accumulate`` micro-batches of
+    ``batch_size`` samples make a share. With one, as many as the round's largest share needs do: whole groups go
+    together as long as they fit.
+
     Attributes:
         batch_size: Sequences in a micro-batch of one process.
         accumulate: Number of micro-batches of one process per optimizer step.
         world_size: Number of processes.
+        max_tokens: Largest number of tokens in a micro-batch, of the student's or of the teacher's; a prompt of several
+            samples counts once. A sample that is longer has a micro-batch of its own. None sets no limit.
     """
 
     batch_size: int
     accumulate: int
     world_size: int
+    max_tokens: int | None = None
 
     def check(self, num_samples: int) -> None:
         """Raise unless every process gets equally many full micro-batches.
@@ -115,7 +98,7 @@ class BatchPlan:
             num_samples: Number of training samples in a round.
 
         Raises:
-            ConfigError: ``num_samples`` is not a multiple of that.
+            ConfigError: ``num_samples`` is not a multiple of that, or the limit of tokens is below 1.
         """
         share = self.batch_size * self.world_size
         if self.batch_size < 1 or num_samples % share:
@@ -124,10 +107,38 @@ class BatchPlan:
                 f"be a multiple of batch_size x processes = {self.batch_size} x {self.world_size}, but it is not: "
                 "change `data.batch_size` or `data.round.num_prompts_per_round`."
             )
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(
+                f"Expected `data.tokens_per_batch` to be at least 1, or null for no limit, but got {self.max_tokens}."
+            )
 
     def num_steps(self, num_samples: int) -> int:
         """Return the number of optimizer steps that train on so many samples."""
         return -(-num_samples // (self.batch_size * self.accumulate * self.world_size))
+
+    def steps(self, samples: Sequence[TokenizedSample]) -> list[list[list[Share]]]:
+        """Return the samples of every micro-batch: step by step, process by process.
+
+        Every process has as many micro-batches of a step as the others, and every step as many as the others; the last
+        may have fewer.
+
+        Args:
+            samples: All samples of the round.
+        """
+        size = self.batch_size * self.accumulate * self.world_size
+        shares: list[list[Sequence[TokenizedSample]]] = []
+        for start in range(0, len(samples), size):
+            step = samples[start : start + size]
+            share = len(step) // self.world_size
+            shares.append([step[rank * share : (rank + 1) * share] for rank in range(self.world_size)])
+        if self.max_tokens is None:
+            return [[_chunks(share, self.batch_size) for share in step] for step in shares]
+        filled = [[fill(share, self.max_tokens) for share in step] for step in shares]
+        most = max(len(parts) for step in filled for parts in step)
+        return [
+            [split(parts, min(most, len(share))) for parts, share in zip(*pair, strict=True)]
+            for pair in zip(filled, shares, strict=True)
+        ]
 
     def micro_batches(
         self,
@@ -135,31 +146,26 @@ class BatchPlan:
         rank: int,
         loss: TrainingLoss,
         temperature: float,
-        pad_token_id: int,
-    ) -> list[TokenBatch]:
-        """Return the micro-batches of one process, in order; each knows the denominators of its optimizer step.
-
-        An optimizer step takes the next ``batch_size * accumulate * world_size`` samples; a process takes a
-        contiguous share of them, so groups stay whole where they fit.
+        packing: Packing,
+    ) -> list[list[TokenBatch]]:
+        """Return the micro-batches of one process, step by step; each knows the denominators of its optimizer step.
 
         Args:
             samples: All samples of the round, the same in every process.
             rank: Number of this process.
             loss: Says what the denominators count.
             temperature: Temperature at which the completions were sampled.
-            pad_token_id: Id that fills shorter sequences.
+            packing: How student and teacher read rows.
         """
-        step_size = self.batch_size * self.accumulate * self.world_size
-        batches = []
-        for start in range(0, len(samples), step_size):
-            step = samples[start : start + step_size]
-            denominators = step_denominators(step, loss)
-            share = len(step) // self.world_size
-            mine = step[rank * share : (rank + 1) * share]
-            for first in range(0, share, self.batch_size):
-                some = mine[first : first + self.batch_size]
-                batches.append(collate(some, denominators, temperature, pad_token_id))
-        return batches
+        steps = []
+        for step in self.steps(samples):
+            denominators = step_denominators([each for share in step for part in share for each in part], loss)
+            steps.append([collate(part, denominators, temperature, packing) for part in step[rank]])
+        return steps
+
+
+def _chunks(share: Sequence[TokenizedSample], size: int) -> list[Share]:
+    return [list(share[first : first + size]) for first in range(0, len(share), size)]
 
 
 def step_denominators(step: Sequence[TokenizedSample], loss: TrainingLoss) -> Denominators:
@@ -194,25 +200,40 @@ class RoundBatches:
             yield batch
 
 
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How rows of token ids are made for the student and for the teacher.
+
+    Attributes:
+        pad_token_id: Id that fills the right of shorter rows.
+        student: What reading rows costs the student; None where it cannot share a prompt.
+        teacher: The same of the teacher.
+    """
+
+    pad_token_id: int
+    student: PackingCost | None = None
+    teacher: PackingCost | None = None
+
+
 def collate(
-    samples: Sequence[TokenizedSample], denominators: Denominators, temperature: float, pad_token_id: int
+    samples: Sequence[TokenizedSample], denominators: Denominators, temperature: float, packing: Packing
 ) -> TokenBatch:
-    """Pad samples to one batch.
+    """Return samples as one batch.
 
     Args:
         samples: The samples, at least one.
         denominators: Totals over the whole optimizer step.
         temperature: Temperature at which the completions were sampled.
-        pad_token_id: Id that fills the right of shorter sequences.
+        packing: How student and teacher read rows.
     """
-    student = _pad_side([s.student_prompt_ids for s in samples], samples, pad_token_id)
-    teacher = _pad_side([s.teacher_prompt_ids for s in samples], samples, pad_token_id)
-    completions = [torch.tensor(s.completion.token_ids) for s in samples]
+    ids = [s.completion.token_ids for s in samples]
+    pad = packing.pad_token_id
+    completions = [torch.tensor(each) for each in ids]
     logprobs = [_or_nan(s.completion.sampled_logprobs) for s in samples]
     return TokenBatch(
-        *student,
-        *teacher,
-        completion_ids_BC=pad_sequence(completions, batch_first=True, padding_value=pad_token_id),
+        student=pack([s.student_prompt_ids for s in samples], ids, pad, packing.student),
+        teacher=pack([s.teacher_prompt_ids for s in samples], ids, pad, packing.teacher),
+        completion_ids_BC=pad_sequence(completions, batch_first=True, padding_value=pad),
         completion_mask_BC=pad_sequence([torch.ones_like(c, dtype=torch.bool) for c in completions], True),
         confidence_mask_BC=pad_sequence([torch.tensor(s.completion.confidence_mask) for s in samples], True),
         sampled_logprob_BC=pad_sequence(logprobs, batch_first=True),
@@ -227,21 +248,3 @@ def collate(
 def _or_nan(values: Sequence[float | None]) -> Tensor:
     """Return the values as a float32 tensor, with NaN for None."""
     return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
-
-
-def _pad_side(
-    prompts: Sequence[tuple[int, ...]], samples: Sequence[TokenizedSample], pad_token_id: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ids, attention mask and predictor mask [B, L] of prompts followed by their completions."""
-    ids, masks, predictors = [], [], []
-    for prompt, sample in zip(prompts, samples, strict=True):
-        row = torch.tensor((*prompt, *sample.completion.token_ids))
-        position = torch.arange(len(row))
-        ids.append(row)
-        masks.append(torch.ones_like(row))
-        predictors.append((position >= len(prompt) - 1) & (position < len(row) - 1))
-    return (
-        pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
-        pad_sequence(masks, batch_first=True),
-        pad_sequence(predictors, batch_first=True),
-    )

@@ -13,7 +13,7 @@ from caopd.errors import DataError, ModelError, PromptTooLongError, user_code
 from caopd.methods import Method
 from caopd.prompts import student_messages, teacher_messages
 from caopd.rollouts.decoding import decode_ids
-from caopd.rounds.batches import TokenizedSample
+from caopd.rounds.filling import TokenizedSample
 from caopd.rounds.samples import train_samples
 from caopd.rounds.splice import Completion, revised_completion, sampled_completion, written_completion
 from caopd.types import (
@@ -40,7 +40,10 @@ class SampleEncoder:
         confidence_format: Asks for, writes and reads confidences.
         template_arguments: Arguments of the chat template, for example ``{"enable_thinking": False}``.
         max_length: Length, in tokens, of the longest prompt plus completion that the model takes.
-        max_new_tokens: Length, in tokens, of the longest completion.
+        max_new_tokens: Length, in tokens, of the longest sampled completion.
+
+    Attributes:
+        longest_completion: Length, in tokens, of the longest completion that is trained on.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class SampleEncoder:
         self.max_length = max_length
         segment = confidence_format.render(1.0)
         # A revision may append a confidence segment and an end of sequence to the longest completion.
-        self._longest_completion = max_new_tokens + len(tokenizer("\n" + segment)["input_ids"]) + 1
+        self.longest_completion = max_new_tokens + len(tokenizer("\n" + segment)["input_ids"]) + 1
 
     def student_prompts(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
         """Return the ids of the student's prompts; a template that writes the date gives others at another time.
@@ -69,7 +72,7 @@ class SampleEncoder:
             PromptTooLongError: If a prompt with the longest completion does not fit the model.
         """
         prompts = self._rendered(examples)
-        self._check_prompts(examples, prompts, [self._longest_completion] * len(prompts))
+        self._check_prompts(examples, prompts, [self.longest_completion] * len(prompts))
         return prompts
 
     def unsampled(self, examples: Sequence[Example]) -> list[VerifiedGroup]:
@@ -99,7 +102,7 @@ class SampleEncoder:
                 shown = self._unambiguous(context)
                 conversations.append(teacher_messages(example, shown, self.confidence_format))
         prompts = encode_prompts(self.tokenizer, conversations, self.template_arguments)
-        lengths = completion_lengths or [self._longest_completion] * len(prompts)
+        lengths = completion_lengths or [self.longest_completion] * len(prompts)
         for (example, context), ids, length in zip(pairs, prompts, lengths, strict=True):
             self._check_length(len(ids), length, f"The teacher's prompt ({context.kind}) of example {example.id!r}")
         return prompts
@@ -164,7 +167,7 @@ class SampleEncoder:
         self.teacher_prompts([(example, context) for example, context in contexts if context is not None])
         # The rollout that a teacher will be shown is at most as long as the longest completion.
         unknown = [(example, _EMPTY_SOLUTION) for example, context in contexts if context is None]
-        self.teacher_prompts(unknown, [2 * self._longest_completion] * len(unknown))
+        self.teacher_prompts(unknown, [2 * self.longest_completion] * len(unknown))
 
     def _unambiguous(self, context: TeacherContext) -> TeacherContext:
         """Return the context without other confidences than the empirical one, as a solution that revises itself has.

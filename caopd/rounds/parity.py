@@ -25,6 +25,7 @@ from caopd.losses import ModelOutput
 from caopd.losses.chunks import Chunk, Part, TokenTerm, chunked_loss
 from caopd.losses.distributions import log_probability_of
 from caopd.models import LanguageModel
+from caopd.models.packing import pack
 from caopd.rollouts.base import Sampling
 from caopd.types import Rollout
 
@@ -161,17 +162,13 @@ def _chosen(
 @torch.no_grad()
 def _recomputed(policy: LanguageModel, prompt: Sequence[int], rollout: Rollout, sampling: Sampling) -> _Compared:
     """Return what engine and model say of every token of a completion, on the CPU."""
-    ids_1L = torch.tensor([[*prompt, *rollout.token_ids]], device=policy.device)
-    position_L = torch.arange(ids_1L.shape[1], device=policy.device)
-    predictors_1L = ((position_L >= len(prompt) - 1) & (position_L < ids_1L.shape[1] - 1))[None]
-    target_T = ids_1L[0, len(prompt) :]
+    sequence = pack([prompt], [rollout.token_ids], policy.pad_token_id).to(policy.device)
+    target_T = torch.tensor(rollout.token_ids, device=policy.device)
     was_training = policy.training
     policy.eval()
     try:
         own_T, stated_T = policy(
-            ids_1L,
-            torch.ones_like(ids_1L),
-            predictors_1L,
+            sequence,
             lambda hidden_TH, head_VH: _logprobs(ModelOutput(hidden_TH, head_VH), target_T, sampling),
         )
     finally:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from caopd.distributed import gather_in_order, num_processes, process_number
 from caopd.errors import RolloutError, UserCodeError, name_of, user_code
-from caopd.rounds.batches import TokenizedSample
 from caopd.rounds.diagnostics import TeacherProbe, optimism_bias, stated_optimism
 from caopd.rounds.encoding import SampleEncoder
+from caopd.rounds.filling import TokenizedSample
 from caopd.rounds.groups import GroupSampler, Policies
 from caopd.rounds.prompts import RoundPrompts
 from caopd.rounds.samples import probed_context, train_samples

@@ -49,4 +49,5 @@ def save_step(path: Path, facts: dict[str, Any], micro_batches: Sequence[MicroBa
 def _plain(batch: TokenBatch) -> dict[str, Any]:
     on_cpu = batch.to("cpu")
     values = {field.name: getattr(on_cpu, field.name) for field in fields(on_cpu)}
-    return values | {"denominators": asdict(batch.denominators)}
+    rows = {name: vars(values[name]) for name in ("student", "teacher")}
+    return values | rows | {"denominators": asdict(batch.denominators)}

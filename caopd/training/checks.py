@@ -19,8 +19,12 @@ from caopd.tasks import Task, TaskSequence
 from caopd.types import Signal
 
 
-def check_trainer(trainer: Trainer) -> None:
+def check_trainer(trainer: Trainer, tokens_per_batch: int | None) -> None:
     """Raise if an epoch would not sample new rollouts, or a step would not see all samples that its loss is divided by.
+
+    Args:
+        trainer: The trainer.
+        tokens_per_batch: Limit that cuts an optimizer step into several micro-batches; None for none.
 
     Raises:
         ConfigError: A setting of the trainer is wrong; the message says what to set.
@@ -46,11 +50,11 @@ def check_trainer(trainer: Trainer) -> None:
             "caopd.training.sharded.AtomicModelParallelStrategy, which takes the same arguments."
         )
     limit = trainer.limit_train_batches
-    if trainer.accumulate_grad_batches > 1 and limit != 1.0:
+    if (trainer.accumulate_grad_batches > 1 or tokens_per_batch is not None) and limit != 1.0:
         raise ConfigError(
             f"Expected whole rounds under gradient accumulation, but got limit_train_batches = {limit} "
             "(fast_dev_run sets it too): lower `data.round.num_prompts_per_round` instead, or set "
-            "`trainer.accumulate_grad_batches` to 1."
+            "`trainer.accumulate_grad_batches` to 1 and `data.tokens_per_batch` to null."
         )
 
 

@@ -47,7 +47,11 @@ class RolloutDataModule(HeldOutDataModule):
         task: Gives rows, prompts and the verifier; a TaskSequence gives several tasks, one after the other.
         round: Number of prompts and rollouts per round.
         sampling: How training rollouts are sampled, and completions of held-out prompts beside the greedy ones.
-        batch_size: Number of sequences in a micro-batch of one process.
+        batch_size: Number of sequences in a micro-batch of one process. An optimizer step of one process trains on this
+            times ``accumulate_grad_batches`` of the Trainer.
+        tokens_per_batch: Largest number of tokens that student or teacher read in a micro-batch, a prompt of several
+            sequences counted once. The sequences of a step are then cut into as many micro-batches as that takes,
+            groups kept together. None sets no limit.
         estimator: Estimator of mu_hat; None is Monte Carlo, as in the paper.
         confidence: How confidences are asked for, written and read; None is the line ``Confidence: 0.85``.
         engine: Samples completions; ``auto`` takes vLLM where it is installed and the model is not tiny.
@@ -68,6 +72,7 @@ class RolloutDataModule(HeldOutDataModule):
         round: RoundConfig = RoundConfig(),
         sampling: Sampling = Sampling(),
         batch_size: int = 8,
+        tokens_per_batch: int | None = None,
         estimator: Estimator | None = None,
         confidence: ConfidenceFormat | None = None,
         engine: RolloutEngine | Literal["auto"] = "auto",
@@ -87,6 +92,7 @@ class RolloutDataModule(HeldOutDataModule):
         self.task = task
         self.round = round
         self.batch_size = batch_size
+        self.tokens_per_batch = tokens_per_batch
         self.estimator = round.adapted(estimator or MonteCarlo())
         self.teacher_probe = teacher_probe
         self.keep_rounds = keep_rounds
@@ -122,7 +128,8 @@ class RolloutDataModule(HeldOutDataModule):
 
     def _setup_training(self) -> None:
         trainer, model = self._trainer, self._model
-        checks.check_trainer(trainer)
+        checks.check_trainer(trainer, self.tokens_per_batch)
+        self._accumulate = trainer.accumulate_grad_batches
         checks.check_parts(model.method, self.estimator, self.round.smallest_group)
         checks.check_teacher(model.loss, model.method, self.estimator, self.teacher_probe)
         checks.check_processes(self.round.num_prompts_per_round, trainer.world_size)
@@ -139,7 +146,7 @@ class RolloutDataModule(HeldOutDataModule):
     @property
     def plan(self) -> BatchPlan:
         """How the training samples of a round are shared out to micro-batches, optimizer steps and processes."""
-        return BatchPlan(self.batch_size, self._trainer.accumulate_grad_batches, self._trainer.world_size)
+        return BatchPlan(self.batch_size, self._accumulate, self._trainer.world_size, self.tokens_per_batch)
 
     @property
     def num_samples(self) -> int:
@@ -175,6 +182,12 @@ class RolloutDataModule(HeldOutDataModule):
         made = replace(self._maker.of_groups(number, groups), statistics=interrupted.statistics)
         return self._batches(made, num_done)
 
+    def teardown(self, stage: str) -> None:
+        """Give the trainer its own number of micro-batches per step back, and close what was started."""
+        if stage == "fit":
+            self._trainer.accumulate_grad_batches = self._accumulate
+        super().teardown(stage)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the estimator's state, the number of the round, where its rollouts are, and how far training has got.
 
@@ -199,9 +212,11 @@ class RolloutDataModule(HeldOutDataModule):
         self._formats.look(made)
         with self.clock("verify"):
             tokenized = made.tokenized(self._encoder(self.sampling))
-        plan, model = self.plan, self._model
-        settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.student.pad_token_id)
-        batches = plan.micro_batches(tokenized, *settings)
+        model = self._model
+        settings = (self._trainer.global_rank, model.loss, self.sampling.temperature, model.packing)
+        steps = self.plan.micro_batches(tokenized, *settings)
+        batches = [batch for step in steps for batch in step]
+        self._trainer.accumulate_grad_batches = max(map(len, steps))  # what a limit of tokens makes of it, this round
         file, shape = str(self._buffer.file(made.number).absolute()), round_settings(self)
         self._progress.state = RoundState(made.number, file, self._digest, shape, len(batches), made.statistics)
         seed = derive_seed(self.seed, "training", made.number, self._trainer.global_rank)

@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -185,11 +185,12 @@ class CaopdCLI(LightningCLI):
         return trainer
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, make: Callable[..., object] | None = None) -> int:
     """Run a Lightning subcommand and return the exit status.
 
     Args:
         arguments: Command line without the program's name; by default that of the process. The command comes first.
+        make: Calls the command line's class, or one derived from it, and does more; None calls it and does no more.
     """
     strict = {"exit_on_error": False, "allow_abbrev": False}
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -197,7 +198,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         _ignore_idle_warnings()
         with ignored_interrupts_raised(), full_disks_told_once():
-            CaopdCLI(
+            (make or CaopdCLI)(
                 given[0],
                 model_class=DistillationModule,
                 datamodule_class=RolloutDataModule,

@@ -23,7 +23,7 @@ from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
 from caopd.methods import CaOPD, Method
 from caopd.models import LanguageModel, ModelSource, Teacher, check_finite, check_precision, shard
-from caopd.rounds.batches import TokenBatch
+from caopd.rounds.batches import Packing, TokenBatch
 from caopd.rounds.groups import Policies
 from caopd.training.checkpoints import FORMAT, PACKAGE, check_format, refuse_settings
 from caopd.training.collapse import CopyWatch, shown_segments
@@ -97,14 +97,14 @@ class DistillationModule(LightningModule):
         self.warmup = warmup
         self.nonfinite = nonfinite
         self.num_steps_per_round: int | None = None
-        self._optimizer = optimizer or default_optimizer
+        self.optimizer_factory = optimizer or default_optimizer
         self.decay = decay
         self.limit_of_steps: int | None = None
         self.saving = SavingCallbacks()
         self._step = StepGuard(nonfinite)
         self._counted: list[tuple[str, Tensor, Tensor | float]] = []
         self._copies = CopyWatch()
-        means = [*self.loss.logged, *(COPIES if method.signal is Signal.CONTEXT else [])]
+        means = [TOKENS, *self.loss.logged, *(COPIES if method.signal is Signal.CONTEXT else [])]
         self._training_means = torch.nn.ModuleDict({name: MeanMetric() for name in means})
         self.validation_scores = self.test_scores = EvaluationScores(torch.device("cpu"))
 
@@ -151,6 +151,12 @@ class DistillationModule(LightningModule):
             version: Number of optimizer steps that the weights have had.
         """
         return Policies(self.student, self.teacher if self.loss.needs_teacher else None, version)
+
+    @property
+    def packing(self) -> Packing:
+        """How student and teacher read the rows of a micro-batch."""
+        teacher = self.teacher.packing_cost if self.loss.needs_teacher else None
+        return Packing(self.student.pad_token_id, self.student.packing_cost, teacher)
 
     def train(self, mode: bool = True) -> DistillationModule:
         """Set the student's mode; the teacher stays in evaluation mode."""
@@ -236,7 +242,7 @@ class DistillationModule(LightningModule):
         def loss_of(hidden_TH: Tensor, head_VH: Tensor) -> LossOutput:
             return self.loss(ModelOutput(hidden_TH, head_VH), teacher, inputs)
 
-        output = self.student(batch.student_ids_BL, batch.student_mask_BL, batch.student_predictors_BL, loss_of)
+        output = self.student(batch.student, loss_of)
         self._count(batch, output, inputs.target_T)
         self._step.add(batch_idx, batch, output.loss)
         # Lightning averages over processes and micro-batches, but the shares of a step add up.
@@ -246,8 +252,7 @@ class DistillationModule(LightningModule):
     def _teacher_output(self, batch: TokenBatch) -> ModelOutput | None:
         if not self.loss.needs_teacher:
             return None
-        inputs = batch.teacher_ids_BL, batch.teacher_mask_BL, batch.teacher_predictors_BL
-        return ModelOutput(*self.teacher_rule.hidden_and_head(self.teacher, self.student, inputs))
+        return ModelOutput(*self.teacher_rule.hidden_and_head(self.teacher, self.student, batch.teacher))
 
     def _loss_inputs(self, batch: TokenBatch) -> LossInputs:
         mask_BC = batch.completion_mask_BC
@@ -264,8 +269,9 @@ class DistillationModule(LightningModule):
     def _count(self, batch: TokenBatch, output: LossOutput, target_T: Tensor) -> None:
         """Keep what the micro-batch adds to the round's means until its step is done: a repeated step counts once."""
         for name, (total, num_tokens) in output.totals.items():
-            if num_tokens:
-                self._counted.append((name, total / num_tokens, num_tokens))
+            self._counted.append((name, total / num_tokens.clamp(min=1), num_tokens))
+        for rows in (batch.student, batch.teacher) if self.loss.needs_teacher else (batch.student,):
+            self._counted.append((TOKENS, rows.share_of_tokens, rows.num_positions))
         if output.teacher_top1_T is not None:
             shown = shown_segments(batch, output.teacher_top1_T == target_T)
             self._copies.add(shown)
@@ -346,7 +352,7 @@ class DistillationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (one of many shapes that Lightning takes)
         """Return the optimizer of the student and its learning-rate schedule."""
-        optimizer = self._optimizer(cast("Any", weight_groups(self.student, self.decay)))
+        optimizer = self.optimizer_factory(cast("Any", weight_groups(self.student, self.decay)))
         num_steps = self._num_steps()
         schedule = rate_schedule(optimizer, self.schedule, round(self.warmup * num_steps), num_steps)
         self._settings = settings_of(optimizer)
@@ -384,6 +390,8 @@ class DistillationModule(LightningModule):
 
 COPIES = ("teacher_copy_accuracy", "teacher_copy_accuracy_alone")
 """Names under ``train/``: of all sequences that state their context's confidence, of those that train nothing else."""
+TOKENS = "share_of_tokens"
+"""Name under ``train/``: of the positions that student and teacher read, those that hold a token and not padding."""
 TRAINING_MEANS, SAVING, LEFT_OUT = "training_means", "saving", "left_out_steps"
 """Keys, in the package's part of a checkpoint, of the sums that the means of its round are made of, for every process,
 of what :class:`SavingCallbacks` keeps, and of the numbers of optimizer steps that were left out."""

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caopd.training.datamodule import RolloutDataModule
 
-PARTS = ("seed", "round", "sampling", "batch_size", "task", "estimator", "confidence", "template_arguments")
+PARTS = (
+    "seed",
+    "round",
+    "sampling",
+    "batch_size",
+    "tokens_per_batch",
+    "task",
+    "estimator",
+    "confidence",
+    "template_arguments",
+)
 """The settings of the data module that shape a round."""
 
 
@@ -25,7 +35,7 @@ def round_settings(data: RolloutDataModule) -> dict[str, str]:
     return {
         **{f"data.{name}": described(getattr(data, name)) for name in PARTS},
         "model.method": described(trainer.lightning_module.method),
-        "trainer.accumulate_grad_batches": str(trainer.accumulate_grad_batches),
+        "trainer.accumulate_grad_batches": str(data.plan.accumulate),
         "number of processes": str(trainer.world_size),
     }
 

@@ -200,9 +200,10 @@ def test_unit_tests_mirror_the_package():
 
 
 ENGINES = {f"rollouts.{module}" for module in ("auto", "sampler", "transformers_engine", "vllm")}
+MODEL_FILES = {f"models.{module}" for module in ("language_model", "source", "teacher", "weights")}
 FORBIDDEN = {
     "caopd.rounds.splice": {"tasks", "methods", "models", "prompts"},
-    "caopd.rounds.batches": {"tasks", "methods", "models", "prompts", "rollouts"},
+    "caopd.rounds.batches": {"tasks", "methods", "prompts", "rollouts", *MODEL_FILES},
     "caopd.rounds.parity": {"tasks", "methods", "prompts", *ENGINES},
     "caopd.training.module": {"tasks", "prompts", "verifiers", "rollouts", "training.datamodule", "training.callbacks"},
     "caopd.training.datamodule": {"training.callbacks", "losses", "metrics", "prompts"},
@@ -375,7 +376,7 @@ def test_routing_loads_no_model_either(tmp_path):
 
 def test_the_command_is_installed_and_lists_its_commands():
     run = subprocess.run([Path(sys.executable).parent / "caopd", "--help"], capture_output=True, text=True, check=True)
-    for command in ("fit", "validate", "test", "predict", "score", "report", "route", "export"):
+    for command in ("fit", "validate", "test", "predict", "score", "report", "route", "plan", "export"):
         assert f"\n  {command} " in run.stdout
     assert importlib.metadata.version("caopd") in run.stdout
 

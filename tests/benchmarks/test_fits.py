@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -140,6 +141,15 @@ def test_the_package_and_its_model_are_part_of_the_fingerprint(monkeypatch):
     before = counting().fingerprint
     monkeypatch.setattr(fits, "package_hash", lambda: "that of another model")
     assert counting().fingerprint != before
+
+
+def test_a_run_of_another_environment_has_its_interpreter_and_does_not_depend_on_the_package(monkeypatch, tmp_path):
+    run = Run("other", ("said", "{run}"), python=shutil.which("echo"))
+    before = run.fingerprint
+    run_once(run, tmp_path, result=lambda folder: {})
+    assert (tmp_path / "other.log").read_text() == f"said {tmp_path / 'other'}\n"
+    monkeypatch.setattr(fits, "package_hash", lambda: "that of another package")
+    assert run.fingerprint == before
 
 
 def test_all_results_or_the_end_with_every_log():

@@ -169,3 +169,21 @@ def command():
         )
 
     return run
+
+
+@pytest.fixture
+def failure(tmp_path, capsys, request):
+    """Run a fit that must fail, and return its message."""
+
+    def run(*arguments, config=request.config.rootpath / "configs" / "quickstart.yaml"):
+        small = ("--data.task.num_train=256", "--data.task.num_validation=4", "--trainer.enable_progress_bar=false")
+        small = small if not any("data.task" in argument for argument in arguments) else small[2:]
+        status = main(["fit", f"--config={config}", f"--trainer.default_root_dir={tmp_path}", *small, *arguments])
+        assert status != 0
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err + output.out
+        message = output.err[output.err.index("error: ") :]
+        assert len(message.splitlines()) <= 24
+        return message
+
+    return run

@@ -195,6 +195,15 @@ def test_the_card_carries_what_the_run_measured(run, tmp_path):
     moments = [("greedy", "initial"), ("greedy", "final"), ("sampled", "initial"), ("sampled", "final")]
     values = [f"{metrics[moment][event]['brier']:.3f}" for event, moment in moments]
     assert brier[1:] == [*values[:-1], f"{values[-1]} |"]
+    for title, name in (
+        ("expected calibration error", "ece"),
+        ("ECE that a calibrated model would show", "noise_floor"),
+    ):
+        row = next(row for row in rows if row[0].startswith(f"| {title}"))
+        for cell, (event, moment) in zip(row[1:], moments, strict=True):
+            values = metrics[moment][event]
+            between = f"[{values[f'{name}_low']:.3f}, {values[f'{name}_high']:.3f}]"
+            assert cell.removesuffix(" |") == f"{values[name]:.3f} {between}"
     assert "| greedy, before training, step 0 | greedy, after training, step 8 | sampled, before" in card.text
     assert "sampled as in training (temperature 1.0)" in card.text
     assert "CaOPD on SDFT on DrawTask, 8 optimizer steps" in card.text

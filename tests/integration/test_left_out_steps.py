@@ -192,10 +192,11 @@ def prompts_of(saved):
     found = set()
     for one in saved["micro_batches"]:
         batch = one["batch"]
-        for ids, mask, length in zip(
-            batch["student_ids_BL"], batch["student_mask_BL"], batch["completion_mask_BC"].sum(1), strict=True
-        ):
-            found.add(tuple(ids[: int(mask.sum()) - int(length)].tolist()))
+        rows = {name: values.flatten() for name, values in batch["student"].items() if name.endswith("_BL")}
+        for index in batch["student"]["predictor_T"].tolist():
+            if rows["branch_BL"][index] == rows["trunk_BL"][index]:  # the end of a prompt
+                start = index - int(rows["position_BL"][index])
+                found.add(tuple(rows["ids_BL"][start : index + 1].tolist()))
     assert len(found) > 4
     return found
 

@@ -70,7 +70,16 @@ def test_every_logger_shows_diagrams_and_completions(run, root):
         assert len(list((media / "images" / "val" / event).glob("reliability_*.png"))) == 2
     tables = [json.loads(path.read_text()) for path in (media / "table" / "val").glob("completions_*.json")]
     assert [len(table["data"]) for table in tables] == [16, 16]
-    assert {"question", "event", "completion", "target", "correct", "confidence", "form"} == set(tables[0]["columns"])
+    assert {
+        "question",
+        "event",
+        "completion",
+        "target",
+        "correct",
+        "confidence",
+        "confidence form",
+        "answer form",
+    } == set(tables[0]["columns"])
     assert len(list((root / "c").rglob("metrics.csv"))) == 1
 
 

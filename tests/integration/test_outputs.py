@@ -9,10 +9,12 @@ import sys
 
 import pytest
 import yaml
+from rich.console import Console
 
 from caopd.cli import main
 from caopd.confidence import InlineConfidence
 from caopd.rounds.buffer import load_groups
+from caopd.training.callbacks import BeforeAfterMetrics, reliability
 
 from .conftest import QUICKSTART, Run, fit_arguments
 
@@ -81,6 +83,47 @@ def test_metrics_before_and_after(report, run):
             logged = run.scalars(f"val/{event}/brier")[index]
             assert report[moment][event]["brier"] == pytest.approx(logged, abs=1e-6)
     assert report["final"]["greedy"] != report["final"]["sampled"]
+
+
+def test_the_ece_has_its_interval_and_what_a_calibrated_model_would_show(report, run):
+    for moment in ("initial", "final"):
+        for event in ("greedy", "sampled"):
+            values = report[moment][event]
+            assert 0 <= values["ece_low"] <= values["ece_high"] <= 1
+            assert 0 <= values["noise_floor_low"] <= values["noise_floor"] <= values["noise_floor_high"]
+            assert (values["ece_low"] > 0) == (values["calibration_p_value"] < 0.05)
+            logged = run.scalars(f"val/{event}/ece_high")[0 if moment == "initial" else -1]
+            assert logged == pytest.approx(values["ece_high"], abs=1e-6)
+
+
+def test_the_table_shows_them(report, run, capsys):
+    callback = BeforeAfterMetrics()
+    callback.load_state_dict(report)
+    Console(width=80).print(callback.table())
+    shown = capsys.readouterr().out
+    for event in ("greedy", "sampled"):
+        first, last = report["initial"][event], report["final"][event]
+        for name in ("ece", "noise_floor"):
+            cells = "".join(
+                rf" *│ +\[{each[f'{name}_low']:.3f}, {each[f'{name}_high']:.3f}\] " for each in (first, last)
+            )
+            assert re.search(rf"│ {event}/{name} .*\n│{cells}", shown), (event, name)
+        assert f"{first['calibration_p_value']:.3g} │" in shown
+
+
+def test_diagrams_say_how_certain_the_ece_is(run, report, tmp_path, monkeypatch):
+    headings = {}
+
+    def keep(trainer, directory, name, plot):
+        headings[name] = plot().get_suptitle()
+
+    monkeypatch.setattr(reliability, "log_figure", keep)
+    assert evaluate("validate", run, tmp_path) == 0
+    for event in ("greedy", "sampled"):
+        values = report["final"][event]
+        heading = headings[f"{event}/reliability"]
+        assert f"true ECE {values['ece_low']:.3f} to {values['ece_high']:.3f}" in heading
+        assert f"if calibrated {values['noise_floor']:.3f}, p = {values['calibration_p_value']:.2g}" in heading
 
 
 def test_no_number_of_a_validation_is_without_its_event(run):

@@ -69,6 +69,9 @@ def check_the_metrics(runs, rows, event):
         for row, moment in zip(rows[2 * number :], ("initial", "final"), strict=False):
             for name in ("accuracy", "mean_confidence", "ece", "brier", "ocg", "spr", "auroc", "format_adherence"):
                 assert (float(row[name]) if row[name] else None) == measured[moment][event][name]
+            for name in ("ece", "noise_floor"):
+                ends = [float(row[f"{name}_{end}"]) for end in ("low", "high")]
+                assert ends == [measured[moment][event][f"{name}_{end}"] for end in ("low", "high")]
 
 
 def test_predictions_have_the_intervals_of_caopd_score(runs, report):
@@ -78,6 +81,9 @@ def test_predictions_have_the_intervals_of_caopd_score(runs, report):
         found = [float(row[key]) for key in (name, f"{name}_low", f"{name}_high")]
         estimate = scores.estimates[name]
         assert found == [estimate.value, estimate.low, estimate.high]
+    certainty = scores.certainty
+    floor = [float(row[key]) for key in ("noise_floor", "noise_floor_low", "noise_floor_high")]
+    assert floor == [certainty.floor, certainty.floor_low, certainty.floor_high]
 
 
 def test_every_figure_is_there_as_vector_and_pixels(report):

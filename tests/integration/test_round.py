@@ -1,6 +1,7 @@
 """A round is made and read without a Trainer, and is the one that a run trains on."""
 
 import contextlib
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from caopd.methods import SDFT, SDPO, CaOPD
 from caopd.methods.estimators import MonteCarlo, SelfConsistency
 from caopd.models import ModelSource
 from caopd.rollouts import Sampling, TransformersEngine
-from caopd.rounds.batches import BatchPlan
+from caopd.rounds.batches import BatchPlan, Packing
 from caopd.rounds.buffer import load_groups
 from caopd.rounds.completer import Completer
 from caopd.rounds.config import RoundConfig
@@ -98,7 +99,8 @@ def test_a_round_without_any_success_teaches_sdpo_nothing_and_says_so(student, e
     assert [sample.weight for sample in made.trained] == [0.0] * 16
     for reduction in ("sequence_mean", "token_mean"):
         loss = DistillationLoss(reduction=reduction)
-        for batch in BatchPlan(4, 2, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, 0):
+        steps = BatchPlan(4, 2, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, Packing(0))
+        for batch in itertools.chain(*steps):
             weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_BC, batch.denominators)
             assert torch.equal(weight_T, torch.zeros_like(weight_T))
 
@@ -119,7 +121,7 @@ def test_a_round_without_any_success_still_teaches_that_through_caopd(student, e
     assert (made.statistics["confidence_alone"], made.statistics["without_weight"]) == (1.0, 0.0)
     assert made.statistics["stated_optimism"] == 0
     loss = DistillationLoss(reduction=reduction)
-    for batch in BatchPlan(16, 1, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, 0):
+    for (batch,) in BatchPlan(16, 1, 1).micro_batches(made.tokenized(encoder), 0, loss, 1.0, Packing(0)):
         weight_T = loss.token_weights(batch.completion_mask_BC, batch.weight_BC, batch.denominators)
         trained_T = batch.confidence_mask_BC[batch.completion_mask_BC]
         assert torch.equal(weight_T > 0, trained_T)

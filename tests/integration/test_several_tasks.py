@@ -123,6 +123,7 @@ def test_a_resumed_sequence_keeps_its_first_stages(run, written, tmp_path):
     assert json.loads(path.read_text()) == written
 
 
+CERTAINTY = ("noise_floor", "noise_floor_low", "noise_floor_high", "calibration_p_value")
 TASKS = {"low": draw(kinds=["low"], num_test=17), "high": draw(kinds=["high"])}
 
 
@@ -170,12 +171,16 @@ def test_predictions_score_as_the_test_says(trained, tested, tmp_path):
             assert main(["score", str(file), f"--output={tmp_path / 's.json'}", "--resamples=0"]) == 0
             scores = json.loads((tmp_path / "s.json").read_text())
             assert (scores["event"], scores["n_prompts"]) == (part, parts["greedy"]["n"])
-            # A test does not know which completions share a prompt, which takes more off the debiased error.
-            for name in (parts[part].keys() & scores.keys()) - ({"debiased_ece"} if part == "sampled" else set()):
+            for name in parts[part].keys() & scores.keys():
                 value = scores[name]["value"] if isinstance(scores[name], dict) else scores[name]
                 expected = math.nan if parts[part][name] is None else parts[part][name]
                 assert (math.nan if value is None else value) == pytest.approx(expected, abs=1e-6, nan_ok=True), name
             assert len(parts[part].keys() & scores.keys()) >= 15
+            found, chance = [parts[part][name] for name in CERTAINTY], scores["calibrated"]
+            if chance is None:
+                assert found == [None] * 4
+            else:
+                assert found == pytest.approx([*chance["noise_floor"].values(), chance["p_value"]], abs=1e-3)
 
 
 def test_predicted_samples_are_numbered_and_named(trained, tmp_path):

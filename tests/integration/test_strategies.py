@@ -65,6 +65,7 @@ def test_losses_and_weights_equal_one_process(one_process, two_processes):
         "rollout/accuracy",
         "val/greedy/brier",
         "val/sampled/brier",
+        "val/sampled/ece_high",
     ):
         assert two_processes.scalars(tag) == pytest.approx(one_process.scalars(tag), abs=TOLERANCE), tag
     expected, found = one_process.checkpoint("round1"), two_processes.checkpoint("round1")

@@ -9,9 +9,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from caopd.metrics.catalogue import shown_of_runs
+from caopd.metrics.catalogue import FLOOR, interval, shown_of_runs
 from caopd.models import SMOLLM2, ModelSource
-from caopd.run_directory import EVENTS, Measured, class_name, method_name, setting
+from caopd.run_directory import EVENTS, Measured, Metrics, class_name, method_name, setting
 from caopd.texts import in_markdown
 
 _HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -131,14 +131,17 @@ def _calibration(facts: CardFacts) -> str:
         for title, measured in moments
         if event in measured.events
     ]
+    names = {spec.name: spec.in_full for spec in shown_of_runs()} | {FLOOR: "ECE that a calibrated model would show"}
     rows = [
-        f"| {spec.in_full} | " + " | ".join(_number(metrics.get(spec.name)) for _, metrics in shown) + " |"
-        for spec in shown_of_runs()
+        f"| {title} | " + " | ".join(_estimate(metrics, name) for _, metrics in shown) + " |"
+        for name, title in names.items()
     ]
     counts = " | ".join(str(metrics.get("n")) for _, metrics in shown)
     header = f"| | {' | '.join(title for title, _ in shown)} |\n|---|{'---|' * len(shown)}"
     table = "\n".join([header, *rows, f"| completions | {counts} |"])
-    note = "`-` is undefined. Completions without a confidence count in the accuracy alone."
+    note = (
+        "In brackets: 95 % intervals; `-` is undefined. Completions without a confidence count in the accuracy alone."
+    )
     return f"{_standing(facts)}\n\n{_events(facts.settings)}\n\n{table}\n\n{note}"
 
 
@@ -170,5 +173,8 @@ def _arguments(facts: CardFacts) -> str:
     return f", **{arguments!r}" if arguments else ""
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _estimate(metrics: Metrics, name: str) -> str:
+    value, between = metrics.get(name), interval(metrics, name)
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if between is None else f"{value:.3f} [{between[0]:.3f}, {between[1]:.3f}]"

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from caopd.commands.report.collect import CURVES, EVENTS, RunRecord
-from caopd.commands.report.tables import Column, ReportTable, Row
-from caopd.commands.score.bootstrap import score
+from caopd.commands.report.tables import Cell, Column, ReportTable, Row
+from caopd.commands.score.bootstrap import Estimate, score
 from caopd.commands.score.predictions import Predictions
 from caopd.metrics.bins import reliability_bins
-from caopd.metrics.catalogue import MetricSpec, headline, shown_of_runs
+from caopd.metrics.catalogue import FLOOR, MetricSpec, headline, interval, shown_of_runs
 from caopd.metrics.functional.certainty import calibration_certainty
 from caopd.metrics.functional.ranking import strict_pairwise_ranking
 from caopd.metrics.functional.selective import risk_coverage_curve
 from caopd.plots import reliability_diagram
 from caopd.plots.comparison import Track, confidence_figure, curves_figure, pareto_figure, risk_coverage_figure
-from caopd.run_directory import Measured, setting
+from caopd.run_directory import Measured, Metrics, setting
 from caopd.types import GREEDY, SAMPLED
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _EVENT = {
     SAMPLED: "Whether a completion is right that is sampled as in training, which is what mu_hat estimates",
 }
 """What the confidences of an event are judged by, as pages say it."""
+_FLOOR_COLUMN = Column(FLOOR, "ECE if calibrated")
+_IF_CALIBRATED = "ECE if calibrated: what a perfectly calibrated model with these confidences would show."
 
 
 @dataclass(frozen=True)
@@ -113,27 +115,44 @@ def _before_and_after(records: Sequence[RunRecord], event: str) -> ReportTable:
             if measured is not None and event in measured.events:
                 if moment == "after":
                     compared.append(len(rows))
-                rows.append({**measured.events[event], "run": record.name, "moment": moment, "event": event})
+                metrics = _with_intervals(measured.events[event])
+                rows.append({**metrics, "run": record.name, "moment": moment, "event": event})
     note = (
         f"{_EVENT[event]}, for held-out prompts of the validation split. Calibration is that of completions that state "
-        "a confidence; `-` is undefined. Bold: best of the runs after training."
+        f"a confidence, with 95 % intervals; `-` is undefined. {_IF_CALIBRATED} Bold: best of the runs after training, "
+        "which may be chance."
     )
     sizes = {record.final.events[event].get("n") for record in records if record.final and event in record.final.events}
     if len(sizes) > 1 or len({str(setting(record.config, "data", "task")) for record in records}) > 1:
         note += " The runs were not all measured on the same prompts: compare with care."
-    columns = [*heads, Column("n", "n"), *_columns(shown_of_runs())]
+    columns = [*heads, Column("n", "n"), *_columns(shown_of_runs()), _FLOOR_COLUMN]
     return ReportTable(f"metrics_{event}", f"Before and after training: {event}", note, columns, rows, compared)
 
 
 def _of_predictions(predicted: Sequence[tuple[str, Predictions]], event: str) -> ReportTable:
-    columns = [Column("run", "Run"), Column("event", "Event"), Column("n", "n"), *_columns(headline())]
+    heads = [Column("run", "Run"), Column("event", "Event"), Column("n", "n")]
+    columns = [*heads, *_columns(headline()), _FLOOR_COLUMN]
     rows: list[Row] = []
     for name, predictions in predicted:
         scores, _ = score(predictions)
-        rows.append({"run": name, "event": event, "n": scores.n, **scores.estimates})
-    note = f"{_EVENT[event]}, in files of `caopd predict`; 95 % intervals, prompts as units. Bold: best value; whether "
-    note += "two files differ by more than chance, `caopd score A B --paired` says."
+        found = scores.certainty
+        floor = Estimate(found.floor, found.floor_low, found.floor_high, scores.n_parsed) if scores.n_parsed else None
+        rows.append({"run": name, "event": event, "n": scores.n, **scores.estimates, FLOOR: floor})
+    note = (
+        f"{_EVENT[event]}, in files of `caopd predict`; 95 % intervals, prompts as units. {_IF_CALIBRATED} Bold: best "
+        "value; whether two files differ by more than chance, `caopd score A B --paired` says."
+    )
     return ReportTable(f"predictions_{event}", f"Predictions: {event}", note, columns, rows, range(len(rows)))
+
+
+def _with_intervals(metrics: Metrics) -> dict[str, Cell]:
+    """Return metrics whose calibration error has its interval, and so has what a calibrated model would show."""
+    cells: dict[str, Cell] = dict(metrics)
+    for name in ("ece", FLOOR):
+        value, between = metrics.get(name), interval(metrics, name)
+        if value is not None and between is not None:
+            cells[name] = Estimate(value, *between, int(metrics.get("n_parsed") or 0))
+    return cells
 
 
 def _columns(specs: Sequence[MetricSpec]) -> list[Column]:

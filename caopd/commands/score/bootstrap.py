@@ -225,7 +225,8 @@ def certainty_of(predictions: Predictions, scope: int, seed: int) -> dict[str, C
 
 def _without_intervals(counts: CompletionCounts, n_prompts: int, certainty: CalibrationCertainty) -> Scores:
     values = {name: float(value) for name, value in measured(counts).items()}
-    values["debiased_ece"] = certainty.debiased  # that of the counts takes completions of a prompt for independent
+    if n_prompts < counts.n:  # that of the counts takes completions of a prompt for independent
+        values["debiased_ece"] = certainty.debiased
     estimates = {
         name: Estimate(None if math.isnan(value) else value, None, None, _completions_behind(name, counts))
         for name, value in values.items()

@@ -79,6 +79,7 @@ class VLLMEngine:
         self._backend: Backend = (
             LocalVLLM(options, mode == "in_process") if servers is None else VLLMServers(servers, options)
         )
+        self.options = options if servers is None else None
         self.max_restarts = max_restarts
         self._separate_adapters = options.lora == "adapter" and servers is None
         self._restarts_left = max_restarts

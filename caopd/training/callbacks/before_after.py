@@ -18,10 +18,10 @@ from rich.table import Table
 from caopd.distributed import on_first_process
 from caopd.evaluation import NO_VERDICT
 from caopd.files import write_text
-from caopd.metrics.catalogue import shown_of_runs
+from caopd.metrics.catalogue import FLOOR, P_VALUE, shown_of_runs
 from caopd.run_directory import METRICS, run_directory
 from caopd.texts import in_terminal
-from caopd.training.callbacks.numbers import count, number, without_nan
+from caopd.training.callbacks.numbers import TITLE, count, number, p_value, with_interval, without_nan
 from caopd.training.module import DistillationModule
 
 Moment = dict[str, Any]
@@ -108,7 +108,7 @@ class BeforeAfterMetrics(Callback):
 
     def table(self) -> Table:
         """Return the headline metrics of every event before and after training, side by side."""
-        table = Table(title="held-out prompts")
+        table = Table(title=TITLE)
         for column in ("metric", "before", "after", "change"):
             table.add_column(column, justify="left" if column == "metric" else "right")
         before, after = self.initial or {}, self.final or {}
@@ -120,8 +120,11 @@ class BeforeAfterMetrics(Callback):
 
 def _add_part(table: Table, part: str, initial: Mapping[str, float], final: Mapping[str, float]) -> None:
     for spec in shown_of_runs():
-        before, after = initial.get(spec.name, math.nan), final.get(spec.name, math.nan)
-        table.add_row(f"{part}/{spec.name}", number(before), number(after), number(after - before, sign=True))
+        change = final.get(spec.name, math.nan) - initial.get(spec.name, math.nan)
+        cells = (with_interval(values, spec.name) for values in (initial, final))
+        table.add_row(f"{part}/{spec.name}", *cells, number(change, sign=True))
+    table.add_row(f"{part}/{FLOOR}", with_interval(initial, FLOOR), with_interval(final, FLOOR), "")
+    table.add_row(f"{part}/{P_VALUE}", p_value(initial.get(P_VALUE)), p_value(final.get(P_VALUE)), "")
     for name in ("n", *([NO_VERDICT] if initial.get(NO_VERDICT) or final.get(NO_VERDICT) else [])):
         table.add_row(f"{part}/{name}", count(initial.get(name)), count(final.get(name)), "")
 

@@ -66,6 +66,7 @@ class SampleCompletions(Callback):
             "no verdict" if verdict is None else "yes" if verdict.correct else "no",
             "none" if confidence is None else f"{confidence:.2f}",
             verified.reading.outcome.value,
+            "-" if verdict is None else verdict.outcome.value,
         ]
 
     def _shortened(self, text: str) -> str:
@@ -75,4 +76,4 @@ class SampleCompletions(Callback):
         return text
 
 
-_COLUMNS = ("question", "event", "completion", "target", "correct", "confidence", "form")
+_COLUMNS = ("question", "event", "completion", "target", "correct", "confidence", "confidence form", "answer form")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lightning import Callback, LightningModule, Trainer
 
 from caopd.distributed import on_first_process
-from caopd.metrics import CalibrationMetrics
+from caopd.evaluation import PartScores
 from caopd.plots import reliability_diagram
 from caopd.run_directory import run_directory
 from caopd.training.callbacks.media import log_figure
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class ReliabilityDiagrams(Callback):
-    """Plots ``val/greedy/reliability`` and ``val/sampled/reliability`` from a validation's bins, titled with the event.
+    """Plots ``val/greedy/reliability`` and ``val/sampled/reliability`` of a validation, titled with the event.
 
-    Both are plotted before training and after every validation. TensorBoard and W&B show them; for other loggers they
-    are files under ``greedy/reliability/`` and ``sampled/reliability/`` of the run directory.
+    Both say how certain the ECE is, and are plotted before training and after every validation. TensorBoard and W&B
+    show them; for other loggers they are files under ``greedy/reliability/`` and ``sampled/reliability/`` of the run
+    directory.
     """
 
     def __init__(self) -> None:
@@ -37,15 +38,14 @@ class ReliabilityDiagrams(Callback):
         if not isinstance(pl_module, DistillationModule):
             return
         for event, scores in pl_module.validation_scores.in_domain.events.items():
-            self._show(trainer, event, scores.metrics)
+            self._show(trainer, event, scores.part)
 
-    def _show(self, trainer: Trainer, event: str, metrics: CalibrationMetrics) -> None:
-        values, bins = metrics.compute(), metrics.bins()
+    def _show(self, trainer: Trainer, event: str, part: PartScores) -> None:
+        values, bins, certainty = part.compute(), part.bins(), part.certainty()
         if bins.n_completions:
             title = f"validation, {event} completions, step {trainer.global_step}"
-            spr, ocg = float(values["spr"]), float(values["ocg"])
 
             def plot() -> Figure:
-                return reliability_diagram(bins, title=title, spr=spr, ocg=ocg)
+                return reliability_diagram(bins, title=title, spr=values["spr"], ocg=values["ocg"], certainty=certainty)
 
             on_first_process(lambda: log_figure(trainer, self._directory, f"{event}/reliability", plot))

@@ -13,10 +13,10 @@ from rich.table import Table
 from caopd.distributed import on_first_process
 from caopd.evaluation import NO_VERDICT, Parts
 from caopd.files import write_text
-from caopd.metrics.catalogue import shown_of_runs
+from caopd.metrics.catalogue import FLOOR, P_VALUE, shown_of_runs
 from caopd.run_directory import TEST, run_directory
 from caopd.texts import in_terminal
-from caopd.training.callbacks.numbers import count, number, without_nan
+from caopd.training.callbacks.numbers import TITLE, count, p_value, with_interval, without_nan
 from caopd.training.module import DistillationModule
 
 IN_DOMAIN = "in_domain"
@@ -62,7 +62,7 @@ def results_table(tasks: Mapping[str, Parts]) -> Table:
     Args:
         tasks: Task -> part -> metric -> value.
     """
-    table = Table(title="held-out prompts")
+    table = Table(title=TITLE)
     table.add_column("metric")
     for task in tasks:
         table.add_column(in_terminal(task), justify="right")
@@ -70,8 +70,12 @@ def results_table(tasks: Mapping[str, Parts]) -> Table:
         table.add_section()
         shown = [spec.name for spec in shown_of_runs()] + [name for name in metrics if name.startswith("pass_at_")]
         missing = [NO_VERDICT] if any(parts.get(part, {}).get(NO_VERDICT) for parts in tasks.values()) else []
-        for name in (*shown, "n", *missing):
-            cells = [parts.get(part, {}).get(name) for parts in tasks.values()]
-            texts = map(count if name in ("n", NO_VERDICT) else number, cells)
-            table.add_row(f"{part}/{name}", *texts)
+        for name in (*shown, FLOOR, P_VALUE, "n", *missing):
+            table.add_row(f"{part}/{name}", *(_cell(parts.get(part, {}), name) for parts in tasks.values()))
     return table
+
+
+def _cell(values: Mapping[str, float], name: str) -> str:
+    if name in ("n", NO_VERDICT):
+        return count(values.get(name))
+    return p_value(values.get(name)) if name == P_VALUE else with_interval(values, name)

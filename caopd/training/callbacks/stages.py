@@ -21,7 +21,7 @@ from caopd.rounds.prompts import stage_ends
 from caopd.run_directory import STAGES, run_directory
 from caopd.tasks import TaskSequence
 from caopd.texts import in_terminal
-from caopd.training.callbacks.numbers import number, without_nan
+from caopd.training.callbacks.numbers import number, with_interval, without_nan
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.module import DistillationModule
 
@@ -104,7 +104,7 @@ def stage_tables(measurements: Sequence[Measurement]) -> list[Table]:
         for spec in shown_of_runs():
             matrix.add_section()
             for index, each in enumerate(measurements):
-                cells = [number(parts.get(part, {}).get(spec.name)) for parts in each.tasks.values()]
+                cells = [with_interval(parts.get(part, {}), spec.name) for parts in each.tasks.values()]
                 matrix.add_row(f"{part}/{spec.name}" if index == 0 else "", in_terminal(each.stage), *cells)
     lost = Table(title="forgetting: from the end of the task's own stage to the end (positive: worse)")
     for column in ("task", "event", *FORGETTING):

@@ -21,6 +21,7 @@ from transformers import (
 
 from caopd.errors import ModelError
 from caopd.models import LanguageModel, ModelSource, stop_token_ids
+from caopd.models.packing import pack
 
 SMALL = {
     "vocab_size": 50,
@@ -77,17 +78,13 @@ def test_a_bias_of_the_head_is_refused():
 def test_the_head_function_sees_what_predicts_the_chosen_tokens(policy):
     """Hidden states times head are the logits at the predictors, row by row, whatever the padding."""
     rows = [[3, 120, 125, 2], [4, 130, 15, 57, 126, 2, 9]]
-    longest = max(map(len, rows))
-    ids_BL = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    mask_BL = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    predictors_BL = torch.zeros_like(mask_BL, dtype=torch.bool)
-    predictors_BL[0, 1:3] = predictors_BL[1, 4:6] = True
-    logits_TV = policy(ids_BL, mask_BL, predictors_BL, lambda hidden, head: hidden @ head.T)
+    batch = pack([rows[0][:2], rows[1][:5]], [rows[0][2:], rows[1][5:]], 0)
+    logits_TV = policy(batch, lambda hidden, head: hidden @ head.T)
     alone = [policy.hf(torch.tensor([row])).logits[0] for row in rows]
     expected = torch.cat([alone[0][1:3], alone[1][4:6]])
     torch.testing.assert_close(logits_TV, expected, rtol=1e-4, atol=1e-4)
     assert logits_TV.requires_grad
-    hidden_TH, head_VH = policy.hidden_and_head(ids_BL, mask_BL, predictors_BL)
+    hidden_TH, head_VH = policy.hidden_and_head(batch)
     torch.testing.assert_close(hidden_TH @ head_VH.T, expected, rtol=1e-4, atol=1e-4)
     assert not hidden_TH.requires_grad
     assert not head_VH.requires_grad

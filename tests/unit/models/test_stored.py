@@ -11,6 +11,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from caopd.errors import ModelError, RolloutError
 from caopd.models import External, LanguageModel, ModelSource
+from caopd.models.packing import pack
 from caopd.models.stored import settle_config
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
 from caopd.rounds.encoding import encode_prompts
@@ -196,9 +197,7 @@ def test_a_loop_of_the_repositorys_own_is_not_used(directory, tokenizer, plain):
 
 
 def hidden(model, training):
-    ids = torch.tensor([PROMPTS[1]])
-    mask = torch.ones_like(ids)
-    return model.train(training).hidden_and_head(ids, mask, mask.bool())[0]
+    return model.train(training).hidden_and_head(pack([PROMPTS[1][:1]], [PROMPTS[1][1:]], 0))[0]
 
 
 def test_dropout_of_the_config_is_off(directory, tokenizer):

@@ -8,6 +8,7 @@ from torch import nn
 
 from caopd.errors import ConfigError, ModelError
 from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion, make_teacher, update_teacher
+from caopd.models.packing import pack
 from caopd.models.tiny import build_model, build_tokenizer
 
 
@@ -23,9 +24,8 @@ def pair(policy):
 
 @pytest.fixture(scope="module")
 def batch():
-    ids_BL = torch.randint(10, 100, (3, 12), generator=torch.Generator().manual_seed(1))
-    mask_BL = torch.arange(12) < torch.tensor([[12], [9], [5]])
-    return ids_BL, mask_BL.long(), mask_BL & (torch.arange(12) > 2)
+    rows = torch.randint(10, 100, (3, 12), generator=torch.Generator().manual_seed(1)).tolist()
+    return pack([row[:4] for row in rows], [row[4:length] for row, length in zip(rows, (12, 9, 5), strict=True)], 0)
 
 
 def logits(output):
@@ -38,7 +38,7 @@ def test_the_trust_regions_logits_lie_between_those_of_reference_and_student(pai
     reference, student = pair
     output = TrustRegion(rate).hidden_and_head(reference, student, batch)
     old_TV, new_TV = (
-        model.hf(input_ids=batch[0], attention_mask=batch[1]).logits[batch[2]].double()
+        model.hf(input_ids=batch.ids_BL).logits.flatten(0, 1)[batch.predictor_T].double()
         for model in (reference, student)
     )
     expected = torch.lerp(old_TV, new_TV, rate)
@@ -70,7 +70,7 @@ def test_the_students_part_is_that_of_evaluation(pair, batch):
 def test_other_teachers_are_the_copy_alone(pair, batch, teacher):
     reference, student = pair
     for actual, expected in zip(
-        teacher.hidden_and_head(reference, student, batch), reference.hidden_and_head(*batch), strict=True
+        teacher.hidden_and_head(reference, student, batch), reference.hidden_and_head(batch), strict=True
     ):
         assert torch.equal(actual, expected)
 

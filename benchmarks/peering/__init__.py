@@ -1,0 +1,1 @@
+"""Trainers side by side on the same works; see ``benchmarks/peers.py``."""

@@ -1,0 +1,227 @@
+"""Reads what ``caopd plan`` plans with: a fit's config, the configs of its models, and the lengths of its prompts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.strategies import ModelParallelStrategy
+from rich.console import Console
+
+from caopd.commands.plan.devices import CPU, GPUS, device_of
+from caopd.commands.plan.memory import GPU_LIBRARIES
+from caopd.commands.plan.options import parse
+from caopd.commands.plan.page import show
+from caopd.commands.plan.plan import Plan, make_plan
+from caopd.commands.plan.setup import EngineSetup, Setup, StudentSetup, TeacherSetup
+from caopd.errors import ConfigError
+from caopd.models import EMA, External, ModelSize, ModelSource, TrustRegion
+from caopd.rollouts import AutoEngine, RolloutEngine, TransformersEngine
+from caopd.rollouts.auto import SMALL
+from caopd.rollouts.vllm.engine import VLLMEngine
+from caopd.rollouts.vllm.options import VLLMOptions
+from caopd.training import lightning_cli
+from caopd.training.module import DistillationModule
+from caopd.training.planned_lengths import measured_lengths, stated_lengths
+
+DEFAULT_GPU = "h100-80g"
+_GPUS = ("gpu", "cuda")
+_PRECISIONS = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
+_PROBED_WEIGHTS = 64
+
+
+class PlannedRun(lightning_cli.CaopdCLI):
+    """A fit whose config is read and whose parts are made, but for the trainer, which would need the device."""
+
+    def _set_seed(self) -> None:
+        """Draw no random numbers."""
+
+    def before_instantiate_classes(self) -> None:
+        """Look for no checkpoint."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:  # noqa: ANN401 (Lightning's own signature)
+        """Keep the trainer's settings, and make none."""
+        self.trainer_settings: Namespace = self._get(self.config_init, "trainer")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run nothing."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the plan of a fit and return the exit status: 0, whether or not it fits.
+
+    Args:
+        arguments: Command line after ``caopd plan``.
+    """
+    try:
+        options, rest = parse(arguments)
+    except SystemExit as stop:  # raised by the parser: 0 after --help, 2 after its own message
+        return int(stop.code or 0)
+
+    def plan(*parts: Any, **settings: Any) -> None:  # noqa: ANN401 (LightningCLI's own)
+        made = plan_of(PlannedRun(*parts, **settings), options)
+        if options.json:
+            sys.stdout.write(json.dumps(made.as_json(), indent=2) + "\n")
+        else:
+            show(made, Console(width=110))
+
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python.*")
+    return lightning_cli.run(["fit", *rest], plan)
+
+
+def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
+    """Return the plan of a config.
+
+    Args:
+        cli: The config with its parts.
+        options: The command's own options.
+
+    Raises:
+        ConfigError: If the config cannot be planned.
+        ModelError: If a model's config cannot be found.
+    """
+    trainer, model, data = cli.trainer_settings, cli.model, cli.datamodule
+    name = options.device or (DEFAULT_GPU if trainer.accelerator in _GPUS else CPU)
+    lengths = measured_lengths(model, data) if options.prompt_tokens is None else stated_lengths(data, options)
+    if options.completion_tokens is not None:
+        lengths = lengths.with_mean_completion(options.completion_tokens)
+    libraries = _own_memory() if name == CPU else GPU_LIBRARIES  # before a probe, which takes memory of its own
+    device = device_of(name, options.probe)
+    student, processes = _student(model, trainer), _processes(trainer)
+    held_out = max(event.sampling.max_new_tokens for event in data.events)
+    engine = _engine(data.engine if model.method.min_rollouts else None, student, device.is_cpu)
+    most = engine.batch_size if engine.kind == "transformers" else 0
+    setup = Setup(
+        student=student,
+        teacher=_teacher(model) if model.loss.needs_teacher else None,
+        engine=engine,
+        processes=processes,
+        sharded=isinstance(trainer.strategy, ModelParallelStrategy) and processes > 1,
+        num_prompts=data.round.num_prompts_per_round,
+        num_rollouts=data.round.num_rollouts if model.method.min_rollouts else 0,
+        num_samples=data.round.num_samples if model.method.min_rollouts else data.round.num_prompts_per_round,
+        batch_size=data.batch_size,
+        accumulate=trainer.accumulate_grad_batches,
+        chunk_size=model.loss.chunk_size,
+        prompts=lengths.student,
+        teacher_prompts=lengths.teacher,
+        completions=lengths.completions,
+        held_out_rows=min(most, data.evaluation.batch_size),
+        held_out_length=held_out,
+    )
+    return make_plan(setup, device, libraries, [*lengths.sources, *_sources(setup, name, options)])
+
+
+def _student(model: DistillationModule, trainer: Namespace) -> StudentSetup:
+    source = model.source
+    size = _size(source)
+    adapters = None if source.lora is None else size.adapter_parameters(source.lora.rank, source.lora.target_modules)
+    trained_dtype = source.dtype if adapters is None else "float32"
+    return StudentSetup(
+        size=size,
+        dtype=source.dtype,
+        trained=size.num_parameters if adapters is None else adapters,
+        trained_dtype=trained_dtype,
+        adapted=adapters is not None,
+        compute_dtype=_PRECISIONS.get(str(trainer.precision), source.dtype),
+        eager=source.attn_implementation == "eager",
+        checkpointing=source.gradient_checkpointing,
+        optimizer_bytes=_optimizer_bytes(model, getattr(torch, trained_dtype)),
+    )
+
+
+def _size(source: ModelSource) -> ModelSize:
+    config = source.load_config()
+    experts = [name for name in config.get_text_config().to_dict() if "expert" in name]
+    if experts:
+        raise ConfigError(
+            f"Expected a model whose every token goes through all weights, but {source.name_or_path!r} is a mixture of "
+            f"experts ({experts[0]}): `caopd plan` cannot plan it. Run a short `caopd fit` instead."
+        )
+    return ModelSize.of(config)
+
+
+def _teacher(model: DistillationModule) -> TeacherSetup:
+    rule = model.teacher_rule
+    source = rule.source if isinstance(rule, External) else model.source
+    return TeacherSetup(
+        size=_size(source),
+        dtype=source.dtype,
+        is_copy=not isinstance(rule, External),
+        moves=isinstance(rule, EMA) and rule.rate > 0,
+        with_student=isinstance(rule, TrustRegion),
+    )
+
+
+def _optimizer_bytes(model: DistillationModule, dtype: torch.dtype) -> float:
+    """Return the bytes that the optimizer keeps per weight: what it keeps of a small matrix after one step."""
+    weight = torch.nn.Parameter(torch.zeros(_PROBED_WEIGHTS, _PROBED_WEIGHTS, dtype=dtype))
+    optimizer = model.optimizer_factory([weight])
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    kept = [value for value in optimizer.state[weight].values() if isinstance(value, torch.Tensor) and value.ndim]
+    return sum(value.nbytes for value in kept) / weight.numel()
+
+
+def _processes(trainer: Namespace) -> int:
+    devices = trainer.devices
+    count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
+    return max(1, count) * int(trainer.num_nodes)
+
+
+def _engine(engine: RolloutEngine | None, student: StudentSetup, on_cpu: bool) -> EngineSetup:
+    """Return what samples; ``AutoEngine`` is taken to find vLLM installed on a GPU, and is asked on this machine."""
+    if engine is None:
+        return EngineSetup("none")
+    if isinstance(engine, AutoEngine):
+        has_vllm = not on_cpu or find_spec("vllm") is not None
+        if student.size.num_parameters <= SMALL or not has_vllm:
+            return EngineSetup("transformers", engine.batch_size)
+        return _vllm(engine.vllm, student)
+    if isinstance(engine, TransformersEngine):
+        return EngineSetup("transformers", engine.batch_size)
+    if isinstance(engine, VLLMEngine):
+        return EngineSetup("servers") if engine.options is None else _vllm(engine.options, student)
+    raise ConfigError(
+        f"Expected an engine of caopd.rollouts, whose memory is known, but got {type(engine).__name__}: plan with "
+        "`--data.engine=TransformersEngine`."
+    )
+
+
+def _vllm(options: VLLMOptions, student: StudentSetup) -> EngineSetup:
+    return EngineSetup(
+        "vllm",
+        dtype=student.dtype if options.dtype == "auto" else options.dtype,
+        memory_share=options.memory_share,
+        cache_gib=options.kv_cache_gib,
+        devices=options.tensor_parallel_size,
+        sleeps=options.sleep,
+    )
+
+
+def _own_memory() -> float:
+    """Return the peak memory of this process, which has loaded what a fit loads beside models."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _sources(setup: Setup, name: str, options: argparse.Namespace) -> list[str]:
+    rates = (
+        "measured for seconds" if options.probe else "of docs/plan.md" if name in GPUS else "assumed (--probe measures)"
+    )
+    sampled = {
+        "transformers": "transformers samples, with the student's own weights",
+        "vllm": "vLLM samples" + ("" if name == CPU else ", which AutoEngine takes where it is installed"),
+        "servers": "servers sample, whose memory and time are not counted",
+        "none": "nothing is sampled in training",
+    }
+    how = "that share weights by FSDP2" if setup.sharded else "with a whole model each"
+    kinds = "one process" if setup.processes == 1 else f"{setup.processes} processes {how}"
+    return [f"rates of {name}: {rates}", f"{sampled[setup.engine.kind]}; {kinds}"]

@@ -1,0 +1,246 @@
+"""Memory, part by part, compared with tensors of tiny models and with counts made by hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
+
+from caopd.commands.plan.devices import CPU, GIB, GPUS, Device
+from caopd.commands.plan.memory import (
+    activations,
+    activations_of,
+    engine_cache_tokens,
+    engine_memory,
+    engine_weights,
+    gathered,
+    generation_cache,
+    held_weights,
+    logits,
+    parts,
+    rollout_copies,
+    step_temporaries,
+    teacher_weights,
+    training_copies,
+)
+from caopd.commands.plan.plan import make_plan
+from caopd.commands.plan.setup import EngineSetup, Lengths, Setup, StudentSetup, TeacherSetup
+from caopd.commands.plan.timing import forward_flops, seconds
+from caopd.models import ModelSize
+
+CONFIG = LlamaConfig(
+    vocab_size=90,
+    hidden_size=72,
+    intermediate_size=176,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=16,
+    num_hidden_layers=3,
+    tie_word_embeddings=False,
+)
+SIZE = ModelSize.of(CONFIG)
+PARAMETERS, LAYER, EMBEDDING = SIZE.num_parameters, SIZE.layer_parameters, 90 * 72
+MACHINE = Device(CPU, 8 * GIB, 1e11, 1e11, 1e10, 1e10)
+GPU = GPUS["h100-80g"]
+STUDENT = StudentSetup(
+    size=SIZE,
+    dtype="float32",
+    trained=PARAMETERS,
+    trained_dtype="float32",
+    adapted=False,
+    compute_dtype="float32",
+    eager=False,
+    checkpointing=False,
+    optimizer_bytes=8.0,
+)
+TEACHER = TeacherSetup(SIZE, "float32", is_copy=True, moves=True, with_student=False)
+SETUP = Setup(
+    student=STUDENT,
+    teacher=TEACHER,
+    engine=EngineSetup("transformers", 16),
+    processes=1,
+    sharded=False,
+    num_prompts=8,
+    num_rollouts=4,
+    num_samples=32,
+    batch_size=2,
+    accumulate=4,
+    chunk_size=64,
+    prompts=Lengths(10, 12),
+    teacher_prompts=Lengths(20, 22),
+    completions=Lengths(6, 8),
+    held_out_rows=4,
+    held_out_length=8,
+)
+ADAPTED = replace(STUDENT, trained=SIZE.adapter_parameters(4, None), adapted=True)
+MIXED = replace(STUDENT, compute_dtype="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(CONFIG)
+
+
+def test_weights_gradients_and_optimizer_state_are_those_of_a_step(model):
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(input_ids=torch.tensor([[1, 2, 3]])).logits.sum().backward()
+    optimizer.step()
+    by_name = {part.name: part for part in parts(SETUP, MACHINE, 0.0)}
+    weights = list(model.parameters())
+    assert by_name["weights"].training == sum(each.nbytes for each in weights)
+    assert by_name["gradients"].step == sum(each.grad.nbytes for each in weights)
+    state = [value for each in weights for value in optimizer.state[each].values() if value.ndim]
+    assert by_name["optimizer state"].rollouts == sum(each.nbytes for each in state)
+    assert by_name["teacher"].rollouts == sum(each.nbytes for each in weights)
+
+
+def test_the_cache_is_that_of_the_longest_rows(model):
+    rows, length = 16, 12 + 8
+    cache = DynamicCache(config=CONFIG)
+    with torch.no_grad():
+        model(input_ids=torch.ones(rows, length, dtype=torch.long), past_key_values=cache, use_cache=True)
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert SETUP.rows_at_once == rows
+    assert generation_cache(SETUP) == pytest.approx(held * (1 + 1 / 3))
+    assert generation_cache(replace(SETUP, held_out_rows=64)) == pytest.approx(4 * held * (1 + 1 / 3))
+    assert generation_cache(replace(SETUP, engine=EngineSetup("vllm"))) == 0
+
+
+@pytest.mark.parametrize(("engine_batch", "rows"), [(1, 4), (4, 4), (9, 8), (1000, 32)])
+def test_a_group_is_never_split(engine_batch, rows):
+    assert replace(SETUP, engine=EngineSetup("transformers", engine_batch)).rows_at_once == rows
+
+
+def test_activations_are_a_function_of_positions_and_pairs():
+    assert activations(SETUP) == activations_of(SETUP, 2 * 20, 2 * 400)
+    gradients = SIZE.layer_activation_bytes("float32")
+    assert activations_of(SETUP, 80, 0) == 80 * (SIZE.activation_bytes_per_token("float32") + gradients)
+    assert activations_of(SETUP, 0, 100) == 100 * 4 * 3  # a float32 mask for each layer
+
+
+def test_sharding_splits_what_lasts_and_gathers_some():
+    sharded = replace(SETUP, processes=4, sharded=True)
+    whole, split = (
+        {part.name: part.training for part in parts(each, GPU, 0.0)} for each in (replace(SETUP, processes=4), sharded)
+    )
+    for name in ("weights", "gradients", "optimizer state", "teacher"):
+        assert split[name] == whole[name] / 4
+    assert split["activations"] == whole["activations"]
+    assert gathered(SETUP) == 0
+    assert gathered(sharded) == 4 * (2 * EMBEDDING + 72 + 2 * LAYER)
+
+
+def test_adapters_are_trained_and_the_weights_under_them_shared_with_a_teacher_that_is_a_copy():
+    adapters = 3 * 4 * (4 * 72 + 96 + 2 * 32 + 96 + 3 * (72 + 176))
+    adapted = replace(SETUP, student=ADAPTED)
+    assert ADAPTED.trained == adapters
+    assert held_weights(adapted) == 4 * (PARAMETERS + adapters)
+    assert teacher_weights(adapted) == 4 * adapters
+    by_name = {part.name: part.training for part in parts(adapted, MACHINE, 0.0)}
+    assert by_name["gradients"] == 4 * adapters
+    assert by_name["optimizer state"] == 8 * adapters
+    head_gradient = 4 * EMBEDDING
+    assert logits(SETUP, MACHINE) - logits(adapted, MACHINE) == head_gradient
+
+
+def test_teachers():
+    larger = replace(SIZE, num_layers=6)
+    other = TeacherSetup(larger, "bfloat16", is_copy=False, moves=False, with_student=False)
+    assert teacher_weights(replace(SETUP, teacher=other)) == 2 * larger.num_parameters
+    assert teacher_weights(replace(SETUP, teacher=None)) == 0
+    side_by_side = replace(SETUP, teacher=replace(TEACHER, with_student=True))
+    assert logits(side_by_side, GPU) - logits(SETUP, GPU) == 2 * 4 * EMBEDDING
+    assert "teacher" not in {part.name for part in parts(replace(SETUP, teacher=None), MACHINE, 0.0)}
+
+
+def test_the_loss_holds_a_heads_gradient_hidden_states_and_a_chunk():
+    tokens, chunk = 2 * 8, 16 * 90
+    hidden = (2 + 1) * 4 * tokens * 72
+    assert logits(SETUP, GPU) == 4 * EMBEDDING + hidden + (2 * 4 + 5 * 4) * chunk
+    assert logits(replace(SETUP, chunk_size=8), GPU) == logits(SETUP, GPU) - 28 * chunk / 2
+
+
+def test_autocast_copies_what_it_multiplies_with():
+    mixed = replace(SETUP, student=MIXED)
+    assert training_copies(SETUP) == rollout_copies(SETUP) == 0
+    assert training_copies(mixed) == 2 * 3 * SIZE.linear_weights_per_layer
+    assert rollout_copies(mixed) == 2 * (3 * SIZE.linear_weights_per_layer + EMBEDDING)
+    assert rollout_copies(replace(mixed, engine=EngineSetup("vllm"))) == 0
+    checkpointed = replace(ADAPTED, compute_dtype="bfloat16", checkpointing=True)
+    assert training_copies(replace(SETUP, student=checkpointed)) == 2 * SIZE.linear_weights_per_layer
+    assert not replace(MIXED, dtype="bfloat16").mixed
+
+
+def test_the_optimizer_needs_a_number_per_weight_on_a_gpu():
+    assert step_temporaries(SETUP, GPU) == 4 * PARAMETERS
+    assert step_temporaries(SETUP, MACHINE) == 2 * 4 * EMBEDDING
+
+
+def test_vllm_takes_its_share_of_a_gpu_and_sleeps_while_the_student_trains():
+    engine = EngineSetup("vllm", dtype="bfloat16", memory_share=0.4, devices=2)
+    setup = replace(SETUP, engine=engine)
+    assert engine_memory(setup, GPU) == 0.4 * GPU.memory
+    assert engine_weights(setup) == PARAMETERS  # two bytes over two devices
+    kv = 2 * 32 * 3 * 2
+    assert engine_cache_tokens(setup, GPU) == pytest.approx((0.4 * GPU.memory - PARAMETERS) * 2 / kv)
+    part = {part.name: part for part in parts(setup, GPU, 0.0)}["vLLM"]
+    assert (part.rollouts, part.training) == (0.4 * GPU.memory, 0.0)
+    awake = {part.name: part for part in parts(replace(setup, engine=replace(engine, sleeps=False)), GPU, 0.0)}
+    assert awake["vLLM"].training == 0.4 * GPU.memory
+    assert engine_memory(setup, MACHINE) == PARAMETERS + 2 * GIB
+
+
+def test_rounds_steps_and_tokens():
+    plan = make_plan(SETUP, MACHINE, 0.0, [])
+    assert plan.counts == {
+        "prompts": 8,
+        "completions": 32,
+        "sampled tokens": 192,
+        "training samples": 32,
+        "tokens the student reads": 512,
+        "tokens the teacher reads": 832,
+        "tokens in the loss": 192,
+        "micro-batches of a process": 16,
+        "optimizer steps": 4,
+    }
+    assert plan.warnings == []
+    halves = replace(SETUP, processes=2)
+    assert (halves.num_steps, halves.num_micro_batches, halves.rows_at_once) == (2, 8, 16)
+
+
+def test_totals_and_warnings_name_the_phase_that_does_not_fit():
+    plan = make_plan(SETUP, MACHINE, 1000.0, [])
+    assert plan.peak == max(plan.total.rollouts, plan.total.training, plan.total.step)
+    assert plan.total.training == sum(part.training for part in plan.parts)
+    small = replace(MACHINE, memory=(plan.total.rollouts + plan.total.training) / 2)
+    (warning,) = [each for each in make_plan(SETUP, small, 1000.0, []).warnings if "will not fit" in each]
+    assert warning.startswith("Training on a micro-batch needs")
+    assert "gradient_checkpointing" in warning
+    assert make_plan(replace(SETUP, processes=2), replace(MACHINE, memory=1.5 * plan.peak), 1000.0, []).warnings
+    tiny = replace(GPU, memory=100_000.0)
+    engine = EngineSetup("vllm", dtype="float32", memory_share=0.4)
+    assert any("vLLM has room" in each for each in make_plan(replace(SETUP, engine=engine), tiny, 0.0, []).warnings)
+
+
+def test_times_follow_from_operations_and_bytes():
+    assert forward_flops(SIZE, 2, 10) == 20 * SIZE.linear_flops_per_token + 200 * SIZE.attention_flops_per_pair
+    found = seconds(SETUP, MACHINE)
+    head = 32 * 6 * SIZE.head_flops_per_token
+    student = 3 * (forward_flops(SIZE, 32, 16) + head) / (0.4 * 1e11)
+    assert found["student's forward and backward passes"] == pytest.approx(student)
+    assert found["teacher's forward passes"] == pytest.approx((forward_flops(SIZE, 32, 26) + head) / (0.4 * 1e11))
+    assert found["optimizer steps"] == pytest.approx(4 * PARAMETERS * (6 * 4 + 16) / (0.7 * 1e10))
+    assert "exchange between processes" not in found
+    checkpointed = replace(SETUP, student=replace(STUDENT, checkpointing=True))
+    more = seconds(checkpointed, MACHINE)["student's forward and backward passes"]
+    assert more - student == pytest.approx(forward_flops(SIZE, 32, 16) / (0.4 * 1e11))
+
+
+def test_twice_the_rate_halves_the_time_of_products():
+    fast = replace(MACHINE, flops_32=2e11)
+    name = "student's forward and backward passes"
+    assert seconds(SETUP, MACHINE)[name] == 2 * seconds(SETUP, fast)[name]
+    assert seconds(SETUP, MACHINE)["rollouts"] > seconds(replace(SETUP, num_prompts=4), MACHINE)["rollouts"]
+    assert "rollouts" not in seconds(replace(SETUP, num_rollouts=0), MACHINE)
+    assert "exchange between processes" in seconds(replace(SETUP, processes=2, sharded=True), GPU)
