@@ -114,7 +114,7 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         prompts=lengths.student,
         teacher_prompts=lengths.teacher,
         completions=lengths.completions,
-        held_out_rows=min(most, data.evaluation.batch_size),
+        held_out_rows=min(most, data.evaluation.batch_size, data.evaluation.num_examples or most),
         held_out_length=held_out,
     )
     return make_plan(setup, device, libraries, [*lengths.sources, *_sources(setup, name, options)])
