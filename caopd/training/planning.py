@@ -101,7 +101,7 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
     most = engine.batch_size if engine.kind == "transformers" else 0
     setup = Setup(
         student=student,
-        teacher=_teacher(model) if model.loss.needs_teacher else None,
+        teacher=_teacher(model, student.size) if model.loss.needs_teacher else None,
         engine=engine,
         processes=processes,
         sharded=isinstance(trainer.strategy, ModelParallelStrategy) and processes > 1,
@@ -114,7 +114,7 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         prompts=lengths.student,
         teacher_prompts=lengths.teacher,
         completions=lengths.completions,
-        held_out_rows=min(most, data.evaluation.batch_size),
+        held_out_rows=min(most, data.evaluation.batch_size, data.evaluation.num_examples or most),
         held_out_length=held_out,
     )
     return make_plan(setup, device, libraries, [*lengths.sources, *_sources(setup, name, options)])
@@ -149,11 +149,11 @@ def _size(source: ModelSource) -> ModelSize:
     return ModelSize.of(config)
 
 
-def _teacher(model: DistillationModule) -> TeacherSetup:
+def _teacher(model: DistillationModule, own: ModelSize) -> TeacherSetup:
     rule = model.teacher_rule
     source = rule.source if isinstance(rule, External) else model.source
     return TeacherSetup(
-        size=_size(source),
+        size=_size(source) if isinstance(rule, External) else own,
         dtype=source.dtype,
         is_copy=not isinstance(rule, External),
         moves=isinstance(rule, EMA) and rule.rate > 0,
