@@ -116,7 +116,7 @@ def test_completions_are_compared_once_for_given_weights_and_sampling(tokenizer,
     forwards = []
 
     def noted(module, arguments):
-        forwards.append(len(arguments[0]))
+        forwards.append(len(arguments[0].ids_BL))
 
     engine = TransformersEngine()
     engine.start(tokenizer)

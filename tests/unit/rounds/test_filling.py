@@ -3,13 +3,15 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caopd.models.layout import PackingCost
 from caopd.models.packing import pack
 from caopd.rounds.filling import TokenizedSample, fill, num_tokens, split
 from caopd.rounds.splice import Completion
+
+LAWFUL = settings(derandomize=True, deadline=None, max_examples=60)
 
 
 def sample(prompt, completion_length, teacher_length=None, number=0):
@@ -40,6 +42,7 @@ def test_tokens_are_those_of_the_longer_side_and_a_prompt_counts_once():
     assert num_tokens([*shared, sample((4,), 1, teacher_length=20)]) == 12 + 22
 
 
+@LAWFUL
 @given(ROUNDS, st.integers(1, 120))
 def test_every_sample_is_in_one_micro_batch_and_only_a_long_one_is_above_the_limit(sizes, limit):
     samples = groups_of(sizes)
@@ -48,6 +51,7 @@ def test_every_sample_is_in_one_micro_batch_and_only_a_long_one_is_above_the_lim
     assert all(num_tokens(share) <= limit or len(share) == 1 for share in filled)
 
 
+@LAWFUL
 @given(ROUNDS)
 def test_a_group_that_fits_is_not_cut(sizes):
     samples = groups_of(sizes)
@@ -57,6 +61,7 @@ def test_a_group_that_fits_is_not_cut(sizes):
         assert sum(number in groups for groups in shares_of_group) == 1
 
 
+@LAWFUL
 @given(ROUNDS, st.integers(1, 120), st.integers(0, 10))
 def test_a_split_gives_as_many_as_asked_and_cuts_between_groups_first(sizes, limit, more):
     samples = groups_of(sizes)
