@@ -222,9 +222,9 @@ CLAIMS = (
         "A CaOPD run ends underconfident, gap -.118.",
         caopd_is_underconfident,
         (
-            "Seeds differ much on SDPO, and one published run is not a rule. There, rollouts without another correct "
-            "one in their group have no context and weight 0: prompts of low mu_hat, so what is learned may lean "
-            "upward."
+            "mu_hat is the success of a sampled completion. The greedy one is right more often, so that a student that "
+            "states mu_hat is underconfident of it, and by the sampled event is not; and one published run is not a "
+            "rule."
         ),
     ),
     Claim(
