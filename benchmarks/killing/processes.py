@@ -7,6 +7,7 @@ runs are the command itself, imports and all.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -135,6 +136,7 @@ def _fork(arguments: Sequence[str], settings: dict[str, str], output: int) -> in
         return pid
     status = 70
     try:
+        atexit._clear()  # as multiprocessing does: what the parent's imports have registered is the parent's
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.environ.update(settings)
@@ -143,6 +145,7 @@ def _fork(arguments: Sequence[str], settings: dict[str, str], output: int) -> in
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()  # the others of a run are told that it ends
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
