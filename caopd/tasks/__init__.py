@@ -1,5 +1,6 @@
 """Tasks, which make examples of rows; each has its own prompt, splits and verifier."""
 
+from caopd.tasks.arithmetic import Arithmetic
 from caopd.tasks.base import SPLITS, Task, check_split, examples_of, verifier_of
 from caopd.tasks.draw import DrawTask
 from caopd.tasks.loading import DataSource
@@ -9,6 +10,7 @@ from caopd.tasks.tool_use import ToolUse
 
 __all__ = [
     "SPLITS",
+    "Arithmetic",
     "DataSource",
     "DrawTask",
     "ScienceQA",

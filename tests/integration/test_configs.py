@@ -79,8 +79,7 @@ def replacements(config, small_model, source):
     settings["data"]["template_arguments"] = None
     settings["data"]["task"] = config["data"]["task"]
     name = settings["data"]["task"]["class_path"].rpartition(".")[2]
-    arguments = {"source": source[name]}
-    settings["data"]["task"]["init_args"] = arguments
+    settings["data"]["task"]["init_args"] = {"source": source[name]} if name in source else {"num_train": 64}
     return settings
 
 
