@@ -35,12 +35,13 @@ class Fields:
     system: str | None
 
 
-def read_fields(row: Row, answer_after: str | None, shuffled_by: str | None) -> Fields:
+def read_fields(row: Row, answer_after: str, shuffled_by: str | None) -> Fields:
     """Read a row.
 
     Args:
         row: The row, its columns named as the task's fields.
-        answer_after: What stands before the answer in the column ``answer``, of which the rest is a demonstration.
+        answer_after: What stands before the answer in the column ``answer``, of which the rest is a demonstration;
+            empty where the column is the answer.
         shuffled_by: Seed by which the options are put into a random order; None leaves them as they are.
 
     Raises:
@@ -49,7 +50,7 @@ def read_fields(row: Row, answer_after: str | None, shuffled_by: str | None) -> 
     chat = _chat(row) if "messages" in row.values else {}
     demonstration = given_demonstration(row)
     written = row.values["answer"] if "answer" in row.values or not chat else chat["answer"]
-    if answer_after is not None:
+    if answer_after:
         text = written if isinstance(written, str) else ""
         before, mark, behind = text.rpartition(answer_after)
         if not mark or not behind.strip() or not before.strip():

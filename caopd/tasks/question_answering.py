@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from caopd.errors import DataError
 from caopd.reading.tags import last_element
@@ -13,7 +13,7 @@ from caopd.tasks.fields import Fields, read_fields
 from caopd.tasks.loading import DataSource, has_split, load_rows, select_examples
 from caopd.tasks.rows import Row, row_id
 from caopd.types import Example
-from caopd.verifiers import ShortAnswer, Verifier
+from caopd.verifiers import Verifier
 
 INSTRUCTION = "Give your final answer between <answer> and </answer>."
 """Last line of every question."""
@@ -46,20 +46,21 @@ class QuestionAnswering:
         instruction: Last line of every question; empty for none. If it asks for ``<answer>`` tags, demonstrations that
             have none get them, with the answer, as a last line.
         answer_after: What stands before the answer in the column ``answer``, where the rest of it is a demonstration,
-            as ``####`` does in GSM8K.
+            as ``####`` does in GSM8K; empty where the column is the answer.
         shuffle_choices: Put options into a random order, which depends on the row's id alone: for data sets that name
             the right one first.
         exclude_leaked: Leave a training row out whose question is in another split too, rather than refuse the data.
 
     Examples:
+        >>> from caopd.verifiers import ShortAnswer
         >>> source = DataSource(path="questions.csv", columns={"question": "Q", "answer": "A"})
         >>> task = QuestionAnswering(source, verifier=ShortAnswer())
     """
 
     source: DataSource
-    verifier: Verifier = field(default=ShortAnswer())
+    verifier: Verifier
     instruction: str = INSTRUCTION
-    answer_after: str | None = None
+    answer_after: str = ""
     shuffle_choices: bool = False
     exclude_leaked: bool = False
 

@@ -13,7 +13,7 @@ from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mathematics:
     r"""The answer is the same expression as the target: ``\frac{1}{2}`` is ``0.5``, ``(x+1)^2`` is ``x^2+2x+1``.
 

@@ -27,7 +27,7 @@ _DIGITS = 100
 """Precision in which differences are computed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Numeric:
     r"""The last number of the answer equals the target's as a number.
 

@@ -14,7 +14,7 @@ from caopd.types import Verdict
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ShortAnswer:
     r"""The stated answer equals one of the accepted ones, up to case, articles, punctuation and white space.
 

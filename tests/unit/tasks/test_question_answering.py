@@ -22,6 +22,7 @@ def write_lines(path, rows):
 def examples(tmp_path):
     def read(rows, split="train", columns=None, **arguments):
         file = write_lines(tmp_path / "rows.jsonl", rows)
+        arguments.setdefault("verifier", ShortAnswer())
         return QuestionAnswering(DataSource(files={split: file}, columns=columns or {}), **arguments).examples(split)
 
     return read
@@ -212,14 +213,14 @@ def test_the_same_question_in_two_splits_is_an_error_that_names_the_rows(tmp_pat
     for split in ("validation", "test"):
         source = DataSource(files={"train": train, split: write_lines(tmp_path / f"{split}.jsonl", other)})
         with pytest.raises(DataError) as error:
-            QuestionAnswering(source).examples("train")
+            QuestionAnswering(source, ShortAnswer()).examples("train")
         named = f"{tmp_path}/train.jsonl, line 5 (train) and {tmp_path}/{split}.jsonl, line 2 ({split})"
         assert "1 of 6" in str(error.value)
         assert named in str(error.value)
         assert "`exclude_leaked: true`" in str(error.value)
-        kept = QuestionAnswering(source, exclude_leaked=True).examples("train")
+        kept = QuestionAnswering(source, ShortAnswer(), exclude_leaked=True).examples("train")
         assert [example.id for example in kept] == ["0", "1", "2", "3", "5"]
-        assert len(QuestionAnswering(source).examples(split)) == 2
+        assert len(QuestionAnswering(source, ShortAnswer()).examples(split)) == 2
 
 
 def test_one_split_for_all_without_shares_is_leakage_and_with_shares_is_not(tmp_path):
@@ -227,16 +228,18 @@ def test_one_split_for_all_without_shares_is_leakage_and_with_shares_is_not(tmp_
     whole = DataSource(path=file, splits={"validation": "train", "test": "train"})
     for exclude in (False, True):
         with pytest.raises(DataError, match=r"60 of 60 are:\n(.*\n){5}\.\.\.\nCorrect `splits` and `shares`"):
-            QuestionAnswering(whole, exclude_leaked=exclude).examples("train")
+            QuestionAnswering(whole, ShortAnswer(), exclude_leaked=exclude).examples("train")
     shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
-    task = QuestionAnswering(DataSource(path=file, splits={"validation": "train", "test": "train"}, shares=shares))
+    task = QuestionAnswering(
+        DataSource(path=file, splits={"validation": "train", "test": "train"}, shares=shares), ShortAnswer()
+    )
     assert sum(len(task.examples(split)) for split in ("train", "validation", "test")) == 60
 
 
 def test_questions_with_other_contexts_or_choices_are_other_questions(tmp_path):
     rows = [{"question": "Who?", "context": f"Text {n}.", "answer": "x", "id": n} for n in range(2)]
     files = {split: write_lines(tmp_path / f"{split}.jsonl", [rows[n]]) for n, split in enumerate(("train", "test"))}
-    assert QuestionAnswering(DataSource(files=files)).examples("train")
+    assert QuestionAnswering(DataSource(files=files), ShortAnswer()).examples("train")
     shuffled = [{**CHOICES, "choices": order} for order in (["iron", "neon", "lead"], ["neon", "lead", "iron"])]
     files = {
         split: write_lines(tmp_path / f"{split}.jsonl", [shuffled[n]]) for n, split in enumerate(("train", "test"))
@@ -254,7 +257,9 @@ def test_a_table_of_comma_separated_values(tmp_path):
     )
     assert (example.question.splitlines()[0], example.target) == ("1 + 1, 2 + 2?", "1,692")
     columns["choices"] = ["x", "y"]
-    (example,) = QuestionAnswering(DataSource(path=str(tmp_path / "rows.csv"), columns=columns)).examples("train")
+    (example,) = QuestionAnswering(
+        DataSource(path=str(tmp_path / "rows.csv"), columns=columns), MultipleChoice()
+    ).examples("train")
     assert example.target == "B"
 
 
@@ -265,4 +270,4 @@ def test_a_blank_completion_is_missing(examples):
 
 def test_an_unknown_split_is_refused(examples):
     with pytest.raises(ConfigError, match=r"`split` to be one of train, validation, test"):
-        QuestionAnswering(DataSource(path="a.csv")).examples("dev")
+        QuestionAnswering(DataSource(path="a.csv"), ShortAnswer()).examples("dev")
