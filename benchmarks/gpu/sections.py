@@ -35,7 +35,7 @@ SECTIONS = {
         "bf16 against float32",
         "The same sequences, forward and backward, under bf16-mixed and in float32: how far log-probabilities (nats), "
         "the loss and its gradient differ. Weights are float32 in both.",
-        0.15,
+        0.1,
         "gpu.precision",
     ),
     "attention": Section(
@@ -49,7 +49,7 @@ SECTIONS = {
         "The loss",
         "Reverse KL from hidden states, forward and backward, bfloat16 (`benchmarks/loss.py`): chunks of several "
         "sizes, and Liger's fused kernel where liger_kernel is installed.",
-        0.25,
+        0.2,
         "gpu.loss",
     ),
     "steps": Section(

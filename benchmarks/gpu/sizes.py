@@ -52,11 +52,13 @@ class Size:
         )
 
     def model(self, device: str, attention: str = "sdpa") -> LanguageModel:
-        """Return the model with random weights in float32, the same in every call."""
+        """Return the model with random weights in float32, the same in every call on a device."""
         torch.manual_seed(0)
         config = self.config()
         config._attn_implementation = attention
-        return LanguageModel(LlamaForCausalLM(config), (0,), 0).to(device).train()
+        with torch.device(device):
+            model = LlamaForCausalLM(config)
+        return LanguageModel(model, (0,), 0).train()
 
     def write(self, folder: Path) -> None:
         """Write the model with the embedded model's tokenizer as a folder."""

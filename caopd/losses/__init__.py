@@ -8,7 +8,7 @@ from caopd.losses.base import (
     SegmentTotal,
     TrainingLoss,
 )
-from caopd.losses.chunks import Chunk, ModelOutput, Objective, Part, TokenTerm, chunked_loss
+from caopd.losses.chunks import Chunk, ModelOutput, Objective, Part, TokenTerm, chunk_tokens, chunked_loss
 from caopd.losses.cross_entropy import CrossEntropyLoss
 from caopd.losses.distillation import DistillationLoss, chunked_divergence
 from caopd.losses.divergences import JSD, Divergence, ForwardKL, ReverseKL
@@ -47,6 +47,7 @@ __all__ = [
     "TopK",
     "TrainingLoss",
     "VOPDLoss",
+    "chunk_tokens",
     "chunked_divergence",
     "chunked_loss",
     "segment_totals",

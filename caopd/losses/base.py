@@ -94,7 +94,8 @@ class TrainingLoss(ABC):
     Args:
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
-        chunk_size: Number of tokens whose logits exist at a time.
+        chunk_size: Number of tokens whose logits exist at a time; None chooses by vocabulary and device
+            (:func:`~caopd.losses.chunks.chunk_tokens`).
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -116,14 +117,14 @@ class TrainingLoss(ABC):
     """Names under ``train/`` of the means over counted tokens (those with a weight above 0) that are logged."""
 
     def __init__(
-        self, reduction: Reduction = "sequence_mean", skip_first_tokens: int = 0, chunk_size: int = 64
+        self, reduction: Reduction = "sequence_mean", skip_first_tokens: int = 0, chunk_size: int | None = None
     ) -> None:
         if reduction not in get_args(Reduction):
             allowed = ", ".join(map(repr, get_args(Reduction)))
             raise ConfigError(f"Expected a reduction of {allowed}, but got {reduction!r}.")
         if skip_first_tokens < 0:
             raise ConfigError(f"Expected `skip_first_tokens` to be 0 or larger, but got {skip_first_tokens}.")
-        if chunk_size < 1:
+        if chunk_size is not None and chunk_size < 1:
             raise ConfigError(f"Expected `chunk_size` to be an integer larger than 0, but got {chunk_size}.")
         self.reduction: Reduction = reduction
         self.skip_first_tokens = skip_first_tokens

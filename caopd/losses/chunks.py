@@ -21,6 +21,10 @@ from caopd.errors import ConfigError
 from caopd.losses.distributions import log_probabilities
 from caopd.losses.gradients import LossGradients, with_gradients
 
+CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**26}
+"""Kind of device -> logits of a model that a chunk has, at most. Measured (``benchmarks/loss.py``, docs/cost.md): on an
+H200 a vocabulary of 151,936 takes half the time with chunks of 256 tokens, these, as with 64, and with 1,024 a fifth
+less at three times the memory."""
 _CPU_BLOCK = 2**21
 """Elements of the logits that the softmax takes at a time on a CPU. Its temporaries of 8 MB then stay in the cache and
 come from the allocator's pool; those of a whole chunk would be newly mapped pages each time."""
@@ -63,6 +67,21 @@ class Chunk:
     teacher_TV: Tensor | None
 
 
+def chunk_tokens(vocabulary: int, device: str) -> int:
+    """Return the tokens of a chunk where none are asked for: the largest power of two whose logits are few enough.
+
+    Args:
+        vocabulary: Rows of the head.
+        device: Kind of device, as ``torch.device.type`` names it.
+
+    Example:
+        >>> chunk_tokens(151_936, "cpu"), chunk_tokens(151_936, "cuda")
+        (64, 256)
+    """
+    most = CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"]) // vocabulary
+    return 1 << max(0, most.bit_length() - 1)
+
+
 class TokenTerm(NamedTuple):
     """What some tokens add to the loss.
 
@@ -88,7 +107,11 @@ class Part(NamedTuple):
 
 
 def chunked_loss(
-    student: ModelOutput, teacher: ModelOutput | None, weight_T: Tensor, parts: Sequence[Part], chunk_size: int = 64
+    student: ModelOutput,
+    teacher: ModelOutput | None,
+    weight_T: Tensor,
+    parts: Sequence[Part],
+    chunk_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return sum_t weight_t x_t, and every x_t, where x_t is a function of a token's distributions.
 
@@ -106,7 +129,7 @@ def chunked_loss(
         weight_T: Weight of every token in the loss.
         parts: What is summed over which tokens; together the parts name every token once.
         chunk_size: Tokens whose logits exist at a time. A chunk reads and writes the head's whole gradient,
-            so larger chunks are faster where matrix products are fast.
+            so larger chunks are faster where matrix products are fast. None takes :func:`chunk_tokens`.
 
     Returns:
         The scalar loss and the values [T], detached; float32, or float64 for float64 inputs.
@@ -115,6 +138,7 @@ def chunked_loss(
         ConfigError: Vocabularies or token counts that differ, or ``chunk_size`` below 1.
     """
     _check(student, teacher, weight_T, chunk_size)
+    chunk_size = chunk_size or chunk_tokens(len(student.head_VH), weight_T.device.type)
     gradients = LossGradients.wanted(student.hidden_TH, student.head_VH, weight_T)
     value_T = student.zeros_T()
     operands, others = student.operands(), None if teacher is None else teacher.operands()
@@ -177,8 +201,8 @@ def _matmul_operand(x: Tensor) -> Tensor:
     return x
 
 
-def _check(student: ModelOutput, teacher: ModelOutput | None, weight_T: Tensor, chunk_size: int) -> None:
-    if chunk_size < 1:
+def _check(student: ModelOutput, teacher: ModelOutput | None, weight_T: Tensor, chunk_size: int | None) -> None:
+    if chunk_size is not None and chunk_size < 1:
         raise ConfigError(f"Expected `chunk_size` to be an integer larger than 0, but got {chunk_size}.")
     if teacher is not None and len(student.head_VH) != len(teacher.head_VH):
         raise ConfigError(

@@ -16,7 +16,7 @@ class CrossEntropyLoss(TrainingLoss):
     Args:
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
-        chunk_size: Number of tokens whose logits exist at a time.
+        chunk_size: Number of tokens whose logits exist at a time; None chooses by vocabulary and device.
 
     Raises:
         ConfigError: A value outside what :class:`TrainingLoss` describes.

@@ -32,7 +32,7 @@ class DistillationLoss(TrainingLoss):
         confidence: Divergence at the tokens of the confidence segment; ``None`` is the same as ``body``.
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
-        chunk_size: Number of tokens whose logits exist at a time.
+        chunk_size: Number of tokens whose logits exist at a time; None chooses by vocabulary and device.
         importance_sampling: Correction for rollouts that another engine, or earlier weights, have sampled; it needs
             completions as they were sampled, so it does not go with CaOPD. None makes no correction.
 
@@ -49,7 +49,7 @@ class DistillationLoss(TrainingLoss):
         confidence: Divergence | None = None,
         reduction: Reduction = "sequence_mean",
         skip_first_tokens: int = 0,
-        chunk_size: int = 64,
+        chunk_size: int | None = None,
         importance_sampling: ImportanceSampling | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)
@@ -120,7 +120,7 @@ def chunked_divergence(
     inputs: LossInputs,
     body: Divergence,
     confidence: Divergence,
-    chunk_size: int = 64,
+    chunk_size: int | None = None,
 ) -> tuple[Tensor, TokenStatistics]:
     """Return sum_t weight_t D_t(S_t, T_t), and statistics per token; the logits of the batch never exist.
 
@@ -135,7 +135,7 @@ def chunked_divergence(
         inputs: Weights, targets, and which tokens are in the confidence segment.
         body: Divergence at tokens outside the confidence segment.
         confidence: Divergence at tokens inside it.
-        chunk_size: Tokens whose logits exist at a time.
+        chunk_size: Tokens whose logits exist at a time; None chooses by vocabulary and device.
 
     Raises:
         ConfigError: Vocabularies or token counts that differ, or ``chunk_size`` below 1.

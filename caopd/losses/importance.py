@@ -99,14 +99,14 @@ class ImportanceSampling:
         return difference_T.exp().clamp(max=self.cap)
 
     def corrected(
-        self, student: ModelOutput, inputs: LossInputs, chunk_size: int, reduction: Reduction, with_own: bool
+        self, student: ModelOutput, inputs: LossInputs, chunk_size: int | None, reduction: Reduction, with_own: bool
     ) -> tuple[Tensor, dict[str, SegmentTotal]]:
         """Return the tokens' weights times their ratios [T], and sums of the ratios for the log.
 
         Args:
             student: Hidden states and head of the student.
             inputs: Targets, weights and the engine's log-probabilities.
-            chunk_size: Tokens whose logits exist at a time.
+            chunk_size: Tokens whose logits exist at a time; None chooses by vocabulary and device.
             reduction: How the loss averages tokens and sequences.
             with_own: Whether the loss's value at a token depends on the token itself.
         """

@@ -13,13 +13,13 @@ from caopd.losses.distributions import log_probability_of
 
 
 @torch.no_grad()
-def target_logprobs(output: ModelOutput, target_T: Tensor, chunk_size: int = 64) -> Tensor:
+def target_logprobs(output: ModelOutput, target_T: Tensor, chunk_size: int | None = None) -> Tensor:
     """Return log softmax(W h_t) at the target of every token [T], nats, without gradients.
 
     Args:
         output: The head, and hidden states at the positions that predict the targets.
         target_T: Token ids, int64.
-        chunk_size: Tokens whose logits exist at a time.
+        chunk_size: Tokens whose logits exist at a time; None chooses by vocabulary and device.
 
     Returns:
         Float32, or float64 for float64 hidden states.

@@ -41,7 +41,7 @@ class PolicyGradientLoss(TrainingLoss):
         kl_coefficient: Weight of the divergence from the reference, 0 or larger.
         reduction: How tokens and sequences are averaged.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
-        chunk_size: Number of tokens whose logits exist at a time.
+        chunk_size: Number of tokens whose logits exist at a time; None chooses by vocabulary and device.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -56,7 +56,7 @@ class PolicyGradientLoss(TrainingLoss):
         kl_coefficient: float = 0.0,
         reduction: Reduction = "sequence_mean",
         skip_first_tokens: int = 0,
-        chunk_size: int = 64,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)
         if not 0 <= clip_low <= 1:

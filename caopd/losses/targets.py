@@ -51,7 +51,7 @@ def chunked_target_loss(
     weight_T: Tensor,
     function: TargetFunction,
     kl_coefficient: float = 0.0,
-    chunk_size: int = 64,
+    chunk_size: int | None = None,
 ) -> tuple[Tensor, TargetStatistics]:
     """Return sum_t weight_t (f(log S_t(y_t)) + beta KL(S_t||R_t)), and statistics per token.
 
@@ -65,7 +65,7 @@ def chunked_target_loss(
         weight_T: Weight of every token in the loss.
         function: The function f, which also gives its derivative.
         kl_coefficient: beta, the weight of the divergence from the reference.
-        chunk_size: Tokens whose logits exist at a time.
+        chunk_size: Tokens whose logits exist at a time; None chooses by vocabulary and device.
 
     Example:
         >>> import torch

@@ -41,7 +41,7 @@ class VOPDLoss(TrainingLoss):
             rest; None takes the full vocabulary, 0 no baseline, which is the plain sampled estimator.
         reduction: How tokens and sequences are averaged; see above.
         skip_first_tokens: Number of tokens at the start of each completion that are left out of the loss.
-        chunk_size: Number of tokens whose logits exist at a time.
+        chunk_size: Number of tokens whose logits exist at a time; None chooses by vocabulary and device.
         importance_sampling: Correction for rollouts of another engine or of earlier weights; None makes no correction.
 
     Raises:
@@ -65,7 +65,7 @@ class VOPDLoss(TrainingLoss):
         baseline_top_k: int | None = None,
         reduction: Reduction = "token_mean",
         skip_first_tokens: int = 0,
-        chunk_size: int = 64,
+        chunk_size: int | None = None,
         importance_sampling: ImportanceSampling | None = None,
     ) -> None:
         super().__init__(reduction, skip_first_tokens, chunk_size)

@@ -92,8 +92,9 @@ class TransformersEngine:
         logprobs_BT, drawn_BT = sampler.logprobs_BT().cpu(), sampler.drawn_logprobs_BT().cpu()
         stops = torch.tensor(policy.stop_token_ids)
         lengths, stop_reasons = _lengths(completions_BT, stops)
-        rows = [row[:length].tolist() for row, length in zip(completions_BT, lengths, strict=True)]
-        if not all(row[:length].isfinite().all() for row, length in zip(logprobs_BT, lengths, strict=True)):
+        rows = [row[:length] for row, length in zip(completions_BT.tolist(), lengths, strict=True)]
+        is_sampled_BT = torch.arange(logprobs_BT.shape[1]) < torch.tensor(lengths)[:, None]
+        if not logprobs_BT[is_sampled_BT].isfinite().all():
             raise RolloutError(
                 f"Expected the logits of policy version {self._version} to be finite numbers, but they are not: its "
                 "weights, or what it computes in 16-bit floats, are NaN or infinite. Take an earlier checkpoint, or "

@@ -86,7 +86,8 @@ def optimism_bias(groups: Sequence[VerifiedGroup], taught: Sequence[Sequence[Ver
 
 def _success_rates(groups: Sequence[VerifiedGroup]) -> list[float | None]:
     """Return each group's success rate, over as many rollouts as the smallest group has; None without a verdict."""
-    each = [verdicts_of(group.rollouts[: _smallest(groups)]) for group in groups]
+    size = _smallest(groups)
+    each = [verdicts_of(group.rollouts[:size]) for group in groups]
     return [fmean(verdict.correct for verdict in verdicts) if verdicts else None for verdicts in each]
 
 

@@ -255,7 +255,8 @@ def encode_prompts(
         ) from error
     for text in texts:
         _check_characters(text)
-    return [tuple(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+    return [tuple(ids) for ids in encoded["input_ids"]]
 
 
 def _check_characters(text: str) -> None:

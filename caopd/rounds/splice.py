@@ -6,7 +6,7 @@ leaves every other sampled id as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -179,16 +179,20 @@ def _encode_behind(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int], segm
         ModelError: Neither way gives the segment back.
     """
     expected = decode_ids(tokenizer, kept) + segment
-    candidates = [tokenizer(segment, add_special_tokens=False)["input_ids"]]
-    for anchor in ("a", "a\n"):
-        anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
-        both = tokenizer(anchor + segment, add_special_tokens=False)["input_ids"]
-        if both[: len(anchor_ids)] == anchor_ids:
-            candidates.append(both[len(anchor_ids) :])
-    for candidate in candidates:
+    for candidate in _encodings(tokenizer, segment):
         if decode_ids(tokenizer, [*kept, *candidate]) == expected:
             return tuple(candidate)
     raise ModelError(
         f"Expected the tokenizer {tokenizer.name_or_path!r} to encode {segment!r} so that it reads the same behind a "
         "completion, but no encoding does. Choose another confidence format (`data.confidence`) or model."
     )
+
+
+def _encodings(tokenizer: PreTrainedTokenizerBase, segment: str) -> Iterator[list[int]]:
+    """Yield the segment's ids alone, and behind some texts; nearly always the first are those that fit."""
+    yield tokenizer(segment, add_special_tokens=False)["input_ids"]
+    for anchor in ("a", "a\n"):
+        anchor_ids = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+        both = tokenizer(anchor + segment, add_special_tokens=False)["input_ids"]
+        if both[: len(anchor_ids)] == anchor_ids:
+            yield both[len(anchor_ids) :]

@@ -23,6 +23,7 @@ from caopd.commands.plan.page import show
 from caopd.commands.plan.plan import Plan, make_plan
 from caopd.commands.plan.setup import EngineSetup, Setup, StudentSetup, TeacherSetup
 from caopd.errors import ConfigError
+from caopd.losses import chunk_tokens
 from caopd.models import EMA, External, ModelSize, ModelSource, TrustRegion
 from caopd.rollouts import AutoEngine, RolloutEngine, TransformersEngine
 from caopd.rollouts.auto import SMALL
@@ -110,7 +111,7 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         num_samples=data.round.num_samples if model.method.min_rollouts else data.round.num_prompts_per_round,
         batch_size=data.batch_size,
         accumulate=trainer.accumulate_grad_batches,
-        chunk_size=model.loss.chunk_size,
+        chunk_size=model.loss.chunk_size or chunk_tokens(student.size.vocab_size, "cpu" if device.is_cpu else "cuda"),
         prompts=lengths.student,
         teacher_prompts=lengths.teacher,
         completions=lengths.completions,

@@ -123,7 +123,7 @@ def warm_start(config: WarmStartConfig, directory: Path) -> LlamaForCausalLM:
     module = DistillationModule(
         ModelSource(str(directory), attn_implementation="eager"),
         method,
-        CrossEntropyLoss(reduction="token_mean", chunk_size=1024),
+        CrossEntropyLoss(reduction="token_mean"),
         optimizer=partial(torch.optim.AdamW, lr=config.learning_rate, weight_decay=0.01),
         schedule="linear",
         warmup=0.05,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from caopd.errors import ConfigError
-from caopd.losses import JSD, ForwardKL, LossInputs, ModelOutput, ReverseKL, TopK, chunked_divergence
+from caopd.losses import JSD, ForwardKL, LossInputs, ModelOutput, ReverseKL, TopK, chunk_tokens, chunked_divergence
 
 REVERSE, FORWARD, MIXED = ReverseKL(), ForwardKL(), JSD(0.3)
 TOP = [TopK(REVERSE, 4), TopK(FORWARD, 1), TopK(MIXED, 3)]
@@ -256,3 +256,15 @@ def test_no_tensor_grows_with_tokens_times_vocabulary(pair, largest_tensor):
     assert largest(64, "dense") == 64 * 500  # the instrument sees the batch's logits
     for tokens in (64, 256):
         assert largest(tokens, "chunked", chunk_size=8) == 8 * 500
+
+
+@pytest.mark.parametrize(("vocabulary", "on_cpu", "on_gpu"), [(100, 131072, 524288), (49152, 256, 1024), (2**25, 1, 2)])
+def test_a_chunk_has_the_most_tokens_whose_logits_are_few_enough(vocabulary, on_cpu, on_gpu):
+    assert (chunk_tokens(vocabulary, "cpu"), chunk_tokens(vocabulary, "cuda")) == (on_cpu, on_gpu)
+
+
+def test_without_a_size_chunks_are_those_of_the_vocabulary(largest_tensor):
+    case = make_case(tokens=160, vocabulary=2**18, dtype=torch.float32)
+    with largest_tensor() as mode:
+        case.chunked(REVERSE, REVERSE)
+    assert mode.largest == 2**24 == 64 * 2**18

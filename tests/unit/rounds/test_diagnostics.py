@@ -97,3 +97,18 @@ def test_a_probe_is_due_every_so_many_rounds(every, due):
 def test_an_impossible_probe_is_refused(arguments):
     with pytest.raises(ConfigError, match=r"every_num_rounds.*num_rollouts.*data\.teacher_probe"):
         TeacherProbe(**arguments)
+
+
+def test_groups_are_gone_through_a_few_times_however_many_there_are(groups):
+    """Once for every group made hours of a round of 50,000 prompts."""
+
+    class Counted(list):
+        times = 0
+
+        def __iter__(self):
+            Counted.times += 1
+            return super().__iter__()
+
+    many = Counted(groups * 20)
+    stated_optimism(many, [CaOPD().train_samples(group) for group in groups] * 20)
+    assert Counted.times < 5
