@@ -111,7 +111,7 @@ def _labelled(row: Row) -> tuple[list[str], list[str], bool]:
     """Return labels and texts of the options, and whether the labels are the row's own."""
     choices = row.values["choices"]
     if isinstance(choices, Mapping) and isinstance(choices.get("text"), list):
-        labels, texts = choices.get("label"), choices["text"]
+        labels, texts = choices.get("label") or [], choices["text"]
     elif isinstance(choices, Mapping):
         labels, texts = list(choices), list(choices.values())
     else:
