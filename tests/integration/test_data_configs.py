@@ -120,8 +120,9 @@ def saved(name, directory):
     return directory
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_config_trains_for_two_steps(name, small_model, tmp_path):
+def fit(directory, small_model, config, **more):
+    """Train for two steps over the method's config, with a small model; return the run's report."""
+    prompts = yaml.safe_load(METHOD.read_text())["data"]["round"]["num_prompts_per_round"] // 8
     settings = {
         "trainer.accelerator": "cpu",
         "trainer.devices": 1,
@@ -130,35 +131,54 @@ def test_a_config_trains_for_two_steps(name, small_model, tmp_path):
         "trainer.max_epochs": 2,
         "trainer.max_steps": 2,
         "trainer.enable_progress_bar": "false",
-        "trainer.default_root_dir": tmp_path / "run",
+        "trainer.default_root_dir": directory / "run",
         "model.source.name_or_path": small_model,
         "data.template_arguments": "null",
-        "data.round.num_prompts_per_round": yaml.safe_load(METHOD.read_text())["data"]["round"]["num_prompts_per_round"]
-        // 8,
+        "data.round.num_prompts_per_round": prompts,
         "data.sampling.max_new_tokens": 8,
         "data.evaluation.max_new_tokens": 8,
         "data.evaluation.num_examples": 2,
-        "data.task.init_args.source.path": saved(name, tmp_path / "rows"),
-        "data.task.init_args.source.name": "null",
+        **more,
     }
+    arguments = [f"--{key}={value}" for key, value in settings.items()]
+    assert main(["fit", f"--config={METHOD}", f"--config={config}", *arguments]) == 0
+    (metrics,) = (directory / "run").rglob("metrics.json")
+    return json.loads(metrics.read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_trains_for_two_steps(name, small_model, tmp_path):
+    given, config = "data.task.init_args", CONFIGS / "data" / f"{name}.yaml"
+    settings = {f"{given}.source.path": saved(name, tmp_path / "rows"), f"{given}.source.name": "null"}
     with serving(lambda prompt: (200, "INCORRECT")) as (url, asked):
         if name == "simple_qa":
-            settings["data.task.init_args.verifier.init_args.model.init_args.url"] = url
-            settings["data.task.init_args.verifier.init_args.folder"] = tmp_path / "judged"
-        configs = [f"--config={METHOD}", f"--config={CONFIGS / 'data' / f'{name}.yaml'}"]
-        assert main(["fit", *configs, *(f"--{key}={value}" for key, value in settings.items())]) == 0
+            settings[f"{given}.verifier.init_args.model.init_args.url"] = url
+            settings[f"{given}.verifier.init_args.folder"] = tmp_path / "judged"
+        report = fit(tmp_path, small_model, config, **settings)
         assert bool(asked) == (name == "simple_qa")
-    (metrics,) = (tmp_path / "run").rglob("metrics.json")
-    report = json.loads(metrics.read_text())
     assert report["final"]["step"] == 2
     assert report["final"]["greedy"]["n"] == 2
-    (config,) = (tmp_path / "run").rglob("config.yaml")
-    task = yaml.safe_load(config.read_text())["data"]["task"]["init_args"]
-    shipped = yaml.safe_load((CONFIGS / "data" / f"{name}.yaml").read_text())["data"]["task"]["init_args"]
+    (config_of_run,) = (tmp_path / "run").rglob("config.yaml")
+    task = yaml.safe_load(config_of_run.read_text())["data"]["task"]["init_args"]
+    shipped = yaml.safe_load(config.read_text())["data"]["task"]["init_args"]
     for key in ("splits", "shares", "columns", "revision", "files"):
         assert task["source"].pop(key) == shipped["source"].pop(key), key
     for key in shipped.keys() - {"source", "verifier"}:
         assert task[key] == shipped[key], key
+
+
+def test_the_documented_table_of_ones_own_is_trained_on(small_model, tmp_path, monkeypatch):
+    page = (CONFIGS.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.partition("## Own data in five minutes")[2].partition("## Where")[0]
+    table, config = (fence.removeprefix("yaml").lstrip() for fence in section.split("```")[1::2])
+    more = "".join(f"Who is number {n}?,Ann {n},people\n" for n in range(60))
+    (tmp_path / "questions.csv").write_text(table + more)
+    (tmp_path / "my_data.yaml").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    assert fit(tmp_path, small_model, tmp_path / "my_data.yaml")["final"]["step"] == 2
+    (rollouts,) = (tmp_path / "run").rglob("round_00001.jsonl")
+    groups = [json.loads(line) for line in rollouts.read_text().splitlines()[1:]]
+    assert {group["example"]["category"] for group in groups} <= {"geography", "literature", "people"}
 
 
 @pytest.mark.parametrize("method", ["sdpo_caopd", "rlcr", "smollm2_science"])
