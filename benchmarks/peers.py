@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from caopd.plots import save_figure
 from fits import ROOT, Run, RunFailedError, environment, finished, run_all, run_once
 from peering.environment import trl_python
@@ -84,9 +86,10 @@ def collect(made: list[Cell], failures: list[str], skipped: dict[str, str], aske
     found = [(each, finished(each.run, asked.directory)) for each in made]
     files = {work: asked.directory / "works" / f"{work}.json" for work in WORKS if work not in skipped}
     works = {work: json.loads(file.read_text()) for work, file in files.items()}
+    gpu = {"gpu": torch.cuda.get_device_name()} if asked.device == "cuda" else {}
     return {
         "benchmark": "peers",
-        "environment": environment(asked.processes),
+        "environment": environment(asked.processes) | gpu,
         "settings": {name: getattr(asked, name) for name in ("steps", "repeats", "device", "rollouts")},
         "prompts": {work: [prompt["num_tokens"] for prompt in content["prompts"]] for work, content in works.items()},
         "runs": [

@@ -29,6 +29,14 @@ REASONS = {
     "2.6 GB of float32 for SmolLM2-135M, beside the interpreter and what it has imported.",
 }
 """Part of a step's cost -> the likely reason where its target is missed."""
+ON_GPU = {
+    "training": "A model of 135M parameters takes longer to launch its kernels than to run them, and shared prompts "
+    "launch as many: what they save are operations and memory.",
+    "whole": "See the training part. Between the parts stand here the comparison of samples with the model, verdicts, "
+    "and rollouts written to disk.",
+    "peak_mib": "Weights, gradient, moments and teacher are the same for all.",
+}
+"""The same on a GPU."""
 CLOSE = 1.03
 """Largest ratio of CaOPD's training per token to its backbone's that counts as the same."""
 
@@ -65,7 +73,10 @@ def _head(record: dict) -> list[str]:
     trl = next((run["versions"] for run in record["runs"] if run["trainer"] in PEERS), None)
     theirs = ", ".join(f"{name} {version}" for name, version in trl.items()) if trl else "not run"
     ours = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    seconds = "CPU seconds on one thread" if settings["device"] == "cpu" else "seconds on one GPU"
+    on_gpu = settings["device"] == "cuda"
+    seconds = (
+        f"seconds on one GPU ({machine.get('gpu', 'of an unknown kind')})" if on_gpu else "CPU seconds on one thread"
+    )
     return [
         "# What a training step costs, against other trainers",
         "",
@@ -76,9 +87,10 @@ def _head(record: dict) -> list[str]:
         "All do the same work: the same weights, prompts (to the token), number and length of completions, and the "
         "reverse KL over the whole vocabulary, with a teacher that is updated every step (TRL's DistillationTrainer: "
         "an external teacher of the same size, which sees the student's prompts; it has no groups, so prompts are "
-        "repeated). float32 on a CPU; no gradient checkpointing. *Generation* is sampling, *training* forward and "
-        "backward passes, optimizer and teacher; the *whole step* also what lies between, here reading verdicts, "
-        "comparing samples with the model, and writing the rollouts. Memory is the process's largest resident set. "
+        "repeated). float32 on a CPU, bf16-mixed on a GPU; no gradient checkpointing. *Generation* is sampling, "
+        "*training* forward and backward passes, optimizer and teacher; the *whole step* also what lies between, here "
+        "reading verdicts, comparing samples with the model, and writing the rollouts. Memory is the process's largest "
+        "resident set, on a GPU the most that torch had allocated. "
         f"Medians over all steps but the first of every run; runs of a trainer: {settings['repeats']}, taking turns.",
         "",
         *(f"- `{name}`: {work_line(record, name)}" for name in works_of(record)),
@@ -116,7 +128,8 @@ def _shares(record: dict) -> list[str]:
         return [*lines, "No work has been done by both sides.", ""]
     heads = ["work", "trainer", "generation", *(f"{HEADS[part]} (target)" for part in PARTS[1:])]
     late = [part for column, part in enumerate(PARTS[1:], start=3) if any("**" in cells[column] for cells in rows)]
-    return [*lines, *table(heads, rows), *(f"- {HEADS[part]}: {REASONS[part]}" for part in late), ""]
+    reasons = ON_GPU if record["settings"]["device"] == "cuda" else REASONS
+    return [*lines, *table(heads, rows), *(f"- {HEADS[part]}: {reasons[part]}" for part in late), ""]
 
 
 def _against(share: Costs, targets: Costs) -> list[str]:
