@@ -240,7 +240,8 @@ class LanguageModel(nn.Module):
         if not self._can_share:
             return
         apart, shared = (self.hidden_and_head(self._probe(cost))[0].float() for cost in (None, PackingCost(pair=0.0)))
-        self._can_share = bool((apart - shared).abs().max() <= 1e-2 * apart.abs().max())
+        most = 1e-2 if self.dtype.itemsize >= 4 else 1e-1  # two orders of the same sums in 16 bits differ by 2 %
+        self._can_share = bool((apart - shared).abs().max() <= most * apart.abs().max())
         if not self._can_share:
             rank_zero_warn(
                 f"{type(self.hf).__name__} does not compute the same where several completions follow one prompt: "
