@@ -1,0 +1,43 @@
+"""What the steps of a fit cost, as a callback of its trainer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+
+import caopd.training.lightning_cli  # noqa: F401 (so that it counts as a library)
+from peering.clock import MIB, StepClock
+from peers_ours import Timing
+
+__all__ = ["MIB", "StepCost", "high_water"]
+
+
+def high_water() -> float:
+    """Return the peak of this process's resident set, MiB.
+
+    The one that ``getrusage`` gives begins with that of the process which started this one.
+    """
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+class StepCost(Timing):
+    """Writes the CPU seconds of every step but the first, and the peak of the resident set beyond the libraries.
+
+    Args:
+        file: Written when training ends.
+        libraries_mib: What interpreter and libraries take in MiB.
+    """
+
+    def __init__(self, file: str, libraries_mib: float) -> None:
+        super().__init__(StepClock("cpu"))
+        self.file = Path(file)
+        self.libraries_mib = libraries_mib
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file."""
+        memory = high_water() - self.libraries_mib
+        self.clock.write(self.file, memory_mib=memory, libraries_mib=self.libraries_mib)
