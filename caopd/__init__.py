@@ -31,13 +31,22 @@ if TYPE_CHECKING:
     from caopd.rounds.config import AdaptiveBudget, RoundConfig
     from caopd.rounds.diagnostics import TeacherProbe
     from caopd.rounds.parity import ParityConfig
-    from caopd.tasks import DataSource, DrawTask, ScienceQA, Stage, TaskSequence, ToolUse
+    from caopd.tasks import Arithmetic, DataSource, DrawTask, QuestionAnswering, ScienceQA, Stage, TaskSequence, ToolUse
     from caopd.training.checkpoint_io import AtomicCheckpointIO
     from caopd.training.datamodule import RolloutDataModule
     from caopd.training.defaults import TRAINER_DEFAULTS, default_callbacks
     from caopd.training.left_out import NonFinite
     from caopd.training.module import DistillationModule
-    from caopd.verifiers import ExactMatch, MultipleChoice, ToolCalls
+    from caopd.verifiers import (
+        ExactMatch,
+        Judge,
+        Mathematics,
+        MultipleChoice,
+        Numeric,
+        ServedModel,
+        ShortAnswer,
+        ToolCalls,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,6 +60,7 @@ __all__ = [
     "SFT",
     "TRAINER_DEFAULTS",
     "AdaptiveBudget",
+    "Arithmetic",
     "AtomicCheckpointIO",
     "AutoEngine",
     "Brier",
@@ -71,16 +81,20 @@ __all__ = [
     "Frozen",
     "ImportanceSampling",
     "InlineConfidence",
+    "Judge",
     "LeaveOneOut",
     "LoRA",
     "MarginSeparated",
+    "Mathematics",
     "ModelSource",
     "MonteCarlo",
     "MultipleChoice",
     "NonFinite",
+    "Numeric",
     "ParityConfig",
     "PlainDistillation",
     "PolicyGradientLoss",
+    "QuestionAnswering",
     "RLCRConfidence",
     "ReverseKL",
     "RolloutDataModule",
@@ -88,7 +102,9 @@ __all__ = [
     "Sampling",
     "ScienceQA",
     "SelfConsistency",
+    "ServedModel",
     "ServerOptions",
+    "ShortAnswer",
     "Shrinkage",
     "Stage",
     "TagConfidence",
@@ -119,13 +135,13 @@ _NAMES = {
     "caopd.rounds.config": "AdaptiveBudget RoundConfig",
     "caopd.rounds.diagnostics": "TeacherProbe",
     "caopd.rounds.parity": "ParityConfig",
-    "caopd.tasks": "DataSource DrawTask ScienceQA Stage TaskSequence ToolUse",
+    "caopd.tasks": "Arithmetic DataSource DrawTask QuestionAnswering ScienceQA Stage TaskSequence ToolUse",
     "caopd.training.checkpoint_io": "AtomicCheckpointIO",
     "caopd.training.datamodule": "RolloutDataModule",
     "caopd.training.defaults": "TRAINER_DEFAULTS default_callbacks",
     "caopd.training.left_out": "NonFinite",
     "caopd.training.module": "DistillationModule",
-    "caopd.verifiers": "ExactMatch MultipleChoice ToolCalls",
+    "caopd.verifiers": "ExactMatch Judge Mathematics MultipleChoice Numeric ServedModel ShortAnswer ToolCalls",
 }
 """Module -> the names that are taken from it; type checkers read the same list above."""
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -20,9 +20,9 @@ def measured(cell: dict) -> dict:
     """Return a cell with the true values, and with the share of intervals that hold them, by measure."""
     torch.set_num_threads(1)
     estimates = score(simulated(500_000, seed=10**6), resamples=0)[0].estimates
-    constant = ("format_adherence", "answer_parse_rate")
-    strict = [name for name in estimates if name.endswith("_strict")]  # nothing is missing here
-    truth = {name: estimates[name].value for name in estimates if name not in (*constant, *strict)}
+    same = [name for name in estimates if name == "format_adherence" or name.endswith("_strict")]  # nothing is missing
+    values = {name: estimate.value for name, estimate in estimates.items() if name not in same}
+    truth = {name: value for name, value in values.items() if value is not None}  # the forms of answers are not drawn
     hits = dict.fromkeys(truth, 0)
     for seed in range(cell["data_sets"]):
         found = score(simulated(cell["num_prompts"], seed), RESAMPLES, seed)[0].estimates

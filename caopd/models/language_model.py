@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from caopd.errors import ModelError
+from caopd.errors import ConfigError, ModelError
 from caopd.models.layout import PackingCost
 from caopd.models.packing import PackedSequences, attention_masks, can_share, pack
 
@@ -51,6 +52,7 @@ class LanguageModel(nn.Module):
         self.stop_token_ids = stop_token_ids
         self.pad_token_id = pad_token_id
         self.lora_rank = lora_rank
+        self._is_compiled = False
         self._can_share = can_share(hf.config.get_text_config())
 
     @property
@@ -64,6 +66,36 @@ class LanguageModel(nn.Module):
         """The dtype of the parameters."""
         parameter: nn.Parameter = next(self.parameters())
         return parameter.dtype
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers, in their order."""
+        return next(module for module in self.hf.base_model.modules() if isinstance(module, nn.ModuleList))
+
+    def compile_layers(self, backend: str) -> None:
+        """Have ``forward`` run every decoder layer through ``torch.compile``, in place.
+
+        One compiled layer serves for all, and for rows of any length. Sampling stays as it is: its cache grows by a
+        token a step.
+
+        Args:
+            backend: Name of one of torch's backends, such as ``inductor``.
+
+        Raises:
+            ConfigError: If torch has no such backend.
+        """
+        known = torch.compiler.list_backends(exclude_tags=())
+        if backend not in known:
+            raise ConfigError(
+                f"Expected `model.source.torch_compile_backend` to be one of torch's backends, {', '.join(known)}, but "
+                f"got {backend!r}."
+            )
+        for layer in self.layers:
+            layer.compile(backend=backend, dynamic=True)
+        self._is_compiled = True
+
+    def _uncompiled(self) -> AbstractContextManager[None]:
+        return torch.compiler.set_stance("force_eager") if self._is_compiled else nullcontext()
 
     @property
     def packing_cost(self) -> PackingCost | None:
@@ -127,17 +159,18 @@ class LanguageModel(nn.Module):
         Returns:
             Completions [P * G, C], those of a prompt one after the other, padded after their stop tokens.
         """
-        # The class's `generate`: with `trust_remote_code` a repository may have put another one into the instance.
-        sequences_BL = type(self.hf).generate(
-            self.hf,
-            input_ids=input_ids_PL.repeat_interleave(num_rollouts, dim=0),
-            attention_mask=attention_mask_PL.repeat_interleave(num_rollouts, dim=0),
-            past_key_values=self._read_prompts(input_ids_PL, attention_mask_PL, num_rollouts),
-            generation_config=GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False),
-            logits_processor=LogitsProcessorList([processor]),
-            # Sharded processes must run equally many forward passes: the last to finish decides.
-            synced_gpus=any(isinstance(parameter, DTensor) for parameter in self.parameters()),
-        )
+        with self._uncompiled():
+            # The class's `generate`: with `trust_remote_code` a repository may have put another one into the instance.
+            sequences_BL = type(self.hf).generate(
+                self.hf,
+                input_ids=input_ids_PL.repeat_interleave(num_rollouts, dim=0),
+                attention_mask=attention_mask_PL.repeat_interleave(num_rollouts, dim=0),
+                past_key_values=self._read_prompts(input_ids_PL, attention_mask_PL, num_rollouts),
+                generation_config=GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False),
+                logits_processor=LogitsProcessorList([processor]),
+                # Sharded processes must run equally many forward passes: the last to finish decides.
+                synced_gpus=any(isinstance(parameter, DTensor) for parameter in self.parameters()),
+            )
         completions_BC: Tensor = sequences_BL[:, input_ids_PL.shape[1] :]
         return completions_BC
 

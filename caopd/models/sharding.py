@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
@@ -18,10 +17,7 @@ def shard(model: LanguageModel, mesh: DeviceMesh) -> None:
         model: A model that is not sharded yet.
         mesh: The one-dimensional mesh of data-parallel processes.
     """
-    for module in model.hf.base_model.modules():
-        if isinstance(module, nn.ModuleList):
-            for layer in module:
-                fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-            break
+    for layer in model.layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     register_fsdp_forward_method(model, "generate")

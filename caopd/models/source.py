@@ -43,6 +43,8 @@ class ModelSource:
         attn_implementation: How transformers computes attention, for example ``flash_attention_2``; None lets it
             choose.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, a third more time.
+        torch_compile_backend: Compile the decoder layers for training, by one of torch's backends such as
+            ``inductor``, which needs a C++ compiler on a CPU and Triton on a GPU; None does not.
         trust_remote_code: Run code from the model's repository.
         lora: Train low-rank adapters instead of all weights.
     """
@@ -53,6 +55,7 @@ class ModelSource:
     dtype: Literal["float32", "bfloat16"] = "float32"
     attn_implementation: str | None = None
     gradient_checkpointing: bool = False
+    torch_compile_backend: str | None = None
     trust_remote_code: bool = False
     lora: LoRA | None = None
 

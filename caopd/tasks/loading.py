@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class DataSource:
 
     Attributes:
         path: A hub id, a directory written by ``save_to_disk``, a directory of data files, or one file.
-        files: File or files (.jsonl, .json, .parquet) of every split.
+        files: File or files (.jsonl, .json, .csv, .parquet) of every split.
         name: Configuration of a hub data set.
         revision: Commit, tag or branch of a hub data set.
         splits: Split of the task -> split of the source, where the names differ. ``{validation: test}``
@@ -30,7 +30,8 @@ class DataSource:
             Such shares are disjoint: ``splits: {validation: train}`` with
             ``shares: {train: 0.9, validation: 0.1}`` holds out about a tenth of the training rows.
         seed: Seed of that hash.
-        columns: Field of the task -> column of the source, where the names differ.
+        columns: Field of the task -> column of the source, where the names differ. ``answer.value`` is the field
+            ``value`` of a column ``answer`` of objects; several columns make a list of their values.
 
     Examples:
         >>> DataSource(files={"train": "a.jsonl"}, splits={"validation": "train"}).source_split("validation")
@@ -44,7 +45,7 @@ class DataSource:
     splits: dict[str, str] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
     seed: int = 42
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.files is None):
@@ -116,6 +117,12 @@ def load_rows(source: DataSource, split: str) -> list[Row]:
     return [_renamed(row, source.columns) for row in rows]
 
 
+def has_split(source: DataSource, split: str) -> bool:
+    """Return whether the source has rows of the task's ``split``."""
+    available = source.files if source.files is not None else _splits_of(source)
+    return source.source_split(split) in available
+
+
 def in_share(source: DataSource, split: str, row_id: str) -> bool:
     """Return whether a row belongs to the task's ``split``, because its hash falls into the split's share.
 
@@ -171,6 +178,11 @@ def _read_path(source: DataSource, path: str, source_split: str, split: str) -> 
     return [Row(row, f"{where}, row {number + 1}", number) for number, row in enumerate(data[source_split])]
 
 
+def _splits_of(source: DataSource) -> Collection[str]:
+    path = str(source.path)
+    return ["train"] if Path(path).suffix in SUFFIXES else list(load_dataset_splits(path, source.name, source.revision))
+
+
 def _check_available(source_split: str, split: str, available: Sequence[str], key: str) -> None:
     if source_split not in available:
         raise ConfigError(
@@ -180,10 +192,27 @@ def _check_available(source_split: str, split: str, available: Sequence[str], ke
         )
 
 
-def _renamed(row: Row, columns: Mapping[str, str]) -> Row:
+def _renamed(row: Row, columns: Mapping[str, str | list[str]]) -> Row:
     values = dict(row.values)
     for name, column in columns.items():
-        if column not in row.values:
-            raise row.error(f"Expected a column {column!r} (`columns` names it for {name!r}).", "Correct `columns`.")
-        values[name] = row.values[column]
+        if isinstance(column, str):
+            values[name] = _value_at(row, column, name)
+        else:
+            values[name] = [_value_at(row, each, name) for each in column]
     return Row(values, row.where, row.number, row.file)
+
+
+def _value_at(row: Row, column: str, name: str) -> object:
+    """Return the value of a column, or of a field within a column of objects.
+
+    Raises:
+        DataError: The row has no such column or field.
+    """
+    if column in row.values:
+        return row.values[column]
+    value: object = row.values
+    for part in column.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise row.error(f"Expected a column {column!r} (`columns` names it for {name!r}).", "Correct `columns`.")
+        value = value[part]
+    return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.errors import ConfigError, DataError
 from caopd.texts import unique
 
-SUFFIXES = (".jsonl", ".json", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 """Suffixes of the files that can be read."""
 _CONFIDENCE_WORD = re.compile("confidence", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
@@ -104,7 +106,7 @@ def read_files(paths: Sequence[str]) -> list[Row]:
             raise ConfigError(f"Expected a data file ending in {', '.join(SUFFIXES)}, but got {name}.")
         if not path.is_file():
             raise DataError(f"Expected a data file at {name}, but there is none. Correct `source` of the task.")
-        read = _read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
+        read = _READERS.get(path.suffix, _read_json)(path)
         start = len(rows)
         rows += [Row(values, where, number, path.name) for number, (where, values) in enumerate(read, start)]
         if len(rows) == start:
@@ -114,10 +116,7 @@ def read_files(paths: Sequence[str]) -> list[Row]:
 
 def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Read a file with the standard library, which keeps line numbers, and the types of every row as they are."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8 text, but got {error}. Convert the file.") from error
+    text = _text_of(path)
     if path.suffix == ".json" and text.lstrip().startswith("["):
         items = _parse_json(text, str(path))
         numbered = [(f"{path}, item {n}", item) for n, item in enumerate(items if isinstance(items, list) else [], 1)]
@@ -129,6 +128,35 @@ def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
             raise DataError(f"{where}: expected a JSON object, but got {shortened(item)}. Correct the row.")
         _check_characters(item, where)
         yield where, item
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, but got {error}. Convert the file.") from error
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Read a table whose first line names the columns; every value is text, of any length."""
+    text = _text_of(path)
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = next(lines, [])
+        if len(set(names)) < len(names):
+            raise DataError(f"{path}, line 1: expected a different name for every column, but got {', '.join(names)}.")
+        for values in lines:
+            where = f"{path}, line {lines.line_num}"
+            if values and len(values) != len(names):
+                raise DataError(
+                    f"{where}: expected {len(names)} values, one for each column that the first line names, but got "
+                    f"{len(values)}. Correct the row, or put values with a comma in quotation marks."
+                )
+            if values:
+                yield where, dict(zip(names, values, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {lines.line_num}: expected comma-separated values, but got {error}.") from error
 
 
 def _check_characters(item: Mapping[str, object], where: str) -> None:
@@ -161,6 +189,9 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     except (DatasetsError, OSError, ValueError) as error:
         raise DataError(f"{path}: expected a parquet file, but got {shortened(str(error))}.") from error
     return ((f"{path}, row {number}", row) for number, row in enumerate(data, 1))
+
+
+_READERS = {".parquet": _read_parquet, ".csv": _read_csv}
 
 
 def load_dataset_splits(

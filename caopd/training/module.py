@@ -143,6 +143,9 @@ class DistillationModule(LightningModule):
         self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
         if self.loss.needs_teacher:
             self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
+        if self.source.torch_compile_backend is not None:
+            for model in (self.student, self.teacher) if self.loss.needs_teacher else (self.student,):
+                model.compile_layers(self.source.torch_compile_backend)
 
     def policies(self, version: int) -> Policies:
         """Return the models whose completions a round samples.

@@ -7,8 +7,9 @@ import pytest
 
 from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.errors import ConfigError
-from caopd.tasks import SPLITS, Arithmetic, DataSource, DrawTask, ScienceQA, ToolUse
+from caopd.tasks import SPLITS, Arithmetic, DataSource, DrawTask, QuestionAnswering, ScienceQA, ToolUse
 from caopd.types import AnswerOutcome
+from caopd.verifiers import ShortAnswer
 
 QUESTIONS = [
     {
@@ -19,6 +20,7 @@ QUESTIONS = [
     }
     for n in range(20)
 ]
+CAPITALS = [{"question": f"Which city is number {n}?", "answer": [f"City {n}", f"{n} City"]} for n in range(20)]
 TOOLS = [
     {
         "Name": f"Lamp{n}",
@@ -44,6 +46,7 @@ def from_file(tmp_path, rows):
 TASKS = {
     "arithmetic": lambda tmp_path: Arithmetic(40, 20, 20, kinds=["2+1", "2-2", "3*1", "3/1"], demonstration="worked"),
     "draw": lambda tmp_path: DrawTask(num_train=40, num_validation=20, num_test=20),
+    "question_answering": lambda tmp_path: QuestionAnswering(from_file(tmp_path, CAPITALS), ShortAnswer()),
     "science_qa": lambda tmp_path: ScienceQA(from_file(tmp_path, QUESTIONS)),
     "tool_use": lambda tmp_path: ToolUse(from_file(tmp_path, TOOLS)),
 }

@@ -159,8 +159,47 @@ def test_an_unknown_split_and_a_split_that_the_source_lacks():
 
 
 def test_an_unknown_kind_of_file():
-    with pytest.raises(ConfigError, match=r"\.jsonl, \.json, \.parquet, but got a\.csv"):
-        load_rows(DataSource(files={"train": "a.csv"}), "train")
+    with pytest.raises(ConfigError, match=r"\.jsonl, \.json, \.csv, \.parquet, but got a\.tsv"):
+        load_rows(DataSource(files={"train": "a.tsv"}), "train")
+
+
+def test_a_table_of_comma_separated_values(tmp_path):
+    path = tmp_path / "a.csv"
+    long = "x" * 200_000
+    path.write_text(f'\ufeffQ,A\r\n"1, ""or"" 2\nlines?",2\r\n\r\n{long},\r\n', encoding="utf-8")
+    rows = load_rows(DataSource(files={"train": str(path)}, columns={"question": "Q"}), "train")
+    assert [(row.values["question"], row.values["A"]) for row in rows] == [('1, "or" 2\nlines?', "2"), (long, "")]
+    assert [row.where for row in rows] == [f"{path}, line 3", f"{path}, line 5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Q,A\n1,2\n3\n", r"line 3: expected 2 values, .* but got 1"),
+        ("Q,A\n1,2,3\n", r"line 2: expected 2 values, .* but got 3"),
+        ("Q,Q\n1,2\n", r"line 1: expected a different name for every column, but got Q, Q"),
+        ('Q,A\n"1"2,3\n', r"line 2: expected comma-separated values"),
+        ('Q,A\n"1,2\n', r"expected comma-separated values"),
+        ("Q,A\n", r"at least one row"),
+        ("", r"at least one row"),
+    ],
+)
+def test_a_table_that_is_none(tmp_path, text, problem):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=problem):
+        load_rows(DataSource(files={"train": str(tmp_path / "a.csv")}), "train")
+
+
+def test_columns_within_columns_and_several_for_one_field(tmp_path):
+    row = {"answer": {"value": "x", "all": ["x", "y"]}, "a.b": 1, "Right": "r", "Wrong 1": "w"}
+    columns = {"answer": "answer.value", "aliases": "answer.all", "number": "a.b", "choices": ["Right", "Wrong 1"]}
+    path = write_lines(tmp_path / "a.jsonl", [row])
+    (values,) = values_of(DataSource(files={"train": path}, columns=columns))
+    assert (values["answer"], values["aliases"], values["number"]) == ("x", ["x", "y"], 1)
+    assert values["choices"] == ["r", "w"]
+    for column in ("answer.none", "Right.value", "none.value", ["Right", "none"]):
+        with pytest.raises(DataError, match=r"line 1: Expected a column .* names it for 'field'"):
+            values_of(DataSource(files={"train": path}, columns={"field": column}))
 
 
 HUB = DataSource(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caopd.errors import DataError
+from caopd.errors import ConfigError, DataError
 from caopd.types import AnswerOutcome
 from caopd.verifiers import Numeric
 
@@ -39,6 +39,14 @@ from caopd.verifiers import Numeric
         ("H2", None),
         ("x_2", None),
         ("<think>7</think>8", "8"),
+        ("<answer>12 of 30</answer> (40 %)", "30"),
+        ("\\boxed{12} because 3 * 4 = 12, not 13", "12"),
+        ("7 eggs * 2 = 14\n#### 14\nand not 3", "14"),
+        ("1.5e3", "1500"),
+        ("1e-2", "0.01"),
+        ("about $1.5 \\times 10^{3}$", "1500"),
+        ("2 \u00d7 10^\u22122 m", "0.02"),
+        ("1{,}692", "1692"),
         ("8 <think>7</think>", "8"),
         ("\u0664\u0663", None),
         ("none", None),
@@ -61,10 +69,60 @@ def test_a_quotient_on_the_way_does_not_matter():
     assert Numeric().verify("432 / 8 = 54", "54").correct
 
 
-@pytest.mark.parametrize("target", ["", "four", "1 2", "1/2", "4 apples"])
+@pytest.mark.parametrize("target", ["", "four", "1 2", "1/2", "4 apples", "4 kg more"])
 def test_a_target_that_is_no_number_is_an_error(target):
-    with pytest.raises(DataError, match="target of a question for a number to be one, but got"):
-        Numeric().verify("4", target)
+    with pytest.raises(DataError, match=r"target of a question for a number to be one.* but got"):
+        Numeric(units={"kg": 1} if "kg" in target else {}).verify("4", target)
+
+
+def test_an_answer_that_is_cut_is_none():
+    verdict = Numeric().verify("12 <answer>12", "12")
+    assert (verdict.correct, verdict.answer, verdict.outcome) == (False, None, AnswerOutcome.MALFORMED)
+
+
+@pytest.mark.parametrize(
+    ("tolerances", "right", "wrong"),
+    [
+        ({}, ["100", "100.0"], ["100.0001"]),
+        ({"relative_tolerance": 0.01}, ["99", "101"], ["98.99", "101.01", "-100"]),
+        ({"absolute_tolerance": 0.5}, ["99.5", "100.5"], ["99.49", "100.51"]),
+        ({"relative_tolerance": 0.01, "absolute_tolerance": 2}, ["98", "102"], ["97.9"]),
+    ],
+)
+def test_tolerances(tolerances, right, wrong):
+    verifier = Numeric(**tolerances)
+    assert all(verifier.verify(text, "100").correct for text in right)
+    assert not any(verifier.verify(text, "100").correct for text in wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "correct"),
+    [
+        ("1.5 km", True),
+        ("1500 m", True),
+        ("1500", True),
+        ("it is $1500\\text{ m}$ long", True),
+        ("1.5", False),
+        ("1500 km", False),
+        ("1500 miles", True),
+        ("150000 cm", True),
+    ],
+)
+def test_units(text, correct):
+    """Miles are not among the units, so the word does not matter; `m` does not match `miles`."""
+    verdict = Numeric(units={"m": 1, "km": 1000, "cm": 0.01}).verify(text, "1500 m")
+    assert verdict.correct is correct
+
+
+def test_equal_quantities_are_equal_strings():
+    verifier = Numeric(units={"km": 1000, "m": 1})
+    assert {verifier.verify(text, "1.5 km").answer for text in ("1.5km", "1500 m", "1.50")} == {"1500"}
+
+
+@pytest.mark.parametrize("bad", [{"relative_tolerance": -1}, {"absolute_tolerance": float("inf")}, {"units": {"m": 0}}])
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(ConfigError, match="of Numeric to be a finite number"):
+        Numeric(**bad)
 
 
 @given(st.integers(-(10**30), 10**30), st.integers(0, 6), st.sampled_from(["{}", "{:,}"]))

@@ -1,0 +1,80 @@
+"""Verifier of mathematical expressions, by the library math-verify."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from caopd.errors import ConfigError, DataError
+from caopd.reading.answers import stated_answer
+from caopd.reading.thinking import said
+from caopd.types import AnswerOutcome, Verdict
+
+
+@dataclass(frozen=True)
+class Mathematics:
+    r"""The answer is the same expression as the target: ``\frac{1}{2}`` is ``0.5``, ``(x+1)^2`` is ``x^2+2x+1``.
+
+    math-verify (https://github.com/huggingface/Math-Verify) reads and compares the expressions; it comes with
+    ``pip install 'caopd[math]'``. Where the text marks its answer (:func:`caopd.reading.answers.stated_answer`), that
+    is read, else the last expression of the text. Its own limits of time are off, since they would count what takes
+    long as wrong: ``data.verifier_timeout_seconds`` leaves it out.
+
+    Examples:
+        >>> verdict = Mathematics().verify(r"So it is $\boxed{0.5}$.", target=r"\frac{1}{2}")  # doctest: +SKIP
+        >>> verdict.correct  # doctest: +SKIP
+        True
+    """
+
+    def verify(self, text: str, target: str) -> Verdict:
+        """Compare the expression in ``text`` with ``target``.
+
+        Raises:
+            ConfigError: math-verify is not installed.
+            DataError: ``target`` is no expression.
+        """
+        library = _library()
+        wanted = _target(target)
+        answer, outcome, is_marked = stated_answer(text)
+        if outcome is AnswerOutcome.MALFORMED:
+            return Verdict(correct=False, answer=None, outcome=outcome)
+        text = said(text).strip()
+        found = _expressions(answer) if answer and is_marked else library.parse(text, parsing_timeout=None)
+        if not found:
+            outcome = AnswerOutcome.MALFORMED if text else AnswerOutcome.MISSING
+            return Verdict(correct=False, answer=None, outcome=outcome)
+        outcome = AnswerOutcome.OTHER_FORM if answer is None else outcome
+        return Verdict(bool(library.verify(wanted, found, timeout_seconds=None)), str(found[0]), outcome)
+
+
+def _library() -> Any:  # noqa: ANN401
+    try:
+        import math_verify
+    except ImportError as error:
+        raise ConfigError(
+            "The verifier Mathematics needs the package math-verify, which cannot be imported "
+            f"({error}): pip install 'caopd[math]'"
+        ) from error
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its limits of time are off
+    return math_verify
+
+
+def _expressions(text: str) -> list[Any]:
+    """Return what math-verify reads in an answer that stands alone: as LaTeX, or else as it is."""
+    library, bare = _library(), text.strip().removeprefix("$").removesuffix("$").strip()
+    read: list[Any] = library.parse(rf"\boxed{{{bare}}}", parsing_timeout=None)
+    return read or list(library.parse(text, parsing_timeout=None))
+
+
+@lru_cache(maxsize=4096)
+def _target(target: str) -> list[Any]:
+    """Return what the target reads as; it is read once for all rollouts of a question."""
+    read = _expressions(target)
+    if not read:
+        raise DataError(
+            f"Expected the target of a question for an expression to be one, but got {target[:80]!r}. Correct the "
+            "row's answer, or take another verifier."
+        )
+    return read
