@@ -5,7 +5,7 @@ the resident set beyond the interpreter and its libraries, which the plan states
 
 What was measured stays in ``--directory``: remove it to measure anew.
 
-    python benchmarks/plan.py --science data/science
+    python benchmarks/plan.py
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from pathlib import Path
 import torch
 
 from caopd.models.tiny import build_model, build_tokenizer
+from curving.works import write_model, write_rows
 from fits import ROOT, environment
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
 LIBRARIES = "interpreter and libraries"
+SEEN = ("embedded architecture, 4M", "4M, gradient checkpointing")
+"""Cases after which the share that the C library keeps, and the gradients of one layer, were chosen."""
 SILENT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0"]
 UNTRAINED = [
     *("--config", "configs/quickstart.yaml", "--model.method=SDFT", "--data.batch_size=256"),
@@ -34,20 +37,16 @@ UNTRAINED = [
     *("--data.round.num_prompts_per_round=64", "--data.round.num_rollouts=8", "--data.round.num_trained_rollouts=8"),
     *("--data.evaluation.batch_size=8", "--trainer.limit_val_batches=0"),
 ]
-SCIENCE = [
-    *("--config", "configs/smollm2_science.yaml", "--trainer.accumulate_grad_batches=1", "--data.evaluation.tasks={}"),
-    *("--data.round.num_prompts_per_round=2", "--data.round.num_rollouts=2", "--data.sampling.max_new_tokens=16"),
-    *(
-        "--data.engine=caopd.rollouts.TransformersEngine",
-        "--data.batch_size=2",
-        "--data.evaluation.num_examples=2",
-        "--trainer.limit_val_batches=0",
-    ),
+GROUPS = [
+    *("--config", "configs/smollm2_science.yaml", "--model.method=SDFT", "--trainer.accumulate_grad_batches=1"),
+    *("--data.engine=caopd.rollouts.TransformersEngine", "--data.round.num_trained_rollouts=null"),
+    *("--data.evaluation.tasks={}", "--data.evaluation.num_examples=2", "--trainer.limit_val_batches=0"),
 ]
+"""Questions whose rollouts are all trained on, and share their prompts."""
 
 
-def cases(directory: Path, science: Path | None) -> dict[str, list[str]]:
-    """Return each case's options of ``caopd fit``, and make the models that they name."""
+def cases(directory: Path) -> dict[str, list[str]]:
+    """Return each case's options of ``caopd fit``, and make the models and rows that they name."""
     models = {"embedded architecture, 4M": (256, 6), "embedded architecture, 20M": (512, 8)}
     found = {}
     for name, (width, num_layers) in models.items():
@@ -60,13 +59,34 @@ def cases(directory: Path, science: Path | None) -> dict[str, list[str]]:
         found[name] = [*UNTRAINED, f"--model.source.name_or_path={folder}"]
     small = f"--model.source.name_or_path={directory / 'width256'}"
     found["4M, gradient checkpointing"] = [*UNTRAINED, small, "--model.source.gradient_checkpointing=true"]
-    if science is not None:
-        rows = directory / "two.jsonl"  # so that the round trains on all rows that the plan measures
-        with (science / "physics.train.jsonl").open() as file:
-            rows.write_text("".join(sorted(file, key=len)[:2]))
-        splits = [f"--data.task.source.files.{split}={rows}" for split in ("train", "validation", "test")]
-        found["SmolLM2-135M"] = [*SCIENCE, *splits]
-    return found
+    return found | grouped_cases(directory)
+
+
+def grouped_cases(directory: Path) -> dict[str, list[str]]:
+    """Return the cases whose prompts are as long as their completions or longer."""
+    model = write_model(directory / "reader", width=256, num_layers=6, vocabulary=8192)
+    equal = [*GROUPS, model, *write_rows(directory / "equal.jsonl", [600] * 8)]
+    uneven = [*GROUPS, model, *write_rows(directory / "uneven.jsonl", range(100, 900, 50))]
+    short = [*GROUPS, *write_rows(directory / "short.jsonl", [70] * 4)]
+    return {
+        "4M, 8 prompts of 600 tokens, G = 8": [*equal, *sizes(8, 8, 48, batch=32)],
+        "4M, 16 prompts of 100 to 850 tokens, G = 4, tokens_per_batch = 4000": [
+            *uneven,
+            *sizes(16, 4, 48, batch=64),
+            "--data.tokens_per_batch=4000",
+        ],
+        "SmolLM2-135M, 4 prompts of 110 tokens, G = 4": [*short, *sizes(4, 4, 48, batch=4)],
+    }
+
+
+def sizes(num_prompts: int, group: int, new_tokens: int, batch: int) -> list[str]:
+    """Return the options of a round's size."""
+    return [
+        f"--data.round.num_prompts_per_round={num_prompts}",
+        f"--data.round.num_rollouts={group}",
+        f"--data.sampling.max_new_tokens={new_tokens}",
+        f"--data.batch_size={batch}",
+    ]
 
 
 def peak_of(arguments: list[str], log: Path) -> tuple[float, float]:
@@ -129,13 +149,15 @@ def page(record: dict) -> str:
         "# `caopd plan` against measured runs",
         "",
         "Peak of the resident set beyond interpreter and libraries, MiB. `python benchmarks/plan.py`",
+        "By *independent* cases nothing was chosen that the plan computes with.",
         "",
-        "| case | libraries | planned | measured | error |",
-        "|---|---|---|---|---|",
+        "| case | libraries | planned | measured | error | independent |",
+        "|---|---|---|---|---|---|",
     ]
     for case in record["cases"]:
         sizes = [f"{case[name]:,.0f}" for name in ("libraries_mib", "planned_mib", "measured_mib")]
-        lines.append(f"| {' | '.join([case['case'], *sizes])} | {case['error']:+.0%} |")
+        independent = "no" if case["case"] in SEEN else "yes"
+        lines.append(f"| {' | '.join([case['case'], *sizes])} | {case['error']:+.0%} | {independent} |")
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     lines += ["", f"{record['timestamp']}, {record['machine']}, {record['cpus']} CPUs, one thread. {versions}.", ""]
     return "\n".join(lines)
@@ -145,13 +167,12 @@ def main() -> None:
     """Run every case that has no record yet, plan all, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path("runs/plan"), help="of models, logs and records")
-    parser.add_argument("--science", type=Path, help="folder of the science data; without it SmolLM2 is left out")
     parser.add_argument("--processes", type=int, default=1, help="runs at once")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     directory = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    every = cases(directory, options.science and options.science.resolve())
+    every = cases(directory)
     jobs = [(name, [*given, *SILENT], directory) for name, given in every.items()]
     with ThreadPoolExecutor(options.processes) as pool:
         for record in pool.map(lambda job: measured(*job), jobs):

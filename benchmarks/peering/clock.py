@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
+import re
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,7 +78,7 @@ class StepClock:
         if self._on_gpu:
             peak = torch.cuda.max_memory_allocated() / MIB
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            peak = high_water()
         record = {
             "steps": self._steps,
             "peak_mib": round(peak, 1),
@@ -99,3 +99,13 @@ def installed_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def high_water() -> float:
+    """Return the peak of this process's resident set, MiB.
+
+    The one that ``getrusage`` gives begins with that of the process which started this one.
+    """
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024

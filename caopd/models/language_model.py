@@ -26,9 +26,6 @@ from caopd.models.packing import PackedSequences, attention_masks, can_share, pa
 T = TypeVar("T")
 HeadFunction = Callable[[Tensor, Tensor], T]
 """A function of hidden states [T, H] and the head's weight [V, H]; it may return anything."""
-MASKED_ATTENTION_FACTOR = 1.4
-"""How much longer an operation takes in attention under a mask than in a matrix product, forward and backward: measured
-on a CPU in float32."""
 
 
 class LanguageModel(nn.Module):
@@ -110,8 +107,7 @@ class LanguageModel(nn.Module):
         num_weights = sum(weight.numel() for weight in self.hf.base_model.parameters()) - embedding.numel()
         heads = config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-        per_token, per_pair = 2 * num_weights, 4 * config.num_hidden_layers * heads * head_size
-        return PackingCost(MASKED_ATTENTION_FACTOR * per_pair / per_token)
+        return PackingCost.of_model(num_weights, config.num_hidden_layers * heads * head_size)
 
     def forward(self, sequences: PackedSequences, head_function: HeadFunction[T]) -> T:
         """Apply ``head_function`` to the hidden states that *predict* completion tokens and to the head's weight.

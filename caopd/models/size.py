@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caopd.models.layout import PackingCost
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
@@ -126,6 +128,14 @@ class ModelSize:
         """Number of all weights, a tied head counted once."""
         return self.embedding_parameters + self.body_parameters + self.head_parameters
 
+    def packing_cost(self, num_adapter_weights: int = 0) -> PackingCost:
+        """Return what reading rows costs the model.
+
+        Args:
+            num_adapter_weights: Number of weights of its adapters.
+        """
+        return PackingCost.of_model(self.body_parameters + num_adapter_weights, self.num_layers * self.query_width)
+
     def adapter_parameters(self, rank: int, targets: Sequence[str] | None) -> int:
         """Return the number of weights of low-rank adapters: of rank times the input and output width of each layer.
 
@@ -163,25 +173,29 @@ class ModelSize:
         """
         return 2 * self.key_width * self.num_layers * BYTES[dtype]
 
-    def layer_activation_bytes(self, dtype: str, mixed: bool = False) -> int:
+    def layer_activation_bytes(self, dtype: str, mixed: bool = False, repeated: bool = True) -> int:
         """Return the bytes per token that a layer saves for its backward pass.
 
         Norms compute in float32 and save their input and what they scale it to. Linear layers save their input, once
         where several share it, but under autocast each saves a copy of its own. Attention saves queries, its output,
-        and keys and values repeated for every query head, as with a mask; the MLP saves four tensors of its width.
-        What attention saves per pair of tokens is in :meth:`attention_bytes_per_pair`.
+        keys and values; the MLP saves four tensors of its width. What attention saves per pair of tokens is in
+        :meth:`attention_bytes_per_pair`.
 
         Args:
             dtype: Dtype that matrices are multiplied in.
             mixed: Whether the weights are float32 and autocast converts them.
+            repeated: Whether keys and values are repeated for every query head, as they are under a mask.
         """
         hidden = self.hidden_size
         normed = self.norms_per_layer * hidden + (self.query_width + self.key_width if self.query_norm else 0)
         inputs = (5 if mixed else 2) * hidden
-        rest = inputs + 4 * self.query_width + 4 * self.intermediate_size
+        keys = self.query_width if repeated else self.key_width
+        rest = inputs + 2 * self.query_width + 2 * keys + 4 * self.intermediate_size
         return 2 * _NORM_BYTES * normed + BYTES[dtype] * rest
 
-    def activation_bytes_per_token(self, dtype: str, mixed: bool = False, checkpointing: bool = False) -> int:
+    def activation_bytes_per_token(
+        self, dtype: str, mixed: bool = False, checkpointing: bool = False, repeated: bool = True
+    ) -> int:
         """Return the bytes per token that the body saves for its backward pass, at the most.
 
         With gradient checkpointing these are every layer's input, and the activations of the layer being recomputed.
@@ -190,17 +204,18 @@ class ModelSize:
             dtype: Dtype that matrices are multiplied in.
             mixed: Whether the weights are float32 and autocast converts them.
             checkpointing: Whether a layer's activations are recomputed in the backward pass.
+            repeated: Whether keys and values are repeated for every query head, as they are under a mask.
         """
-        layer, last_norm = self.layer_activation_bytes(dtype, mixed), 2 * _NORM_BYTES * self.hidden_size
+        layer, last_norm = self.layer_activation_bytes(dtype, mixed, repeated), 2 * _NORM_BYTES * self.hidden_size
         if not checkpointing:
             return self.num_layers * layer + last_norm
         return self.num_layers * self.hidden_size * (4 if mixed else BYTES[dtype]) + layer + last_norm
 
     def attention_bytes_per_pair(self, dtype: str, eager: bool = False, checkpointing: bool = False) -> int:
-        """Return the bytes that the body saves per pair of a query's and a key's token in one sequence.
+        """Return the bytes that the body saves per pair of a query's and a key's token in one row.
 
-        Scaled dot-product attention saves its mask, which no heads need a copy of; eager attention saves the weights of
-        every head, in float32 and, where that is another one, in the dtype that they are multiplied in.
+        Scaled dot-product attention saves a mask that it is given, once for all heads; eager attention saves weights
+        of every head, in float32 and, where that is another one, in the dtype that they are multiplied in.
 
         Args:
             dtype: Dtype that matrices are multiplied in.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from caopd.commands.plan.micro_batches import RowLengths
 from caopd.commands.plan.setup import Lengths
 from caopd.errors import CaopdError, ConfigError
 from caopd.rounds.encoding import SampleEncoder
@@ -24,16 +25,28 @@ class PlannedLengths:
     """Lengths in tokens, and where they come from.
 
     Attributes:
-        student: Of the student's prompts.
-        teacher: Of the teacher's prompts.
-        completions: Of completions.
+        rows: Of prompts and completions, row by row.
         sources: Sentences for the reader.
     """
 
-    student: Lengths
-    teacher: Lengths
-    completions: Lengths
+    rows: Sequence[RowLengths]
     sources: Sequence[str]
+
+    @property
+    def student(self) -> Lengths:
+        """Lengths of the student's prompts."""
+        return _lengths([row.student for row in self.rows])
+
+    @property
+    def teacher(self) -> Lengths:
+        """Lengths of the teacher's prompts."""
+        return _lengths([row.teacher for row in self.rows])
+
+    @property
+    def completions(self) -> Lengths:
+        """Lengths of completions."""
+        mean = sum(row.completion for row in self.rows) / len(self.rows)
+        return Lengths(mean, max(row.longest_completion for row in self.rows))
 
     def with_mean_completion(self, tokens: int) -> PlannedLengths:
         """Return the same with another mean length of completions.
@@ -52,7 +65,7 @@ class PlannedLengths:
             )
         said = f"completions: {tokens} tokens in the mean, as stated, {longest} at most"
         sources = [*(each for each in self.sources if not each.startswith("completions")), said]
-        return replace(self, completions=Lengths(tokens, longest), sources=sources)
+        return PlannedLengths([replace(row, completion=tokens) for row in self.rows], sources)
 
 
 def stated_lengths(data: RolloutDataModule, options: argparse.Namespace) -> PlannedLengths:
@@ -65,7 +78,7 @@ def stated_lengths(data: RolloutDataModule, options: argparse.Namespace) -> Plan
     longest, prompt = data.sampling.max_new_tokens, options.prompt_tokens
     teacher = options.teacher_prompt_tokens or prompt + longest
     said = f"prompts: {prompt} tokens, the teacher's {teacher}, as stated"
-    return PlannedLengths(Lengths(prompt, prompt), Lengths(teacher, teacher), *_sampled(longest, said))
+    return PlannedLengths([RowLengths(prompt, teacher, longest, longest)], [said, _sampled(longest)])
 
 
 def measured_lengths(model: DistillationModule, data: RolloutDataModule) -> PlannedLengths:
@@ -92,13 +105,19 @@ def measured_lengths(model: DistillationModule, data: RolloutDataModule) -> Plan
     )
     if model.method.min_rollouts == 0:
         return _of_written(encoder, model, examples)
-    student = _lengths(map(len, encoder.student_prompts(examples)))
+    student = list(map(len, encoder.student_prompts(examples)))
     longest = encoder.longest_completion if model.method.revises else sampling.max_new_tokens
     is_shown = model.loss.needs_teacher and model.method.signal is Signal.CONTEXT and model.method.privileged
-    teacher = _lengths(_teacher_lengths(encoder, model, examples, longest)) if is_shown else student
-    shown = f", the teacher's {teacher.mean:.0f} and {teacher.longest}" if is_shown else ""
-    said = f"prompts of {len(examples)} rows: {student.mean:.0f} tokens in the mean, {student.longest} at most{shown}"
-    return PlannedLengths(student, teacher, *_sampled(longest, said))
+    teacher = _teacher_lengths(encoder, model, examples, longest) if is_shown else student
+    unknown = [is_shown and model.method.known_context(example) is None for example in examples]
+    rows = [
+        RowLengths(own, its, longest, longest, shows_rollout=made)
+        for own, its, made in zip(student, teacher, unknown, strict=True)
+    ]
+    of_student, of_teacher = _lengths(student), _lengths(teacher)
+    shown = f", the teacher's {of_teacher.mean:.0f} and {of_teacher.longest}" if is_shown else ""
+    said = f"{of_student.mean:.0f} tokens in the mean, {of_student.longest} at most{shown}"
+    return PlannedLengths(rows, [f"prompts of {len(examples)} rows: {said}", _sampled(longest)])
 
 
 def _of_written(encoder: SampleEncoder, model: DistillationModule, examples: Sequence[Example]) -> PlannedLengths:
@@ -107,13 +126,14 @@ def _of_written(encoder: SampleEncoder, model: DistillationModule, examples: Seq
         (each, group.prompt_ids) for group in encoder.unsampled(examples) for each in train_samples(model.method, group)
     ]
     encoded = encoder.encode([sample for sample, _ in pairs], [prompt for _, prompt in pairs])
-    student = _lengths(len(each.student_prompt_ids) for each in encoded)
-    teacher = _lengths(len(each.teacher_prompt_ids) for each in encoded)
-    completions = _lengths(len(each.completion.token_ids) for each in encoded)
-    said = (
-        f"prompts and texts of {len(examples)} rows: {student.mean:.0f} and {completions.mean:.0f} tokens in the mean"
-    )
-    return PlannedLengths(student, teacher, completions, [said])
+    lengths = [len(each.completion.token_ids) for each in encoded]
+    rows = [
+        RowLengths(len(each.student_prompt_ids), len(each.teacher_prompt_ids), length, length)
+        for each, length in zip(encoded, lengths, strict=True)
+    ]
+    made = PlannedLengths(rows, [])
+    said = f"{made.student.mean:.0f} and {made.completions.mean:.0f} tokens in the mean"
+    return PlannedLengths(rows, [f"prompts and texts of {len(examples)} rows: {said}"])
 
 
 def _teacher_lengths(
@@ -127,13 +147,9 @@ def _teacher_lengths(
     return [len(prompt) + each for prompt, each in zip(prompts, extra, strict=True)]
 
 
-def _sampled(longest: int, said: str) -> tuple[Lengths, list[str]]:
-    return Lengths(longest, longest), [
-        said,
-        f"completions: {longest} tokens each, the most (--completion_tokens: the mean)",
-    ]
+def _sampled(longest: int) -> str:
+    return f"completions: {longest} tokens each, the most (--completion_tokens: the mean)"
 
 
-def _lengths(values: Iterable[int]) -> Lengths:
-    every = list(values)
-    return Lengths(sum(every) / len(every), max(every))
+def _lengths(values: Sequence[int]) -> Lengths:
+    return Lengths(sum(values) / len(values), max(values))

@@ -17,7 +17,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from rich.console import Console
 
 from caopd.commands.plan.devices import CPU, GPUS, device_of
-from caopd.commands.plan.memory import GPU_LIBRARIES
+from caopd.commands.plan.memory import GPU_LIBRARIES, LOADED_LATER, largest
+from caopd.commands.plan.micro_batches import RoundShape, Rows
 from caopd.commands.plan.options import parse
 from caopd.commands.plan.page import show
 from caopd.commands.plan.plan import Plan, make_plan
@@ -25,11 +26,14 @@ from caopd.commands.plan.setup import EngineSetup, Setup, StudentSetup, TeacherS
 from caopd.errors import ConfigError
 from caopd.losses import chunk_tokens
 from caopd.models import EMA, External, ModelSize, ModelSource, TrustRegion
+from caopd.models.packing import can_share
 from caopd.rollouts import AutoEngine, RolloutEngine, TransformersEngine
 from caopd.rollouts.auto import SMALL
 from caopd.rollouts.vllm.engine import VLLMEngine
 from caopd.rollouts.vllm.options import VLLMOptions
+from caopd.rounds.batches import BatchPlan
 from caopd.training import lightning_cli
+from caopd.training.datamodule import RolloutDataModule
 from caopd.training.module import DistillationModule
 from caopd.training.planned_lengths import measured_lengths, stated_lengths
 
@@ -98,19 +102,24 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
     device = device_of(name, options.probe)
     student, processes = _student(model, trainer), _processes(trainer)
     held_out = max(event.sampling.max_new_tokens for event in data.events)
+    teacher = _teacher(model, student) if model.loss.needs_teacher else None
+    plan = BatchPlan(data.batch_size, trainer.accumulate_grad_batches, processes, data.tokens_per_batch)
+    shape = _shape(model, data, plan, student, teacher)
     engine = _engine(data.engine if model.method.min_rollouts else None, student, device.is_cpu)
-    most = engine.batch_size if engine.kind == "transformers" else 0
+    is_validated = engine.kind == "transformers" and trainer.limit_val_batches != 0
+    most = engine.batch_size if is_validated else 0
     setup = Setup(
         student=student,
-        teacher=_teacher(model, student.size) if model.loss.needs_teacher else None,
+        teacher=teacher,
         engine=engine,
         processes=processes,
         sharded=isinstance(trainer.strategy, ModelParallelStrategy) and processes > 1,
         num_prompts=data.round.num_prompts_per_round,
         num_rollouts=data.round.num_rollouts if model.method.min_rollouts else 0,
-        num_samples=data.round.num_samples if model.method.min_rollouts else data.round.num_prompts_per_round,
-        batch_size=data.batch_size,
-        accumulate=trainer.accumulate_grad_batches,
+        num_samples=shape.num_samples,
+        num_steps=shape.plan.num_steps(shape.num_samples),
+        typical=shape.typical(lengths.rows),
+        largest=shape.largest(lengths.rows),
         chunk_size=model.loss.chunk_size or chunk_tokens(student.size.vocab_size, "cpu" if device.is_cpu else "cuda"),
         prompts=lengths.student,
         teacher_prompts=lengths.teacher,
@@ -119,6 +128,40 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         held_out_length=held_out,
     )
     return make_plan(setup, device, libraries, [*lengths.sources, *_sources(setup, name, options)])
+
+
+def _shape(
+    model: DistillationModule,
+    data: RolloutDataModule,
+    plan: BatchPlan,
+    student: StudentSetup,
+    teacher: TeacherSetup | None,
+) -> RoundShape:
+    """Return how the samples of a round are made and shared out, at the prices that both models will have."""
+    num_prompts, is_sampled = data.round.num_prompts_per_round, model.method.min_rollouts > 0
+    return RoundShape(
+        num_prompts=num_prompts,
+        num_trained=data.round.num_samples // num_prompts if is_sampled else 1,
+        plan=plan,
+        student=student.reading_cost if _shares(model.source) else None,
+        teacher=teacher.reading_cost if teacher is not None and _shares(_teacher_source(model)) else None,
+    )
+
+
+def _attention(source: ModelSource) -> str:
+    """Return the name of the attention that the model will have; transformers chooses sdpa."""
+    return source.attn_implementation or "sdpa"
+
+
+def _shares(source: ModelSource) -> bool:
+    config = source.load_config().get_text_config()
+    config._attn_implementation = _attention(source)
+    return can_share(config)
+
+
+def _teacher_source(model: DistillationModule) -> ModelSource:
+    rule = model.teacher_rule
+    return rule.source if isinstance(rule, External) else model.source
 
 
 def _student(model: DistillationModule, trainer: Namespace) -> StudentSetup:
@@ -133,7 +176,7 @@ def _student(model: DistillationModule, trainer: Namespace) -> StudentSetup:
         trained_dtype=trained_dtype,
         adapted=adapters is not None,
         compute_dtype=_PRECISIONS.get(str(trainer.precision), source.dtype),
-        eager=source.attn_implementation == "eager",
+        attention=_attention(source),
         checkpointing=source.gradient_checkpointing,
         optimizer_bytes=_optimizer_bytes(model, getattr(torch, trained_dtype)),
     )
@@ -150,15 +193,17 @@ def _size(source: ModelSource) -> ModelSize:
     return ModelSize.of(config)
 
 
-def _teacher(model: DistillationModule, own: ModelSize) -> TeacherSetup:
-    rule = model.teacher_rule
-    source = rule.source if isinstance(rule, External) else model.source
+def _teacher(model: DistillationModule, student: StudentSetup) -> TeacherSetup:
+    rule, source = model.teacher_rule, _teacher_source(model)
+    is_copy = not isinstance(rule, External)
     return TeacherSetup(
-        size=_size(source) if isinstance(rule, External) else own,
+        size=student.size if is_copy else _size(source),
         dtype=source.dtype,
-        is_copy=not isinstance(rule, External),
+        is_copy=is_copy,
         moves=isinstance(rule, EMA) and rule.rate > 0,
         with_student=isinstance(rule, TrustRegion),
+        attention=_attention(source),
+        adapters=student.trained if is_copy and student.adapted else 0,
     )
 
 
@@ -209,8 +254,8 @@ def _vllm(options: VLLMOptions, student: StudentSetup) -> EngineSetup:
 
 
 def _own_memory() -> float:
-    """Return the peak memory of this process, which has loaded what a fit loads beside models."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the peak memory of this process, which has loaded most of what a fit loads, and what it loads later."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + LOADED_LATER
 
 
 def _sources(setup: Setup, name: str, options: argparse.Namespace) -> list[str]:
@@ -225,4 +270,17 @@ def _sources(setup: Setup, name: str, options: argparse.Namespace) -> list[str]:
     }
     how = "that share weights by FSDP2" if setup.sharded else "with a whole model each"
     kinds = "one process" if setup.processes == 1 else f"{setup.processes} processes {how}"
-    return [f"rates of {name}: {rates}", f"{sampled[setup.engine.kind]}; {kinds}"]
+    return [f"rates of {name}: {rates}", f"{sampled[setup.engine.kind]}; {kinds}", _largest(setup)]
+
+
+def _largest(setup: Setup) -> str:
+    batch = largest(setup)
+    read = [f"the student reads {_rows(batch.student)}"]
+    if setup.teacher is not None:
+        read.append(f"the teacher {_rows(batch.teacher)}")
+    return f"largest micro-batch: {batch.num_sequences} sequences; {', '.join(read)}"
+
+
+def _rows(rows: Rows) -> str:
+    how = "one sequence each" if rows.is_plain else "prompts shared"
+    return f"{rows.num_rows} x {rows.length} tokens ({how})"

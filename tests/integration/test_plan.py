@@ -16,7 +16,7 @@ from caopd.models.tiny import build_tokenizer
 from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask
 from caopd.types import TeacherContext
-from tests.integration.conftest import QUICKSTART
+from tests.integration.conftest import QUICKSTART, Run
 from tests.needs import needs_smollm2
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -149,6 +149,12 @@ def test_lengths_are_those_that_the_encoder_makes(capsys):
     assert solved["teacher_prompts"]["longest"] == longest + 8  # the solution is a completion
 
 
+def test_held_out_prompts_are_not_sampled_where_validation_is_off(capsys):
+    made = plan(capsys, QUICKSTART)["setup"]
+    assert (made["held_out_rows"], made["held_out_length"]) == (500, 8)
+    assert plan(capsys, QUICKSTART, "--trainer.limit_val_batches=0")["setup"]["held_out_rows"] == 0
+
+
 def test_a_method_without_rollouts_has_neither_teacher_nor_sampling(capsys):
     made = plan(capsys, QUICKSTART, "--data.task.num_train=256", "--model.method=SFT")
     assert made["setup"]["engine"]["kind"] == "none"
@@ -172,3 +178,36 @@ def test_teachers_of_the_config(capsys):
     assert (frozen["moves"], frozen["with_student"]) == (False, False)
     assert region["with_student"]
     assert plan(capsys, QUICKSTART)["setup"]["teacher"]["moves"]
+
+
+GROUPS = [
+    *("--config", str(QUICKSTART.parent / "smollm2_science.yaml"), "--model.source.name_or_path=embedded"),
+    *("--model.method=SDFT", "--trainer.accumulate_grad_batches=1", "--trainer.max_epochs=1"),
+    *("--trainer.limit_val_batches=0", "--trainer.num_sanity_val_steps=0", "--trainer.enable_progress_bar=false"),
+    *("--data.engine=caopd.rollouts.TransformersEngine", "--data.evaluation.tasks={}"),
+    *("--data.round={num_prompts_per_round: 6, num_rollouts: 4, num_trained_rollouts: null}", "--data.batch_size=24"),
+    "--data.sampling.max_new_tokens=1",  # so that completions are as long as is planned
+]
+
+
+def write_questions(file, lengths):
+    rows = [{"idx": n, "prompt": f"{n} {'x' * (length - 14)}\n\nA: 1\nB: 2", "answer": "B"} for n, length in lengths]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [f"--data.task.source.files.{split}={file}" for split in ("train", "validation", "test")]
+
+
+@pytest.mark.parametrize("limit", [None, 400])
+def test_rows_and_padding_are_those_of_a_fit(limit, tmp_path, capsys):
+    options = [*GROUPS, *write_questions(tmp_path / "rows.jsonl", enumerate([60, 95, 130, 210, 265, 330]))]
+    options += [] if limit is None else [f"--data.tokens_per_batch={limit}"]
+    assert main(["plan", *options, "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)["round"]
+    tokens = counts["tokens the student reads"] + counts["tokens the teacher reads"]
+    planned = tokens / (tokens + counts["padding that both read"])
+    assert main(["fit", *options, f"--trainer.default_root_dir={tmp_path}"]) == 0
+    (found,) = Run(tmp_path).scalars("train/share_of_tokens")
+    assert planned == pytest.approx(found, rel=1e-6)
+    assert planned < 1
+    assert (counts["micro-batches of a process"] == 1) is (limit is None)
+    separate = 4 * (60 + 95 + 130 + 210 + 265 + 330)
+    assert counts["tokens the student reads"] < separate  # each prompt stands once

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from caopd.commands.plan.devices import GIB, Device
+from caopd.commands.plan.micro_batches import MicroBatch, Rows
 from caopd.commands.plan.setup import Setup
-from caopd.models.size import BYTES
+from caopd.models.size import BYTES, ModelSize
 
 GPU_LIBRARIES = 1.0 * GIB
 """What CUDA's context, its libraries' workspaces and the allocator's rounding are assumed to take."""
+LOADED_LATER = 35 * 2**20
+"""What a fit loads on a CPU beside what planning loads: the model's classes, the logger, kernels. A fit of the embedded
+model, which has 0.2 million weights, takes as much beyond its tensors."""
 KEPT = 0.1
 """Share of the activations that glibc's allocator is assumed to keep of what was freed, on a CPU."""
+EAGER, MASK_ATTENTION = "eager", "sdpa"
+"""Attention that keeps the weights of every head, and attention that keeps a mask where it is given one."""
 _CPU_BLOCK = 2**21
 _SAMPLING_BYTES = 24
 _GATHERED_LAYERS = 2
@@ -83,25 +89,80 @@ def teacher_weights(setup: Setup) -> float:
     return held_weights(setup) - shared
 
 
+def largest(setup: Setup) -> MicroBatch:
+    """Return the micro-batch whose activations take the most."""
+    return max(setup.largest, key=lambda batch: activations_of(setup, batch))
+
+
 def activations(setup: Setup) -> float:
-    """Return the bytes of a micro-batch's activations, padded to the longest sequence."""
-    length = (setup.prompts + setup.completions).longest
-    return activations_of(setup, setup.batch_size * length, setup.batch_size * length**2)
+    """Return the bytes of the largest micro-batch's activations."""
+    return activations_of(setup, largest(setup))
 
 
-def activations_of(setup: Setup, positions: int, pairs: int) -> float:
+def activations_of(setup: Setup, batch: MicroBatch) -> float:
+    """Return the bytes of a micro-batch's activations: of the student's or, before they exist, of the teacher's layer.
+
+    Args:
+        setup: The run.
+        batch: The micro-batch.
+    """
+    if setup.teacher is None:
+        return student_activations(setup, batch.student)
+    return max(student_activations(setup, batch.student), teacher_activations(setup, batch.teacher))
+
+
+def student_activations(setup: Setup, rows: Rows) -> float:
     """Return the bytes that a forward pass saves, and of the gradients in the layer that the backward pass is in.
 
     Args:
         setup: The run.
-        positions: Number of token positions of the micro-batch, padding included.
-        pairs: Number of pairs of positions in the same row, which is what masks and scores are made of.
+        rows: What the student reads.
     """
     student = setup.student
     size, dtype, checkpointing = student.size, student.compute_dtype, student.checkpointing
-    saved = size.activation_bytes_per_token(dtype, student.mixed, checkpointing)
-    per_token = saved + size.layer_activation_bytes(dtype, student.mixed)
-    return positions * per_token + pairs * size.attention_bytes_per_pair(dtype, student.eager, checkpointing)
+    repeated = repeats(student.attention, rows)
+    saved = size.activation_bytes_per_token(dtype, student.mixed, checkpointing, repeated)
+    per_token = saved + size.layer_activation_bytes(dtype, student.mixed, repeated)
+    return rows.positions * per_token + pair_bytes(setup, size, student.attention, rows, checkpointing)
+
+
+def teacher_activations(setup: Setup, rows: Rows) -> float:
+    """Return the bytes of one layer's activations, as many as exist at once where no backward pass follows.
+
+    Args:
+        setup: The run.
+        rows: What the teacher reads.
+    """
+    teacher, dtype = setup.teacher, setup.student.compute_dtype
+    assert teacher is not None
+    mixed = dtype != teacher.dtype
+    per_token = teacher.size.layer_activation_bytes(dtype, mixed, repeats(teacher.attention, rows))
+    return rows.positions * per_token + pair_bytes(setup, teacher.size, teacher.attention, rows, True)
+
+
+def repeats(attention: str, rows: Rows) -> bool:
+    """Return whether attention repeats keys and values for every query head: if it is eager, or given a mask.
+
+    Args:
+        attention: Its name in transformers.
+        rows: What is read.
+    """
+    return attention == EAGER or (attention == MASK_ATTENTION and not rows.is_plain)
+
+
+def pair_bytes(setup: Setup, size: ModelSize, attention: str, rows: Rows, one_layer: bool) -> float:
+    """Return the bytes of what is saved for pairs of positions: masks, or the weights of eager attention.
+
+    Args:
+        setup: The run.
+        size: The model's size.
+        attention: Name of its attention in transformers.
+        rows: What is read.
+        one_layer: Whether they exist for one layer at a time.
+    """
+    if not repeats(attention, rows):
+        return 0.0
+    return rows.pairs * size.attention_bytes_per_pair(setup.student.compute_dtype, attention == EAGER, one_layer)
 
 
 def training_copies(setup: Setup) -> float:
@@ -142,7 +203,7 @@ def logits(setup: Setup, device: Device) -> float:
     """
     student, teacher = setup.student, setup.teacher
     vocabulary, number = student.size.vocab_size, BYTES[student.compute_dtype]
-    tokens = setup.batch_size * setup.completions.longest
+    tokens = largest(setup).num_completion_tokens
     chunk = min(setup.chunk_size, tokens) * vocabulary
     models = 1 if teacher is None else 2
     block = min(chunk, _CPU_BLOCK) if device.is_cpu else chunk
@@ -165,7 +226,7 @@ def _heads(setup: Setup) -> float:
             total += its * BYTES[teacher.dtype]
         if teacher.with_student:
             total += 2 * its * BYTES[teacher.dtype]
-        total += 4 * setup.batch_size * setup.completions.longest * teacher.size.hidden_size
+        total += 4 * largest(setup).num_completion_tokens * teacher.size.hidden_size
     return total
 
 

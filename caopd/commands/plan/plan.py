@@ -79,16 +79,21 @@ def make_plan(setup: Setup, device: Device, libraries: float, assumptions: Seque
 
 def counts(setup: Setup) -> dict[str, float]:
     """Return the numbers of a round, of all processes together: prompts, completions, tokens, steps."""
-    student = setup.num_samples * (setup.prompts + setup.completions).mean
-    teacher = setup.num_samples * (setup.teacher_prompts + setup.completions).mean
+    read = {
+        "student": [batch.student for batch in setup.typical],
+        "teacher": [] if setup.teacher is None else [batch.teacher for batch in setup.typical],
+    }
+    tokens = {name: sum(rows.num_tokens for rows in every) for name, every in read.items()}
+    positions = sum(rows.positions for every in read.values() for rows in every)
     return {
         "prompts": setup.num_prompts,
         "completions": setup.num_prompts * setup.num_rollouts,
         "sampled tokens": setup.num_prompts * setup.num_rollouts * setup.completions.mean,
         "training samples": setup.num_samples,
-        "tokens the student reads": student,
-        "tokens the teacher reads": 0 if setup.teacher is None else teacher,
-        "tokens in the loss": setup.num_samples * setup.completions.mean,
+        "tokens the student reads": tokens["student"],
+        "tokens the teacher reads": tokens["teacher"],
+        "padding that both read": positions - sum(tokens.values()),
+        "tokens in the loss": setup.num_trained_tokens,
         "micro-batches of a process": setup.num_micro_batches,
         "optimizer steps": setup.num_steps,
     }
@@ -129,7 +134,7 @@ _PHASES = (
     (
         "training",
         "Training on a micro-batch",
-        "lower `data.batch_size` (and raise `trainer.accumulate_grad_batches`), set "
+        "set a lower `data.tokens_per_batch`, or `data.batch_size` (and raise `trainer.accumulate_grad_batches`), set "
         "`model.source.gradient_checkpointing` or `model.source.lora`, or shard over more processes",
     ),
     (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from caopd.commands.plan.micro_batches import MicroBatch
+from caopd.models.layout import PackingCost
 from caopd.models.size import ModelSize
 
 
@@ -36,7 +39,7 @@ class StudentSetup:
         trained_dtype: Their dtype.
         adapted: Whether adapters are trained, and the weights under them stay as they are.
         compute_dtype: Dtype that matrices are multiplied in.
-        eager: Whether attention is computed by plain products.
+        attention: How attention is computed, by transformers' names.
         checkpointing: Whether activations are recomputed in the backward pass.
         optimizer_bytes: Bytes that the optimizer keeps per trained weight.
     """
@@ -47,7 +50,7 @@ class StudentSetup:
     trained_dtype: str
     adapted: bool
     compute_dtype: str
-    eager: bool
+    attention: str
     checkpointing: bool
     optimizer_bytes: float
 
@@ -61,6 +64,11 @@ class StudentSetup:
         """Number of weights that are not trained."""
         return self.size.num_parameters if self.adapted else 0
 
+    @property
+    def reading_cost(self) -> PackingCost:
+        """What reading rows costs it."""
+        return self.size.packing_cost(self.trained if self.adapted else 0)
+
 
 @dataclass(frozen=True)
 class TeacherSetup:
@@ -72,6 +80,8 @@ class TeacherSetup:
         is_copy: Whether it is a copy of the student, which shares the weights that are not trained.
         moves: Whether an optimizer step moves it.
         with_student: Whether the student reads the teacher's prompts, too, and both heads are laid side by side.
+        attention: How attention is computed, by transformers' names.
+        adapters: Number of weights of its adapters.
     """
 
     size: ModelSize
@@ -79,6 +89,13 @@ class TeacherSetup:
     is_copy: bool
     moves: bool
     with_student: bool
+    attention: str
+    adapters: int = 0
+
+    @property
+    def reading_cost(self) -> PackingCost:
+        """What reading rows costs it."""
+        return self.size.packing_cost(self.adapters)
 
 
 @dataclass(frozen=True)
@@ -118,8 +135,9 @@ class Setup:
         num_prompts: Prompts of a round.
         num_rollouts: G, completions per prompt; 0 where none are sampled.
         num_samples: Training samples of a round.
-        batch_size: Sequences in a micro-batch of one process.
-        accumulate: Micro-batches of one process per optimizer step.
+        num_steps: Optimizer steps of a round.
+        typical: Micro-batches of all processes in a round, completions of the mean length.
+        largest: Micro-batches of which one needs the most memory, completions as long as they may be.
         chunk_size: Tokens whose logits exist at a time.
         prompts: Lengths of the student's prompts.
         teacher_prompts: Lengths of the teacher's prompts.
@@ -136,8 +154,9 @@ class Setup:
     num_prompts: int
     num_rollouts: int
     num_samples: int
-    batch_size: int
-    accumulate: int
+    num_steps: int
+    typical: Sequence[MicroBatch]
+    largest: Sequence[MicroBatch]
     chunk_size: int
     prompts: Lengths
     teacher_prompts: Lengths
@@ -151,14 +170,14 @@ class Setup:
         return self.processes if self.sharded else 1
 
     @property
-    def num_steps(self) -> int:
-        """Optimizer steps of a round."""
-        return -(-self.num_samples // (self.batch_size * self.accumulate * self.processes))
-
-    @property
     def num_micro_batches(self) -> int:
         """Micro-batches of one process in a round."""
-        return -(-self.num_samples // (self.batch_size * self.processes))
+        return len(self.typical) // self.processes
+
+    @property
+    def num_trained_tokens(self) -> int:
+        """Tokens of a round that have a part in the loss."""
+        return sum(batch.num_completion_tokens for batch in self.typical)
 
     @property
     def rows_at_once(self) -> int:

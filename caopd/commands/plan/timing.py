@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from caopd.commands.plan.devices import Device
 from caopd.commands.plan.memory import held_weights, teacher_weights
+from caopd.commands.plan.micro_batches import Rows
 from caopd.commands.plan.setup import Setup
+from caopd.models.layout import PackingCost
 from caopd.models.size import BYTES, ModelSize
 
 _BANDWIDTH_SHARE = 0.7
@@ -29,9 +33,24 @@ def seconds(setup: Setup, device: Device) -> dict[str, float]:
     return {name: value for name, value in found.items() if value}
 
 
-def forward_flops(size: ModelSize, num_sequences: float, length: float) -> float:
-    """Return the operations of a forward pass through the body: sequences of some length, attention over all pairs."""
-    return num_sequences * length * (size.linear_flops_per_token + length * size.attention_flops_per_pair)
+def forward_flops(size: ModelSize, cost: float) -> float:
+    """Return the operations of a forward pass through the body.
+
+    Args:
+        size: The model's size.
+        cost: What reading the rows costs, as :class:`caopd.models.layout.PackingCost` says.
+    """
+    return size.linear_flops_per_token * cost
+
+
+def reading(rows: Iterable[Rows], cost: PackingCost) -> float:
+    """Return what reading rows costs, in units of what a token costs outside attention.
+
+    Args:
+        rows: The rows of some micro-batches.
+        cost: The price of a pair of tokens.
+    """
+    return sum(cost.of(each.num_rows, each.length, each.is_plain) for each in rows)
 
 
 def rollout_seconds(setup: Setup, device: Device) -> float:
@@ -54,7 +73,8 @@ def rollout_seconds(setup: Setup, device: Device) -> float:
     reads = size.num_parameters * BYTES[dtype] + rows * context * size.kv_bytes_per_token(dtype)
     flops = rows * (size.linear_flops_per_token + size.head_flops_per_token + context * size.attention_flops_per_pair)
     step = max(reads / share / (device.bandwidth * _BANDWIDTH_SHARE), flops / share / device.flops(dtype))
-    prefill = forward_flops(size, prompts, setup.prompts.mean) / share / device.flops(dtype)
+    prompt_cost = student.reading_cost.of(prompts, setup.prompts.mean, is_plain=True)
+    prefill = forward_flops(size, prompt_cost) / share / device.flops(dtype)
     started = size.num_layers * device.layer_seconds * (_VLLM_LAYER_SHARE if is_vllm else 1)
     return prefill + steps * (step + started)
 
@@ -64,9 +84,9 @@ def teacher_seconds(setup: Setup, device: Device) -> float:
     teacher, student = setup.teacher, setup.student
     if teacher is None:
         return 0.0
-    samples, length = setup.num_samples / setup.processes, (setup.teacher_prompts + setup.completions).mean
-    heads = samples * setup.completions.mean * teacher.size.head_flops_per_token
-    once = forward_flops(teacher.size, samples, length) + heads
+    cost = reading((batch.teacher for batch in setup.typical), teacher.reading_cost)
+    heads = setup.num_trained_tokens * teacher.size.head_flops_per_token
+    once = (forward_flops(teacher.size, cost) + heads) / setup.processes
     return (2 if teacher.with_student else 1) * once / device.flops(student.compute_dtype)
 
 
@@ -76,11 +96,11 @@ def training_seconds(setup: Setup, device: Device) -> float:
     It is one under adapters, which need no gradients of the weights below; gradient checkpointing adds a forward pass.
     """
     student = setup.student
-    samples, length = setup.num_samples / setup.processes, (setup.prompts + setup.completions).mean
+    cost = reading((batch.student for batch in setup.typical), student.reading_cost)
     passes = 2 if student.adapted else 3
-    body = (passes + student.checkpointing) * forward_flops(student.size, samples, length)
-    head = passes * samples * setup.completions.mean * student.size.head_flops_per_token
-    return (body + head) / device.flops(student.compute_dtype)
+    body = (passes + student.checkpointing) * forward_flops(student.size, cost)
+    head = passes * setup.num_trained_tokens * student.size.head_flops_per_token
+    return (body + head) / setup.processes / device.flops(student.compute_dtype)
 
 
 def optimizer_seconds(setup: Setup, device: Device) -> float:

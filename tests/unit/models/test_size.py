@@ -12,7 +12,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from caopd.models import LoRA, ModelSize
+from caopd.models import LanguageModel, LoRA, ModelSize
 
 WIDTHS = {
     "vocab_size": 90,
@@ -49,7 +49,7 @@ def padded_batch():
     return ids, mask
 
 
-def saved_bytes(model, mixed=False):
+def saved_bytes(model, mixed=False, masked=True):
     """Bytes of the distinct tensors that autograd keeps of a forward pass of the body, its parameters left out."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept = {}
@@ -63,7 +63,7 @@ def saved_bytes(model, mixed=False):
     ids, mask = padded_batch()
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+        output = model.base_model(input_ids=ids, attention_mask=mask if masked else None, use_cache=False)
     assert output.last_hidden_state.requires_grad
     return sum(size for _, size in kept.values())
 
@@ -122,6 +122,14 @@ def test_float32_activations_are_those_that_autograd_keeps(name, eager):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_without_a_mask_keys_and_values_are_not_repeated_and_nothing_is_kept_of_pairs(name):
+    size = ModelSize.of(CONFIGS[name])
+    expected = 2 * LENGTH * size.activation_bytes_per_token("float32", repeated=False)
+    assert expected == pytest.approx(saved_bytes(model_of(name), masked=False), rel=0.04)
+    assert expected < 0.97 * saved_bytes(model_of(name))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_activations_under_autocast_are_those_that_autograd_keeps_beside_copies_of_the_weights(name):
     size = ModelSize.of(CONFIGS[name])
     copies = size.linear_weights_per_layer + size.biases
@@ -153,3 +161,15 @@ def test_adapters_have_that_many_weights(name, targets):
     LoRA(rank=4, target_modules=targets).add_to(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     assert ModelSize.of(CONFIGS[name]).adapter_parameters(4, targets) == trained
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_reading_rows_costs_what_the_loaded_model_says(name, rank):
+    size, model, adapters = ModelSize.of(CONFIGS[name]), model_of(name), 0
+    if rank is not None:
+        pytest.importorskip("peft")
+        LoRA(rank=rank).add_to(model)
+        adapters = size.adapter_parameters(rank, None)
+    cost = LanguageModel(model, (2,), 0).packing_cost
+    assert size.packing_cost(adapters).pair == pytest.approx(cost.pair, rel=1e-12 if name != "biased" else 0.05)

@@ -9,7 +9,6 @@ from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
 from caopd.commands.plan.devices import CPU, GIB, GPUS, Device
 from caopd.commands.plan.memory import (
     activations,
-    activations_of,
     engine_cache_tokens,
     engine_memory,
     engine_weights,
@@ -20,12 +19,15 @@ from caopd.commands.plan.memory import (
     parts,
     rollout_copies,
     step_temporaries,
+    student_activations,
+    teacher_activations,
     teacher_weights,
     training_copies,
 )
+from caopd.commands.plan.micro_batches import MicroBatch, Rows
 from caopd.commands.plan.plan import make_plan
 from caopd.commands.plan.setup import EngineSetup, Lengths, Setup, StudentSetup, TeacherSetup
-from caopd.commands.plan.timing import forward_flops, seconds
+from caopd.commands.plan.timing import seconds
 from caopd.models import ModelSize
 
 CONFIG = LlamaConfig(
@@ -49,11 +51,13 @@ STUDENT = StudentSetup(
     trained_dtype="float32",
     adapted=False,
     compute_dtype="float32",
-    eager=False,
+    attention="sdpa",
     checkpointing=False,
     optimizer_bytes=8.0,
 )
-TEACHER = TeacherSetup(SIZE, "float32", is_copy=True, moves=True, with_student=False)
+TEACHER = TeacherSetup(SIZE, "float32", is_copy=True, moves=True, with_student=False, attention="sdpa")
+TYPICAL = MicroBatch(2, 2 * 6, Rows(2, 16, True, 32), Rows(1, 32, False, 32))
+LARGEST = MicroBatch(2, 2 * 8, Rows(2, 20, True, 40), Rows(1, 38, False, 38))
 SETUP = Setup(
     student=STUDENT,
     teacher=TEACHER,
@@ -63,8 +67,9 @@ SETUP = Setup(
     num_prompts=8,
     num_rollouts=4,
     num_samples=32,
-    batch_size=2,
-    accumulate=4,
+    num_steps=4,
+    typical=[TYPICAL] * 16,
+    largest=[TYPICAL, LARGEST],
     chunk_size=64,
     prompts=Lengths(10, 12),
     teacher_prompts=Lengths(20, 22),
@@ -112,11 +117,30 @@ def test_a_group_is_never_split(engine_batch, rows):
     assert replace(SETUP, engine=EngineSetup("transformers", engine_batch)).rows_at_once == rows
 
 
-def test_activations_are_a_function_of_positions_and_pairs():
-    assert activations(SETUP) == activations_of(SETUP, 2 * 20, 2 * 400)
-    gradients = SIZE.layer_activation_bytes("float32")
-    assert activations_of(SETUP, 80, 0) == 80 * (SIZE.activation_bytes_per_token("float32") + gradients)
-    assert activations_of(SETUP, 0, 100) == 100 * 4 * 3  # a float32 mask for each layer
+def test_activations_are_those_of_the_largest_micro_batch_and_plain_rows_have_no_mask():
+    layer = SIZE.layer_activation_bytes("float32", repeated=False)
+    saved = SIZE.activation_bytes_per_token("float32", repeated=False)
+    assert student_activations(SETUP, LARGEST.student) == 40 * (saved + layer)
+    assert activations(SETUP) == student_activations(SETUP, LARGEST.student)
+    masked = Rows(1, 40, False, 40)
+    repeated = 2 * 4 * (96 - 32)  # keys and values, of query heads and not of key heads alone
+    expected = 40 * (saved + layer + 4 * repeated) + 1600 * 4 * 3  # three layers and the one in hand; a mask for each
+    assert student_activations(SETUP, masked) == expected
+    eager = replace(SETUP, student=replace(STUDENT, attention="eager"))
+    heads = 1600 * 4 * 3 * 6
+    assert student_activations(eager, masked) == 40 * (saved + layer + 4 * repeated) + heads
+    assert student_activations(eager, replace(masked, is_plain=True)) == student_activations(eager, masked)
+    flex = replace(SETUP, student=replace(STUDENT, attention="flex_attention"))
+    assert student_activations(flex, masked) == 40 * (saved + layer)
+
+
+def test_a_teacher_that_reads_far_more_than_a_checkpointed_student_needs_more_than_it():
+    rows = Rows(4, 1000, False, 4000)
+    layer = 4000 * SIZE.layer_activation_bytes("float32") + 4 * 1000**2 * 4
+    assert teacher_activations(SETUP, rows) == layer
+    long = replace(SETUP, largest=[replace(LARGEST, teacher=rows)])
+    assert activations(long) == layer
+    assert activations(replace(long, teacher=None)) == activations(SETUP)
 
 
 def test_sharding_splits_what_lasts_and_gathers_some():
@@ -146,7 +170,7 @@ def test_adapters_are_trained_and_the_weights_under_them_shared_with_a_teacher_t
 
 def test_teachers():
     larger = replace(SIZE, num_layers=6)
-    other = TeacherSetup(larger, "bfloat16", is_copy=False, moves=False, with_student=False)
+    other = TeacherSetup(larger, "bfloat16", is_copy=False, moves=False, with_student=False, attention="sdpa")
     assert teacher_weights(replace(SETUP, teacher=other)) == 2 * larger.num_parameters
     assert teacher_weights(replace(SETUP, teacher=None)) == 0
     side_by_side = replace(SETUP, teacher=replace(TEACHER, with_student=True))
@@ -199,14 +223,19 @@ def test_rounds_steps_and_tokens():
         "sampled tokens": 192,
         "training samples": 32,
         "tokens the student reads": 512,
-        "tokens the teacher reads": 832,
+        "tokens the teacher reads": 512,
+        "padding that both read": 0,
         "tokens in the loss": 192,
         "micro-batches of a process": 16,
         "optimizer steps": 4,
     }
     assert plan.warnings == []
     halves = replace(SETUP, processes=2)
-    assert (halves.num_steps, halves.num_micro_batches, halves.rows_at_once) == (2, 8, 16)
+    assert (halves.num_micro_batches, halves.rows_at_once) == (8, 16)
+    padded = replace(SETUP, typical=[replace(TYPICAL, student=Rows(2, 20, True, 32))] * 16)
+    assert make_plan(padded, MACHINE, 0.0, []).counts["padding that both read"] == 16 * 8
+    alone = make_plan(replace(SETUP, teacher=None), MACHINE, 0.0, []).counts
+    assert alone["tokens the teacher reads"] == 0
 
 
 def test_totals_and_warnings_name_the_phase_that_does_not_fit():
@@ -224,17 +253,18 @@ def test_totals_and_warnings_name_the_phase_that_does_not_fit():
 
 
 def test_times_follow_from_operations_and_bytes():
-    assert forward_flops(SIZE, 2, 10) == 20 * SIZE.linear_flops_per_token + 200 * SIZE.attention_flops_per_pair
     found = seconds(SETUP, MACHINE)
-    head = 32 * 6 * SIZE.head_flops_per_token
-    student = 3 * (forward_flops(SIZE, 32, 16) + head) / (0.4 * 1e11)
-    assert found["student's forward and backward passes"] == pytest.approx(student)
-    assert found["teacher's forward passes"] == pytest.approx((forward_flops(SIZE, 32, 26) + head) / (0.4 * 1e11))
+    head = 16 * 12 * SIZE.head_flops_per_token
+    linear, pair = SIZE.linear_flops_per_token, 1.4 * SIZE.attention_flops_per_pair
+    pair *= SIZE.num_layers * SIZE.linear_weights_per_layer / SIZE.body_parameters  # the price list counts norms, too
+    student, teacher = (16 * (32 * linear + pairs * pair) for pairs in (2 * 16**2 / 2, 32**2))
+    assert found["student's forward and backward passes"] == pytest.approx(3 * (student + head) / (0.4 * 1e11))
+    assert found["teacher's forward passes"] == pytest.approx((teacher + head) / (0.4 * 1e11))
     assert found["optimizer steps"] == pytest.approx(4 * PARAMETERS * (6 * 4 + 16) / (0.7 * 1e10))
     assert "exchange between processes" not in found
     checkpointed = replace(SETUP, student=replace(STUDENT, checkpointing=True))
     more = seconds(checkpointed, MACHINE)["student's forward and backward passes"]
-    assert more - student == pytest.approx(forward_flops(SIZE, 32, 16) / (0.4 * 1e11))
+    assert more - found["student's forward and backward passes"] == pytest.approx(student / (0.4 * 1e11))
 
 
 def test_twice_the_rate_halves_the_time_of_products():
