@@ -75,10 +75,7 @@ class StepClock:
             file: Written with its folder.
             more: Further entries.
         """
-        if self._on_gpu:
-            peak = torch.cuda.max_memory_allocated() / MIB
-        else:
-            peak = high_water()
+        peak = torch.cuda.max_memory_allocated() / MIB if self._on_gpu else high_water()
         record = {
             "steps": self._steps,
             "peak_mib": round(peak, 1),
