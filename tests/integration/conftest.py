@@ -27,6 +27,14 @@ SIZES = {
     "data.batch_size": "4",
     "data.evaluation.batch_size": "16",
 }
+FSDP2 = {
+    "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
+    "trainer.strategy.data_parallel_size": 2,
+    "trainer.strategy.tensor_parallel_size": 1,
+    "trainer.strategy.save_distributed_checkpoint": "false",
+    "trainer.inference_mode": "false",
+}
+STRATEGIES = {"ddp": {"trainer.strategy": "ddp"}, "fsdp2": FSDP2}
 SMALL = {**SIZES, "trainer.enable_progress_bar": "false"}
 EVERY_ROUND = """
 trainer:

@@ -6,7 +6,7 @@ import pytest
 
 from caopd.rounds.buffer import load_groups
 
-from .test_strategies import STRATEGIES
+from .conftest import STRATEGIES
 
 
 def test_self_consistency_asks_the_teacher_with_its_context(fit, tmp_path):

@@ -13,7 +13,7 @@ import torch
 
 from caopd.cli import main
 
-from .conftest import EVERY_STEP, QUICKSTART, SIZES, Run, fit_arguments
+from .conftest import EVERY_STEP, QUICKSTART, SIZES, STRATEGIES, Run, fit_arguments
 
 FLAWED = """
 from torch import distributed
@@ -42,16 +42,6 @@ class Flawed(DistillationLoss):
 """
 ADAM = {"model.optimizer": "torch.optim.AdamW", "model.optimizer.lr": "1e-3", "model.optimizer.betas": "[0.9, 0.98]"}
 MOMENTUM = {"model.optimizer": "torch.optim.SGD", "model.optimizer.lr": "0.05", "model.optimizer.momentum": "0.9"}
-STRATEGIES = {
-    "ddp": {"trainer.strategy": "ddp"},
-    "fsdp2": {
-        "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
-        "trainer.strategy.data_parallel_size": 2,
-        "trainer.strategy.tensor_parallel_size": 1,
-        "trainer.strategy.save_distributed_checkpoint": "false",
-        "trainer.inference_mode": "false",
-    },
-}
 SCALED = """
 trainer:
   plugins:

@@ -5,21 +5,11 @@ import torch
 
 from caopd.cli import main
 
-from .conftest import QUICKSTART, Run, fit_arguments
+from .conftest import QUICKSTART, STRATEGIES, Run, fit_arguments
 
 WHOLE_GROUPS = {"data.round.num_trained_rollouts": "null", "data.batch_size": "32"}
 """Two optimizer steps a round, each on the four rollouts of eight prompts."""
 LIMIT = {"data.tokens_per_batch": "80"}
-STRATEGIES = {
-    "ddp": {"trainer.strategy": "ddp"},
-    "fsdp2": {
-        "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
-        "trainer.strategy.data_parallel_size": 2,
-        "trainer.strategy.tensor_parallel_size": 1,
-        "trainer.strategy.save_distributed_checkpoint": "false",
-        "trainer.inference_mode": "false",
-    },
-}
 
 
 def same_training(run, other):

@@ -7,17 +7,7 @@ import torch
 
 from caopd.cli import main
 
-from .conftest import Run
-
-FSDP2 = {
-    "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
-    "trainer.strategy.data_parallel_size": 2,
-    "trainer.strategy.tensor_parallel_size": 1,
-    "trainer.strategy.save_distributed_checkpoint": "false",
-    "trainer.inference_mode": "false",
-}
-STRATEGIES = {"ddp": {"trainer.strategy": "ddp"}, "fsdp2": FSDP2}
-
+from .conftest import STRATEGIES, Run
 
 # The teacher moves fast enough that a wrong teacher would show within two rounds.
 # Plain SGD without clipping, since Adam and clipping would hide a gradient of the wrong scale.

@@ -9,8 +9,8 @@ from caopd.cli import main
 from caopd.models import ModelSource
 from caopd.models.tiny import build_model, build_tokenizer
 
-from .conftest import QUICKSTART, fit_arguments
-from .test_strategies import FSDP2, TOLERANCE
+from .conftest import FSDP2, QUICKSTART, fit_arguments
+from .test_strategies import TOLERANCE
 
 WARNINGS = {
     "teacher": "does not copy the confidence",

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from caopd.rounds.buffer import load_groups
-from tests.integration.test_strategies import COMMON, FSDP2
+from tests.integration.conftest import FSDP2
+from tests.integration.test_strategies import COMMON
 from tests.needs import needs_vllm
 
 pytestmark = needs_vllm
