@@ -22,10 +22,7 @@ class Mathematics:
     is read, else the last expression of the text. Its own limits of time are off, since they would count what takes
     long as wrong: ``data.verifier_timeout_seconds`` leaves it out.
 
-    Examples:
-        >>> verdict = Mathematics().verify(r"So it is $\boxed{0.5}$.", target=r"\frac{1}{2}")  # doctest: +SKIP
-        >>> verdict.correct  # doctest: +SKIP
-        True
+    Example: ``Mathematics().verify(r"So it is $\boxed{0.5}$.", target=r"\frac{1}{2}").correct`` is true.
     """
 
     def verify(self, text: str, target: str) -> Verdict:

@@ -82,7 +82,11 @@ def test_every_config_of_the_embedded_model_is_planned(config, capsys):
 
 
 @needs_smollm2
-@pytest.mark.parametrize("config", OF_SMOLLM2, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [path if "arithmetic" in path.stem else pytest.param(path, marks=pytest.mark.slow) for path in OF_SMOLLM2],
+    ids=lambda path: path.stem,
+)
 def test_every_config_of_a_gguf_file_is_planned(config, capsys):
     made = plan(capsys, config, *LENGTHS)
     assert memory(made)["weights"]["training"] == 4 * 134_515_008
