@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 # Lightning's log handlers keep the stream of their first import: it must outlive the tests that capture output.
 import caopd.training.lightning_cli  # noqa: F401
 from caopd.cli import main
+from caopd.models.tiny import build_model, build_tokenizer
 from tests.forks import Forks
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,19 @@ class Run:
 
     def checkpoint(self, name):
         return torch.load(self.checkpoint_file(name), weights_only=False, map_location="cpu")
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """The embedded architecture, untrained, with room for long prompts."""
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("model")
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, width=32, num_layers=1)
+    model.config.max_position_embeddings = 8192
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")

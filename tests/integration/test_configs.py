@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from caopd.cli import main
-from caopd.models.tiny import build_model, build_tokenizer
 from tests.needs import needs_vllm
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -21,19 +19,6 @@ REQUEST = {
     "prompt": "Answer with tools.\nBegin!\nQuestion: What is the weather in Oslo?",
     "answer": json.dumps([{"Action": "getWeather", "Action_Input": json.dumps({"city": "Oslo"})}]),
 }
-
-
-@pytest.fixture(scope="module")
-def small_model(tmp_path_factory):
-    """The embedded architecture, untrained, with room for long prompts."""
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, width=32, num_layers=1)
-    model.config.max_position_embeddings = 8192
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")

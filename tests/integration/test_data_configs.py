@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from datasets import Dataset, DatasetDict
 
 from caopd.cli import main
-from caopd.models.tiny import build_model, build_tokenizer
 from tests.judges import serving
 from tests.needs import needs_math
 
@@ -93,19 +91,6 @@ NAMES = [pytest.param(name, marks=needs_math) if name == "math500" else name for
 
 def test_every_config_has_rows_here():
     assert {path.stem for path in (CONFIGS / "data").iterdir()} == set(ROWS) == set(SPLITS)
-
-
-@pytest.fixture(scope="module")
-def small_model(tmp_path_factory):
-    """The embedded architecture, untrained, with room for long prompts."""
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, width=32, num_layers=1)
-    model.config.max_position_embeddings = 8192
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return directory
 
 
 def saved(name, directory):

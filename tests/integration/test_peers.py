@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from .conftest import QUICKSTART, SIZES, fit_arguments
+from .conftest import FSDP2, QUICKSTART, SIZES, fit_arguments
 
 FAULT = """
 import os, signal, time
@@ -81,13 +81,6 @@ class Occupied(Callback):
             NOTE.write_text(str(time.time()))
             (next(Path(trainer.default_root_dir).glob("lightning_logs/*/rollouts")) / "round_00001.jsonl").mkdir()
 """
-FSDP2 = {
-    "trainer.strategy": "lightning.pytorch.strategies.ModelParallelStrategy",
-    "trainer.strategy.data_parallel_size": 2,
-    "trainer.strategy.tensor_parallel_size": 1,
-    "trainer.strategy.save_distributed_checkpoint": "false",
-    "trainer.inference_mode": "false",
-}
 DDP = {"trainer.strategy": "ddp"}
 FAULTY = """
 trainer:
