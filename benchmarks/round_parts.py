@@ -1,8 +1,8 @@
 """Where the time of a round goes: ``python benchmarks/round_parts.py --data DIR``.
 
 ``caopd fit`` on one thread, looked at every five milliseconds of CPU time: the quickstart, and SmolLM2-135M on science
-questions and on tool use (DIR holds ``science/`` and ``tooluse/``, docs/data.md; without it they are left out), a
-round or some without validation, sampled by transformers. The time since the last look counts for the innermost part that
+questions and on tool use (DIR holds ``science/`` and ``tooluse/``, docs/data.md; without it they are left out), some
+rounds each without validation, sampled by transformers. The time since the last look counts for the innermost part that
 the run is found in; within a long operation, such as a backward pass, there is no look before its end. Writes
 ``benchmarks/results/round_parts.json`` and ``.md``; finished runs are kept.
 """
