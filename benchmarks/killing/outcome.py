@@ -87,7 +87,7 @@ def _events(path: Path) -> list[tuple[str, str]]:
 
 
 def _number(run: Path) -> tuple[int, str]:
-    digits = run.name.rpartition("_")[2]
+    digits = run.name.rpartition("-run")[2]
     return (int(digits) if digits.isdecimal() else -1, run.name)
 
 

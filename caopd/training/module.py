@@ -388,7 +388,8 @@ class DistillationModule(LightningModule):
 
     def _log_scores(self, prefix: str, scores: EvaluationScores) -> None:
         values = {f"{prefix}/{name}": value for name, value in scores.flat().items()}
-        log_alike(self, values)
+        is_judged = self.trainer.state.fn != TrainerFn.FITTING and self.trainer.ckpt_path is not None
+        log_alike(self, values | ({"step": float(self.trainer.global_step)} if is_judged else {}))
 
 
 COPIES = ("teacher_copy_accuracy", "teacher_copy_accuracy_alone")

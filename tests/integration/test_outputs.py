@@ -16,7 +16,7 @@ from caopd.confidence import InlineConfidence
 from caopd.rounds.buffer import load_groups
 from caopd.training.callbacks import BeforeAfterMetrics, reliability
 
-from .conftest import QUICKSTART, Run, fit_arguments
+from .conftest import QUICKSTART, fit_arguments
 
 METRICS = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
 SCALARS = (
@@ -173,8 +173,8 @@ def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys)
 def test_test_uses_the_test_split(run, tmp_path, capsys):
     assert evaluate("test", run, tmp_path) == 0
     output = capsys.readouterr().out
-    record = json.loads((Run(tmp_path).directory / "test.json").read_text())
-    assert record["checkpoint"] == str(run.checkpoint_file("round1"))
+    record = json.loads((run.directory / "step_000008" / "test.json").read_text())
+    assert (record["checkpoint"], record["step"]) == (str(run.checkpoint_file("round1")), 8)
     assert record["tasks"].keys() == {"in_domain"}
     assert not re.findall(r"│ brier", output)
     for event in ("greedy", "sampled"):
@@ -221,9 +221,9 @@ def test_without_a_logger_a_second_run_stands_beside_the_first_too(tmp_path):
         assert main(fit_arguments(tmp_path, (QUICKSTART,), {**settings, "data.seed": seed})) == 0
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     own = ("config.yaml", "metrics.json", "checkpoints/round0.ckpt", "rollouts/round_00000.jsonl")
-    assert files == {f"lightning_logs/version_{number}/{name}" for number in (0, 1) for name in own}
-    for number, seed in enumerate((3, 4)):
-        config = (tmp_path / "lightning_logs" / f"version_{number}" / "config.yaml").read_text()
+    assert files == {f"lightning_logs/CaOPD-SDFT-DrawTask-seed{seed}/{name}" for seed in (3, 4) for name in own}
+    for seed in (3, 4):
+        config = (tmp_path / "lightning_logs" / f"CaOPD-SDFT-DrawTask-seed{seed}" / "config.yaml").read_text()
         assert yaml.safe_load(config)["data"]["seed"] == seed
 
 

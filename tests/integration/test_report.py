@@ -76,7 +76,7 @@ def check_the_metrics(runs, rows, event):
 
 def test_predictions_have_the_intervals_of_caopd_score(runs, report):
     (row,) = rows_of(report, "predictions_greedy")
-    scores, _ = score(read_predictions(runs[0] / "predictions.greedy.jsonl"))
+    scores, _ = score(read_predictions(runs[0] / "step_000008" / "predictions.greedy.jsonl"))
     for name in ("accuracy", "ece", "smooth_ece", "brier", "spr", "aurc"):
         found = [float(row[key]) for key in (name, f"{name}_low", f"{name}_high")]
         estimate = scores.estimates[name]
