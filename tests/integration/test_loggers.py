@@ -155,6 +155,8 @@ def test_what_is_measured_of_a_run_belongs_to_it(kind, tmp_path, monkeypatch):
     assert json.loads((first / "step_000004" / "test.json").read_text())["step"] == 4
     assert [step for step, _ in points(kind, first, tmp_path, "test/greedy/ece")] == [4]
     assert [step for step, _ in points(kind, first, tmp_path, "val/greedy/ece")] == [0, 4]
+    assert main(["export", str(checkpoint), str(tmp_path / "model")]) == 0
+    assert RUN.split("-")[0] in (tmp_path / "model" / "README.md").read_text()
     (record,) = collect([first])
     assert len(record.predictions["sampled"].correct) == 48
     assert len(record.curves[LOSS]) == 4

@@ -125,12 +125,15 @@ class ProgressRows:
         self._console.print(in_terminal(line), soft_wrap=True, highlight=False)
 
     def _drawn(self) -> Group:
+        values = Text(named_values(self.values), style="italic", no_wrap=True, overflow="ellipsis")
+        if self._console.width < sum(_WIDTHS) + len(_WIDTHS) - 1:
+            return Group(*(Text(row.words(), no_wrap=True, overflow="ellipsis") for row in self.rows), values)
         table = Table.grid(padding=(0, 1))
         for width in _WIDTHS:
             table.add_column(no_wrap=True, min_width=width)
         for row in self.rows:
             table.add_row(*_cells(row))
-        return Group(table, Text(named_values(self.values), style="italic", no_wrap=True, overflow="ellipsis"))
+        return Group(table, values)
 
 
 def _cells(row: Row) -> Iterable[ProgressBar | Text]:

@@ -132,26 +132,30 @@ def results_directory(trainer: Trainer) -> Path:
     return own[0] if own else run_directory(trainer) / step_folder(trainer.global_step)
 
 
-def check_alone(directory: Path, checkpoint: str | None, continued: ContinuedRun | None = None) -> bool:
+def check_alone(
+    directory: Path, checkpoint: str | None, continued: ContinuedRun | None = None, file: str = CONFIG
+) -> bool:
     """Return whether a run goes on in its directory; raise where it would write over the files of another run.
 
     Args:
         directory: Directory of the run.
         checkpoint: The checkpoint that the run goes on from; if it is in the same directory, this is the same run.
         continued: The run that goes on, if it was found by its settings.
+        file: Name of the file that a run has there.
 
     Raises:
         ConfigError: The directory holds another run.
     """
-    if not (directory / CONFIG).exists():
+    if not (directory / file).exists():
         return False
     same = {continued.directory.resolve()} if continued else set()
     if checkpoint is not None:
         same.add(run_of_checkpoint(Path(checkpoint)))
     if directory.resolve() not in same:
         raise ConfigError(
-            f"Expected {directory} to be this run's alone, but it holds the {CONFIG} of an earlier one, and the logger "
-            "gives both the same name and version: set another `version` of the logger (W&B: `id`) or none, or move "
-            "the earlier run. `--ckpt_path=last` goes on with it, if the settings are the same."
+            f"Expected {directory} to be this run's alone, but it holds the {file} of an earlier one, and the logger "
+            "gives both the same name and version: set another `version` of the logger (W&B: `id`) or none, move the "
+            "earlier run, or call `wandb.finish()` between W&B's runs in one process. `--ckpt_path=last` goes on with "
+            "it, if the settings are the same."
         )
     return True

@@ -61,6 +61,17 @@ def test_a_terminal_shows_every_row_within_80_columns(clock):
     assert lines[3] == "loss 1.406  mu_hat 0.500  ECE 0.100"
 
 
+def test_a_narrow_terminal_shows_words_in_place_of_bars(clock):
+    rows = shown(True, width=60)
+    rows.rows = [Row("run", "rounds", 100, 3), Row("validation", "completions", 4000, 1000)]
+    clock[0] += 10
+    lines = [text(line) for line in rows._console.render_lines(rows._drawn(), pad=False)]
+    assert lines[:2] == [
+        "run 3/100 rounds, 0.30/s, 0:05:23 left",
+        "validation 1000/4000 completions, 100/s, 0:00:30 left",
+    ]
+
+
 def text(segments):
     return "".join(segment.text for segment in segments).rstrip()
 
