@@ -36,10 +36,20 @@ class PhaseProgressBar(ProgressBar):
         super().__init__()
         self._enabled = True
         self._rows: ProgressRows | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin a run of which nothing is known yet."""
         self._run = self._round = self._part = Row("run")
         self._values = dict.fromkeys(("loss", "mu_hat", *_HEADLINE), math.nan)
         self._num_rounds, self._round_seconds, self._validation_seconds = 0, 0.0, 0.0
         self._is_in_round = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin with each fit anew, in process 0."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is drawn: it holds locks, and processes that a strategy starts draw anew."""
@@ -55,7 +65,8 @@ class PhaseProgressBar(ProgressBar):
 
     def print(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (Lightning's own signature)
         """Print above what is drawn."""
-        self._shown.say(keywords.get("sep", " ").join(map(str, arguments)))
+        for line in keywords.get("sep", " ").join(map(str, arguments)).split("\n"):
+            self._shown.say(line)
 
     @property
     def _shown(self) -> ProgressRows:
@@ -135,7 +146,8 @@ class PhaseProgressBar(ProgressBar):
             if not self._is_in_round:
                 self._begin_round()
             self._values |= _mu_hat(trainer)
-            self._show(Row("train", _UNITS["train"], float(self.total_train_batches)))
+            total = float(self.total_train_batches)
+            self._show(Row("train", _UNITS["train"], total if math.isfinite(total) else None))
 
     def on_train_batch_end(
         self,
