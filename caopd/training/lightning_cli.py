@@ -121,12 +121,7 @@ class CaopdCLI(LightningCLI):
         self._name = run_name(plain, "fit" if self._continued else self.subcommand)
         self._name_loggers(config)
         text = parser.dump(given, skip_none=False)
-        self.save_config_kwargs = {
-            "text": text,
-            "settings": settings,
-            "continued": self._continued,
-            "hyperparameters": plain,
-        }
+        self.save_config_kwargs = {"text": text, "settings": settings, "continued": self._continued}
 
     def _name_loggers(self, config: Namespace) -> None:
         """Let the loggers call the run by its name, or lead them into the logs of the run that goes on or is judged."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
@@ -37,7 +38,6 @@ class RunConfig(SaveConfigCallback):
         text: What the file says; None is the configuration.
         settings: The settings that make a run this one.
         continued: The run that goes on, if it was found by its settings, or that is judged.
-        hyperparameters: The configuration as plain data, for the loggers; None tells them nothing.
         keywords: Further arguments of Lightning's callback.
     """
 
@@ -48,14 +48,12 @@ class RunConfig(SaveConfigCallback):
         text: str | None = None,
         settings: Mapping[str, Any] | None = None,
         continued: ContinuedRun | None = None,
-        hyperparameters: Mapping[str, Any] | None = None,
         **keywords: Any,  # noqa: ANN401 (Lightning's own signature)
     ) -> None:
         super().__init__(parser, config, **keywords)
         self._text = text
         self._settings = settings or {}
         self._continued = continued
-        self._hyperparameters = hyperparameters
         self._directory = Path()
         self._command = ""
         self.results = Path()
@@ -75,10 +73,10 @@ class RunConfig(SaveConfigCallback):
         if self.already_saved:
             return
         self._directory, self._command = run_directory(trainer), stage
-        self.results = on_first_process(lambda: self._save(stage))
-        if stage == "fit" and self._hyperparameters is not None:
-            for logger in trainer.loggers:
-                logger.log_hyperparams(dict(self._hyperparameters))
+        text = self._text or self.parser.dump(self.config, skip_none=False)
+        self.results = on_first_process(lambda: self._save(stage, text))
+        for logger in trainer.loggers if stage == "fit" else ():
+            logger.log_hyperparams(yaml.safe_load(text))
         self.already_saved = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -101,11 +99,11 @@ class RunConfig(SaveConfigCallback):
         versions = [logger.version for logger in trainer.loggers if not isinstance(logger, RunCurves)]
         checkpoint[RUN] = run_record(self._directory, self._settings, versions)
 
-    def _save(self, stage: str) -> Path:
+    def _save(self, stage: str, text: str) -> Path:
         check_alone(self._directory, self.config.get("ckpt_path"), self._continued)
         if stage == "fit":
             self.lock.acquire(self._directory)
-        path, text = self._directory / CONFIG, self._text or self.parser.dump(self.config, skip_none=False)
+        path = self._directory / CONFIG
         if stage == "fit" or not path.exists():
             write_text(path, text)
         return self._directory if stage == "fit" else self._begin_results(f"{TrainerFn(stage).value}.yaml", text)
