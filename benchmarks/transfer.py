@@ -85,11 +85,11 @@ def run_out_of_distribution(method: str, seed: int, directory: Path) -> dict:
     config = f"--config={seeded_config('out_of_distribution', seed, directory)}"
     run = directory / f"ood-{method}-{seed}"
     seconds = caopd(["fit", config, *METHODS[method]], run)
-    tested, base = run.with_name(f"{run.name}-test"), directory / f"ood-base-{method}-{seed}"
+    base = directory / f"ood-base-{method}-{seed}"
     several = f"--data.evaluation.num_samples={NUM_SAMPLES}"
-    caopd(["test", config, *METHODS[method], several, f"--ckpt_path={found(run, '*.ckpt')}"], tested)
+    caopd(["test", config, *METHODS[method], several, f"--ckpt_path={found(run, '*.ckpt')}"], run)
     caopd(["test", config, *METHODS[method], several], base)
-    results = {"before": base, "after": tested}
+    results = {"before": base, "after": run}
     tasks = {moment: json.loads(found(path, "test.json").read_text())["tasks"] for moment, path in results.items()}
     return {"method": method, "seed": seed, "seconds": seconds, **tasks}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,14 +73,28 @@ def own_run_directory(trainer: Trainer) -> Path:
     return directory
 
 
-def next_number(folder: Path) -> int:
-    """Return the next free N of the folders ``version_N``, as Lightning's loggers number runs.
+def step_folder(step: int) -> str:
+    """Return the name of the folder, within a run directory, of what is measured after some optimizer steps.
 
     Args:
-        folder: Folder of the runs; it may be missing.
+        step: Number of optimizer steps that the weights have had.
+
+    Example:
+        >>> step_folder(8)
+        'step_000008'
     """
-    suffixes = [path.name.removeprefix("version_") for path in folder.glob("version_*")]
-    return max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=-1) + 1
+    return f"step_{step:06d}"
+
+
+def free_folder(folder: Path, is_free: Callable[[Path], bool] = lambda path: not path.exists()) -> Path:
+    """Return the folder, or ``FOLDER-run2`` and so on where it is not free.
+
+    Args:
+        folder: Folder of a new run, or of what is measured of one.
+        is_free: Whether a folder can be taken; by default one that does not exist.
+    """
+    numbered = (folder if number == 1 else folder.with_name(f"{folder.name}-run{number}") for number in count(1))
+    return next(path for path in numbered if is_free(path))
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path:
@@ -222,3 +237,21 @@ def method_name(config: Mapping[str, Any]) -> str:
     method = setting(config, "model", "method")
     backbone = setting(config, "model", "method", "init_args", "backbone")
     return f"{class_name(method)} on {class_name(backbone)}" if backbone else class_name(method)
+
+
+def run_name(config: Mapping[str, Any], command: str) -> str:
+    """Return what a run is called: method, backbone where it has one, task and seed; what is measured says so, too.
+
+    Args:
+        config: The config as :func:`read_config` returns it.
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Example:
+        >>> method = {"class_path": "caopd.methods.CaOPD", "init_args": {"backbone": "caopd.methods.SDPO"}}
+        >>> config = {"model": {"method": method}, "data": {"task": "caopd.tasks.DrawTask", "seed": 3}}
+        >>> run_name(config, "fit"), run_name(config, "test")
+        ('CaOPD-SDPO-DrawTask-seed3', 'test-CaOPD-SDPO-DrawTask-seed3')
+    """
+    method = method_name(config).replace(" on ", "-")
+    task, seed = class_name(setting(config, "data", "task")), setting(config, "data", "seed")
+    return "-".join([*([] if command == "fit" else [command]), method, task, f"seed{seed}"])

@@ -87,7 +87,7 @@ def _events(path: Path) -> list[tuple[str, str]]:
 
 
 def _number(run: Path) -> tuple[int, str]:
-    digits = run.name.rpartition("_")[2]
+    digits = run.name.rpartition("-run")[2]
     return (int(digits) if digits.isdecimal() else -1, run.name)
 
 
@@ -97,7 +97,7 @@ def _content(name: str, path: Path) -> Outcome:
         leaves = _leaves(checkpoint)
         return {f"{name} {where}": value for where, value in leaves if not where.startswith(OF_THE_DIRECTORY)}
     # These say from where the run went on, where its shards are, and the sums of such files.
-    if path.name in ("config.yaml", ".metadata", "checksums.json"):
+    if path.name in ("config.yaml", "hparams.yaml", ".metadata", "checksums.json"):
         return {name: "is there"}
     if path.suffix == ".json":
         return {f"{name} {where}": value for where, value in _leaves(json.loads(path.read_text()))}

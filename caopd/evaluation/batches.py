@@ -164,6 +164,16 @@ class EvaluationBatches:
         """Number of batches, the same in every process."""
         return sum(-(-len(each.examples) // (self._batch_size * self._world_size)) for each in self._passes)
 
+    @property
+    def num_events(self) -> int:
+        """Number of events that every prompt is completed for."""
+        return max((len(each.events) for each in self._passes), default=1)
+
+    @property
+    def num_completions(self) -> int:
+        """Number of completions of all processes, of all passes and events."""
+        return sum(len(each.examples) * sum(event.num_samples for event in each.events) for each in self._passes)
+
     def __iter__(self) -> Iterator[EvaluationBatch]:
         """Complete and yield batch after batch."""
         last = len(self) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,9 +30,18 @@ class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is n
         num_rollouts: G, the number of rows per group.
         sampling: Temperature, top-p, top-k and length limit.
         device: The device of the logits.
+        on_token: Called with the number of tokens so far, whenever every row has another one.
     """
 
-    def __init__(self, seeds: Sequence[int], num_rollouts: int, sampling: Sampling, device: torch.device) -> None:
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        num_rollouts: int,
+        sampling: Sampling,
+        device: torch.device,
+        on_token: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        self._on_token = on_token
         self.greedy = sampling.temperature == 0
         self.warpers = _warpers(sampling)
         self.chosen: list[Tensor] = []
@@ -63,6 +72,7 @@ class SeededSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is n
         self.chosen.append(chosen_B)
         self.logprobs.append(logprob_B)
         self.drawn_logprobs.append(drawn_B)
+        self._on_token(len(self.chosen))
         return torch.full_like(scores, -torch.inf).scatter(1, chosen_B[:, None], 0.0)
 
     def chosen_BT(self) -> Tensor:

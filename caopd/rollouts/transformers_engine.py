@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from caopd.errors import ConfigError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling, rounding_of
 from caopd.rollouts.decoding import decode_ids
+from caopd.rollouts.progress import tell_progress
 from caopd.rollouts.sampler import SeededSampler
 from caopd.types import Rollout, StopReason
 
@@ -73,19 +75,27 @@ class TransformersEngine:
         groups: list[list[Rollout]] = []
         try:
             for start in range(0, len(requests), groups_at_once):
-                groups += self._generate_batch(requests[start : start + groups_at_once], num_rollouts, sampling)
+                batch = requests[start : start + groups_at_once]
+                told = partial(_tell, start, len(batch), len(requests), num_rollouts, sampling.max_new_tokens)
+                groups += self._generate_batch(batch, num_rollouts, sampling, told)
+                told(sampling.max_new_tokens)
         finally:
             self._policy.train(was_training)
         return groups
 
     def _generate_batch(
-        self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
+        self,
+        requests: Sequence[RolloutRequest],
+        num_rollouts: int,
+        sampling: Sampling,
+        on_token: Callable[[int], None],
     ) -> list[list[Rollout]]:
         policy, tokenizer = self._policy, self._tokenizer
         assert policy is not None
         assert tokenizer is not None
         input_ids_PL, attention_mask_PL = _left_pad(requests, policy.pad_token_id, policy.device)
-        sampler = SeededSampler([request.seed for request in requests], num_rollouts, sampling, policy.device)
+        seeds = [request.seed for request in requests]
+        sampler = SeededSampler(seeds, num_rollouts, sampling, policy.device, on_token)
         completions_BT = policy.generate(
             input_ids_PL, attention_mask_PL, num_rollouts, sampling.max_new_tokens, sampler
         ).cpu()
@@ -110,6 +120,14 @@ class TransformersEngine:
             )
         ]
         return [rollouts[i : i + num_rollouts] for i in range(0, len(rollouts), num_rollouts)]
+
+
+def _tell(
+    num_done: int, num_now: int, num_requests: int, num_rollouts: int, max_new_tokens: int, num_tokens: int
+) -> None:
+    """Tell how far all requests have come, when those that are completed now have some tokens."""
+    done = num_done + num_now * num_tokens / max_new_tokens
+    tell_progress(done * num_rollouts, num_requests * num_rollouts)
 
 
 def _left_pad(requests: Sequence[RolloutRequest], pad_token_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

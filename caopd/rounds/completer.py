@@ -16,6 +16,7 @@ from caopd.models.language_model import LanguageModel
 from caopd.rollouts import RolloutEngine, RolloutRequest, Sampling
 from caopd.rollouts.declared_marks import declared_marks
 from caopd.rollouts.decoding import opens_thought
+from caopd.rollouts.progress import progress_to
 from caopd.rounds.parity import ParityConfig, check_parity
 from caopd.rounds.phases import PhaseClock
 from caopd.types import Example, Rollout, VerifiedRollout
@@ -103,7 +104,7 @@ class Completer:
                 than ``num_rollouts`` rollouts of each request, or drew them from another distribution.
             PeerError: The engine or the verifier has failed in another process.
         """
-        with self._clock("rollout"), self._precision():
+        with self._clock("rollout"), self._precision(), progress_to(self._clock.on_progress):
             groups = together(lambda: self._engine.generate(requests, num_rollouts, sampling))
         marks = declared_marks(self._tokenizer)
         verification = Verification(verifier, self._confidence_format, self._limit, marks)

@@ -1,4 +1,4 @@
-"""Tells what a round is doing right now, and how long each phase took."""
+"""Tells what a round is doing right now, how far its sampling has come, and how long each phase took."""
 
 from __future__ import annotations
 
@@ -20,15 +20,30 @@ class PhaseListener(Protocol):
         ...
 
 
+@runtime_checkable
+class ProgressListener(Protocol):
+    """A callback that is told how far completions have come, of rounds and of held-out prompts."""
+
+    def on_progress(self, done: float, total: int) -> None:
+        """Called as completions are sampled, often; arguments as in :func:`caopd.rollouts.progress.tell_progress`."""
+        ...
+
+
 class PhaseClock:
-    """Times the phases of a round, and tells a listener when one begins.
+    """Times the phases of a round, and tells listeners when one begins and how far sampling has come.
 
     Args:
         on_phase: Called with the name of a phase as it begins; by default nothing is called.
+        on_progress: Called as completions are sampled; by default nothing is called.
     """
 
-    def __init__(self, on_phase: Callable[[Phase], None] = lambda phase: None) -> None:
+    def __init__(
+        self,
+        on_phase: Callable[[Phase], None] = lambda phase: None,
+        on_progress: Callable[[float, int], None] = lambda done, total: None,
+    ) -> None:
         self._on_phase = on_phase
+        self.on_progress = on_progress
         self._seconds: dict[Phase, float] = defaultdict(float)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Finds the run that ``ckpt_path=last`` stands for: the same settings, and the newest checkpoint that is sound."""
+"""Finds the run that ``ckpt_path`` stands for: for ``last`` the same settings, and the newest sound checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_NAMED = 4
 
 @dataclass(frozen=True)
 class ContinuedRun:
-    """A run that goes on.
+    """A run that goes on, or is judged.
 
     Attributes:
         checkpoint: The checkpoint that it goes on from; None where it ended before the first, and begins anew.
@@ -110,6 +110,20 @@ def _begun(folders: Iterable[Path], settings: Mapping[str, Any]) -> ContinuedRun
             if not differences(run_settings(read_config(file)), settings):
                 return ContinuedRun(None, file.parent, 0, [])
     return None
+
+
+def judged_run(checkpoint: Path) -> ContinuedRun | None:
+    """Return the run that a checkpoint is of; None where its directory is not known, as for one that a script wrote.
+
+    Args:
+        checkpoint: A sound checkpoint.
+    """
+    content = _content(checkpoint)
+    record = _record(checkpoint, content)
+    directory = None if record is None else _directory_of(checkpoint, record)
+    if record is None or directory is None or not (directory / CONFIG).is_file():
+        return None
+    return ContinuedRun(checkpoint, directory, int(content["global_step"]), record["versions"])
 
 
 def begun_from(run: ContinuedRun) -> str | None:

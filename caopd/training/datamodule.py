@@ -96,7 +96,7 @@ class RolloutDataModule(HeldOutDataModule):
         self.estimator = round.adapted(estimator or MonteCarlo())
         self.teacher_probe = teacher_probe
         self.keep_rounds = keep_rounds
-        self.clock = PhaseClock(self._announce)
+        self.clock = PhaseClock(self._announce, self._tell)
         self.statistics: dict[str, float] = {}
         self._curriculum = Curriculum(self.stages, round.num_prompts_per_round, seed)
         self._progress = RoundProgress()

@@ -8,6 +8,7 @@ from lightning import Callback
 
 from caopd.training.callbacks import (
     BeforeAfterMetrics,
+    JudgedStep,
     PeerWatch,
     PhaseProgressBar,
     PredictionWriter,
@@ -29,6 +30,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 DEFAULT_CALLBACKS: dict[str, type[Callback]] = {
     "peers": PeerWatch,
+    "judged_step": JudgedStep,
     "reliability": ReliabilityDiagrams,
     "completions": SampleCompletions,
     "statistics": RoundStatistics,

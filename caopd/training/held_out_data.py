@@ -16,7 +16,7 @@ from caopd.rollouts import RolloutEngine, Sampling
 from caopd.rounds.completer import Completer
 from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.parity import ParityConfig
-from caopd.rounds.phases import PhaseClock
+from caopd.rounds.phases import PhaseClock, ProgressListener
 from caopd.tasks import Stage
 from caopd.training.checkpoints import refuse_settings
 from caopd.training.module import DistillationModule
@@ -108,12 +108,18 @@ class HeldOutDataModule(LightningDataModule):
         self.teardown("exception")
 
     def _evaluation_batches(self, split: str) -> EvaluationBatches:
-        trainer, completer, encoder = self._trainer, self._completer(PhaseClock()), self._held_out_encoder
+        trainer, encoder = self._trainer, self._held_out_encoder
+        completer = self._completer(PhaseClock(on_progress=self._tell))
         seed = (self.seed, split)
         sampler = HeldOutSampler(completer, encoder, self._model.student, lambda: int(trainer.global_step), seed)
         passes = sampler.passes(self._held_out[split], self.events)
         rank, world_size = trainer.global_rank, trainer.world_size
         return EvaluationBatches(passes, self.evaluation.batch_size, rank, world_size, on_end=self.engine.rest)
+
+    def _tell(self, done: float, total: int) -> None:
+        for callback in self._trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ProgressListener):
+                callback.on_progress(done, total)
 
     @property
     def _held_out_encoder(self) -> SampleEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import sys
@@ -19,6 +20,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -34,17 +36,34 @@ import caopd.tasks  # noqa: F401
 from caopd.commands.command_line import show_user_error
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.files import disk_full, full_disks_told_once
-from caopd.run_directory import own_run_directory
+from caopd.run_directory import RUNS, free_folder, own_run_directory, run_name
 from caopd.texts import check_utf8, escaped_lines
-from caopd.training.callbacks import PhaseProgressBar, ResumeCommand, RunConfig, Unlogged, check_alone, requeued
+from caopd.training.callbacks import (
+    PhaseProgressBar,
+    ResumeCommand,
+    RunConfig,
+    RunCurves,
+    Unlogged,
+    check_alone,
+    requeued,
+)
 from caopd.training.checkpoint_io import AtomicCheckpointIO
 from caopd.training.checkpoints import LAST, check_given, check_none_is_taken, check_sharding
 from caopd.training.class_names import explained
-from caopd.training.continued_logs import keep_rows, with_versions
-from caopd.training.continuing import ContinuedRun, begun_from, find_run, newest_sound, run_folders, step_of
+from caopd.training.continued_logs import keep_rows
+from caopd.training.continuing import (
+    ContinuedRun,
+    begun_from,
+    find_run,
+    judged_run,
+    newest_sound,
+    run_folders,
+    step_of,
+)
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
 from caopd.training.interrupts import ignored_interrupts_raised
+from caopd.training.logger_settings import explicit, with_names, with_run
 from caopd.training.module import DistillationModule
 from caopd.training.run_identity import run_settings
 
@@ -56,7 +75,9 @@ class CaopdCLI(LightningCLI):
     """LightningCLI with the package's callbacks, and with checkpoints that are checked before they are loaded."""
 
     _continued: ContinuedRun | None = None
-    """The run that goes on with ``ckpt_path=last``."""
+    """The run that goes on with ``ckpt_path=last``, or that is judged."""
+    _name: str
+    """What a new run is called."""
 
     def __init__(self, command: str, **settings: Any) -> None:  # noqa: ANN401 (Lightning's own settings)
         self._command = command
@@ -95,8 +116,19 @@ class CaopdCLI(LightningCLI):
             check_given(config.ckpt_path, self.subcommand == "fit")
         elif SLURMEnvironment.detect():
             check_none_is_taken(Path(config.trainer.default_root_dir or "."))
+        if self.subcommand != "fit" and config.ckpt_path is not None:
+            self._continued = judged_run(Path(config.ckpt_path))
+        self._name = run_name(plain, "fit" if self._continued else self.subcommand)
+        self._name_loggers(config)
         text = parser.dump(given, skip_none=False)
         self.save_config_kwargs = {"text": text, "settings": settings, "continued": self._continued}
+
+    def _name_loggers(self, config: Namespace) -> None:
+        """Let the loggers call the run by its name, or lead them into the logs of the run that goes on or is judged."""
+        config.trainer.logger = explicit(config.trainer.logger, config.trainer.default_root_dir or ".")
+        if self._continued is not None:
+            with_run(config.trainer.logger, self._continued, goes_on=self.subcommand == "fit")
+        with_names(config.trainer.logger, self._name)
 
     def _find_last(self, config: Namespace, folders: Sequence[Path], settings: Mapping[str, Any]) -> None:
         """Replace ``last`` by the checkpoint it stands for, and let a run that goes on use its own directory.
@@ -115,7 +147,6 @@ class CaopdCLI(LightningCLI):
             said = f"No run with these settings below {below} yet: it starts from the beginning."
             rank_zero_info(escaped_lines(said))
             return
-        config.trainer.logger = with_versions(config.trainer.logger, found, config.trainer.default_root_dir or ".")
         if found.checkpoint is None:
             said = f"The run in {found.directory} has no checkpoint yet: it starts from the beginning."
         else:
@@ -134,16 +165,19 @@ class CaopdCLI(LightningCLI):
             check_sharding(Path(path), self.trainer)
         goes_on = check_alone(own_run_directory(self.trainer), path, self._continued)
         if goes_on:
-            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            warnings.filterwarnings(
+                "ignore", message="(Checkpoint|Experiment logs) directory .* exists and is not empty"
+            )
             if self.trainer.is_global_zero:
                 self._lock()
                 keep_rows(self.trainer, self._step_of(path))
 
     def _lock(self) -> None:
-        """Lock the directory of a run that goes on before anything is written there."""
-        for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
-            if isinstance(callback, RunConfig):
-                callback.lock.acquire(own_run_directory(self.trainer))
+        """Lock the directory of a run that goes on before anything is written there, or rows of its log are moved."""
+        if self.subcommand == "fit" or any(isinstance(logger, CSVLogger) for logger in self.trainer.loggers):
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, RunConfig):
+                    callback.lock.acquire(own_run_directory(self.trainer))
 
     def _step_of(self, path: str | None) -> float:
         """Return the step behind which the run logs anew; what is measured of a run changes nothing of its log."""
@@ -169,7 +203,8 @@ class CaopdCLI(LightningCLI):
 
         Checkpoints are written whole or not at all, unless the config names a way of its own to write them.
 
-        Where nothing is logged (``fast_dev_run`` takes the logger out, too), the run has a directory nonetheless.
+        Where nothing is logged (``fast_dev_run`` takes the logger out, too), the run has a directory nonetheless, and
+        where its logger keeps the curves elsewhere, they are in the directory, too.
         """
         given = list(self._get(self.config_init, "trainer.callbacks") or [])  # the trainer adds to this list
         trainer = super().instantiate_trainer(**kwargs)
@@ -180,8 +215,10 @@ class CaopdCLI(LightningCLI):
         if trainer.progress_bar_callback is not None and trainer.progress_bar_callback not in given:
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):
-            version = None if self._continued is None else self._continued.directory.name
-            trainer.logger = Unlogged(Path(trainer.default_root_dir), version)
+            new, run = Path(trainer.default_root_dir) / RUNS / self._name, self._continued
+            trainer.logger = Unlogged(free_folder(new) if run is None else run.directory)
+        elif self.subcommand == "fit" and not isinstance(trainer.logger, CSVLogger | TensorBoardLogger):
+            trainer.loggers = [*trainer.loggers, RunCurves(trainer)]
         return trainer
 
 
@@ -264,10 +301,16 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _ignore_idle_warnings() -> None:
-    """Silence warnings that do not apply: there are no workers, and the teacher is in evaluation mode on purpose."""
+    """Silence what does not apply: there are no workers, the teacher is in evaluation mode on purpose, and a tip."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
     # The data module resumes a round itself, from the rollouts on disk.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
     transformers_logging.disable_progress_bar()
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    """Return whether a message of Lightning's is about the run, and no advertisement."""
+    return "Tip: For seamless cloud" not in record.getMessage()

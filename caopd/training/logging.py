@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from caopd.distributed import log_alike
@@ -38,6 +39,16 @@ def log_step(module: LightningModule, values: Mapping[str, Tensor | float]) -> N
     step, every = module.trainer.global_step, module.trainer.log_every_n_steps  # type: ignore[attr-defined]
     if every and (step + 1) % every == 0:
         _write(module, values, step)
+
+
+def judged_step(trainer: Trainer) -> dict[str, float]:
+    """Return the step at which what is measured of a checkpoint is logged, under the name that Lightning reads it by.
+
+    Args:
+        trainer: The trainer; in a fit, or without a checkpoint, Lightning itself knows the step.
+    """
+    judges = trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path is not None
+    return {"step": float(trainer.global_step)} if judges else {}
 
 
 def _write(module: LightningModule, values: Mapping[str, Tensor | float], step: int) -> None:

@@ -30,7 +30,7 @@ from caopd.training.collapse import CopyWatch, shown_segments
 from caopd.training.companions import loss_for, teacher_for
 from caopd.training.finite import DIVERGED, FiniteWeights, check_weights
 from caopd.training.left_out import NonFinite
-from caopd.training.logging import log_round, log_step
+from caopd.training.logging import judged_step, log_round, log_step
 from caopd.training.optimizing import (
     Decay,
     OptimizerFactory,
@@ -388,7 +388,7 @@ class DistillationModule(LightningModule):
 
     def _log_scores(self, prefix: str, scores: EvaluationScores) -> None:
         values = {f"{prefix}/{name}": value for name, value in scores.flat().items()}
-        log_alike(self, values)
+        log_alike(self, values | judged_step(self.trainer))
 
 
 COPIES = ("teacher_copy_accuracy", "teacher_copy_accuracy_alone")

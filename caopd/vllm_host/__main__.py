@@ -15,9 +15,9 @@ def serve(connection: Connection) -> None:
     An error that is not one of caopd's ends this process: vLLM may be broken, and the other side starts another one.
 
     Args:
-        connection: Receives (method, arguments) and sends (result, error).
+        connection: Receives (method, arguments) and sends (result, error), before them how far a call has come.
     """
-    host = VLLMHost()
+    host = VLLMHost(connection.send)
     method = ""
     try:
         while method != "close":

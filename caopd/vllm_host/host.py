@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import math
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -18,6 +20,12 @@ class Sampled(NamedTuple):
 
     token_ids: list[int]
     logprobs: list[float]
+
+
+class Progress(NamedTuple):
+    """How many completions of a call of :meth:`VLLMHost.sample` are done."""
+
+    done: int
 
 
 class Weights(NamedTuple):
@@ -39,10 +47,14 @@ class VLLMHost:
 
     Attributes:
         llm: The ``vllm.LLM``, None before ``start``.
+
+    Args:
+        on_progress: Told while completions are sampled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
         self.llm: Any = None
+        self._on_progress = on_progress
         self._lora: Any = None
         self._asleep = False
         self._linked = False
@@ -144,7 +156,7 @@ class VLLMHost:
         tokens = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
         # On a CPU vLLM would compile helpers of its sampler, which fails on a machine without a C++ compiler.
         with torch.compiler.set_stance("force_eager") if current_platform.is_cpu() else nullcontext():
-            outputs = self.llm.generate(tokens, parameters, use_tqdm=False, lora_request=self._lora)
+            outputs = self.llm.generate(tokens, parameters, use_tqdm=_bar(self._on_progress), lora_request=self._lora)
         return [[_sampled(completion) for completion in output.outputs] for output in outputs]
 
     def version(self) -> int:
@@ -175,6 +187,22 @@ class VLLMHost:
 
             llm.llm_engine.engine_core.shutdown()
             cleanup_dist_env_and_memory()
+
+
+def _bar(on_progress: Callable[[Progress], None]) -> Callable[..., Any]:
+    """Return what vLLM makes its progress bar with: one that draws nothing, and tells how many completions are done."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm is not typed
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 (tqdm's own signature)
+            super().__init__(*arguments, **keywords, file=io.StringIO(), mininterval=math.inf)
+
+        def update(self, n: int = 1) -> None:
+            super().update(n)
+            if self.iterable is None:  # it is not that of requests which are handed in
+                on_progress(Progress(int(self.n)))
+
+    return Bar
 
 
 def _sampled(completion: Any) -> Sampled:  # noqa: ANN401 (vLLM's CompletionOutput)

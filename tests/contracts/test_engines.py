@@ -28,6 +28,7 @@ from caopd.rollouts import (
     VLLMEngine,
     VLLMOptions,
 )
+from caopd.rollouts.progress import progress_to
 from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask
 from caopd.types import StopReason
@@ -300,3 +301,17 @@ def test_the_batch_size_changes_no_rollout(make_engine, policy, prompts, batch_s
     requests = requests_of(prompts)
     expected = tokens(make_engine(policy).generate(requests, 4, WILD))
     assert tokens(make_engine(policy, batch_size).generate(requests, 4, WILD)) == expected
+
+
+@pytest.mark.parametrize("sampling", [WILD, GREEDY])
+def test_who_listens_is_told_how_far_sampling_has_come(engine, prompts, sampling):
+    requests, told = requests_of(prompts), []
+    with progress_to(lambda done, total: told.append((done, total))):
+        heard = engine.generate(requests, 3, sampling)
+    counts = [done for done, _ in told]
+    assert {total for _, total in told} == {3 * len(requests)}
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1] == 3 * len(requests)
+    before = len(told)
+    assert tokens(engine.generate(requests, 3, sampling)) == tokens(heard)
+    assert len(told) == before

@@ -53,6 +53,11 @@ trainer:
 """
 
 
+def newest_results(directory):
+    """The folder of what was measured last, of one of the runs below a directory."""
+    return max(directory.rglob("step_*/"), key=lambda path: path.stat().st_mtime_ns)
+
+
 def options(settings):
     return [f"--{key}={value}" for key, value in settings.items() if value is not None]
 
@@ -61,7 +66,7 @@ class Run:
     """A finished run and what it left behind."""
 
     def __init__(self, directory):
-        (self.directory,) = (directory / "lightning_logs").glob("version_*")
+        (self.directory,) = (directory / "lightning_logs").iterdir()
 
     def scalars(self, tag):
         return [event.value for event in self.events.Scalars(tag)]

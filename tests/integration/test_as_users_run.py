@@ -134,8 +134,8 @@ def test_a_sharded_run_goes_on_where_it_was(fit_as_users_do, tmp_path):
     assert started.returncode == 0, started.stderr[-4000:]
     resumed = fit_as_users_do(tmp_path, ckpt_path="last", **settings)
     assert resumed.returncode == 0, resumed.stderr[-4000:]
-    assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
-    metrics = json.loads((tmp_path / "lightning_logs" / "version_0" / "metrics.json").read_text())
+    assert "CaOPD-SDFT-DrawTask-seed0/checkpoints/round0.ckpt" in resumed.stderr
+    metrics = json.loads((tmp_path / "lightning_logs" / "CaOPD-SDFT-DrawTask-seed0" / "metrics.json").read_text())
     assert (metrics["initial"]["step"], metrics["final"]["step"]) == (0, 4)
     alone = fit_as_users_do(tmp_path, ckpt_path="last")
     assert alone.returncode == 2
@@ -150,7 +150,7 @@ def test_the_same_command_goes_on_where_it_was(fit_as_users_do, tmp_path):
     assert f"No run with these settings below {tmp_path} yet" in started.stderr
     resumed = fit_as_users_do(tmp_path, ckpt_path="last", **{"trainer.max_epochs": 2})
     assert resumed.returncode == 0, resumed.stderr[-4000:]
-    assert "version_0/checkpoints/round0.ckpt" in resumed.stderr
+    assert "CaOPD-SDFT-DrawTask-seed0/checkpoints/round0.ckpt" in resumed.stderr
     resumed.processes = 1
     run = assert_finished(resumed, tmp_path)  # one run, in one directory
     assert not set(re.findall("Traceback|sync_dist|before the ``update``", started.stderr + started.stdout))

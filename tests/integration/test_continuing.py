@@ -150,7 +150,10 @@ def test_other_settings_are_another_run_and_other_lengths_are_not(stopped, tmp_p
     assert stopped(ckpt_path="last", **{"trainer.log_every_n_steps": 2, "data.keep_rounds": 1}) == 0
     assert Run(tmp_path / "runs").checkpoint("round1")["global_step"] == 8
     assert stopped(**{"trainer.max_epochs": 1}) == 0  # without `ckpt_path` a new run starts
-    assert sorted(path.name for path in (tmp_path / "runs" / "lightning_logs").iterdir()) == ["version_0", "version_1"]
+    assert sorted(path.name for path in (tmp_path / "runs" / "lightning_logs").iterdir()) == [
+        "CaOPD-SDFT-DrawTask-seed0",
+        "CaOPD-SDFT-DrawTask-seed0-run2",
+    ]
 
 
 def test_a_damaged_checkpoint_is_left_out_for_a_sound_one(stopped, uninterrupted, tmp_path):
@@ -247,7 +250,7 @@ def test_slurm_starts_a_run_again_that_is_exactly_where_it_was(
     assert stopped(at, number) == 128 + signal.SIGTERM
     assert slurm.read_text() == "requeue 70_4\n"
     run = Run(tmp_path / "runs")
-    assert run.directory.name == "version_77"
+    assert run.directory.name == "CaOPD-SDFT-DrawTask-seed0"
     assert [path.name for path in (run.directory / "checkpoints").glob("preempted*")] == [MOMENTS[at]]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert stopped() == 0

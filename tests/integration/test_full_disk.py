@@ -38,12 +38,15 @@ def assert_ends_in_words(run, name, directory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "logger", "name"),
-    [(20_000, "false", "version_0/rollouts/round_00000.jsonl"), (20_000, "true", "a file, such as a log's,")],
+    [
+        (20_000, "false", "CaOPD-SDFT-DrawTask-seed0/rollouts/round_00000.jsonl"),
+        (20_000, "true", "a file, such as a log's,"),
+    ],
 )
 def test_a_run_without_room_ends_in_words(limit, logger, name, tmp_path):
     """TensorBoard writes in a thread of its own."""
     run = fit_within(limit, tmp_path, **{"trainer.logger": logger, "trainer.max_epochs": 1})
-    path = tmp_path / "lightning_logs" / name if name.startswith("version") else name
+    path = tmp_path / "lightning_logs" / name if name.startswith("CaOPD") else name
     assert_ends_in_words(run, path, tmp_path)
 
 

@@ -1,11 +1,14 @@
 """What a run leaves behind: TensorBoard, metrics.json, rollouts, predictions."""
 
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 import yaml
@@ -16,7 +19,7 @@ from caopd.confidence import InlineConfidence
 from caopd.rounds.buffer import load_groups
 from caopd.training.callbacks import BeforeAfterMetrics, reliability
 
-from .conftest import QUICKSTART, Run, fit_arguments
+from .conftest import QUICKSTART, fit_arguments
 
 METRICS = ("accuracy", "ece", "brier", "ocg", "spr", "auroc", "mean_confidence", "format_adherence", "n")
 SCALARS = (
@@ -173,8 +176,8 @@ def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys)
 def test_test_uses_the_test_split(run, tmp_path, capsys):
     assert evaluate("test", run, tmp_path) == 0
     output = capsys.readouterr().out
-    record = json.loads((Run(tmp_path).directory / "test.json").read_text())
-    assert record["checkpoint"] == str(run.checkpoint_file("round1"))
+    record = json.loads((run.directory / "step_000008" / "test.json").read_text())
+    assert (record["checkpoint"], record["step"]) == (str(run.checkpoint_file("round1")), 8)
     assert record["tasks"].keys() == {"in_domain"}
     assert not re.findall(r"│ brier", output)
     for event in ("greedy", "sampled"):
@@ -221,9 +224,9 @@ def test_without_a_logger_a_second_run_stands_beside_the_first_too(tmp_path):
         assert main(fit_arguments(tmp_path, (QUICKSTART,), {**settings, "data.seed": seed})) == 0
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     own = ("config.yaml", "metrics.json", "checkpoints/round0.ckpt", "rollouts/round_00000.jsonl")
-    assert files == {f"lightning_logs/version_{number}/{name}" for number in (0, 1) for name in own}
-    for number, seed in enumerate((3, 4)):
-        config = (tmp_path / "lightning_logs" / f"version_{number}" / "config.yaml").read_text()
+    assert files == {f"lightning_logs/CaOPD-SDFT-DrawTask-seed{seed}/{name}" for seed in (3, 4) for name in own}
+    for seed in (3, 4):
+        config = (tmp_path / "lightning_logs" / f"CaOPD-SDFT-DrawTask-seed{seed}" / "config.yaml").read_text()
         assert yaml.safe_load(config)["data"]["seed"] == seed
 
 
@@ -235,19 +238,55 @@ def test_a_progress_bar_of_ones_own_is_kept(tmp_path, capsys):
     assert "Epoch 0" in capsys.readouterr().out
 
 
-def test_a_terminal_shows_the_phase_of_every_round(tmp_path):
-    """The quickstart's config names a callback, as most do, and its bar must still be the one with phases."""
+@pytest.fixture(scope="module")
+def in_terminal(tmp_path_factory):
+    """What a terminal is shown of a fit that validates every round."""
     terminal, process_end = pty.openpty()
-    settings = {"trainer.enable_progress_bar": "true", "data.evaluation.num_examples": "8"}
-    command = [sys.executable, "-m", "caopd", *fit_arguments(tmp_path, (QUICKSTART,), settings)]
+    fcntl.ioctl(process_end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    settings = {"trainer.enable_progress_bar": "true", "trainer.check_val_every_n_epoch": 1}
+    arguments = fit_arguments(tmp_path_factory.mktemp("terminal"), (QUICKSTART,), settings)
+    command = [sys.executable, "-m", "caopd", *arguments]
     with subprocess.Popen(command, stdout=process_end, stderr=process_end, stdin=process_end) as fit:
         os.close(process_end)
         shown = b"".join(iter(lambda: read_or_end(terminal), b"")).decode()
     os.close(terminal)
     assert fit.returncode == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").replace("\n\n", "\n")
+
+
+def test_a_terminal_shows_what_the_run_does_and_how_long_that_takes(in_terminal):
+    """The quickstart's config names a callback, as most do, and its bar must still be the one with phases."""
+    time, bar = r"\d:\d\d:\d\d", "[━╺╸]+"
+    for number in (0, 1):
+        assert re.search(rf"^run +{bar} {number}/2 rounds ", in_terminal, re.M)
+        for phase in ("sync", "rollout", "verify", "train", "validation"):
+            assert re.search(rf"^round {number + 1} [^\n]*\n{phase} +{bar} ", in_terminal, re.M), phase
+    assert re.search(rf"^round 2 +{bar} +{time}, {time} left", in_terminal, re.M)
+    assert re.search(rf"^run +{bar} 1/2 rounds +{time}, {time} left", in_terminal, re.M)
+    assert re.search(rf"^validation +{bar} \d+/48 completions", in_terminal, re.M)
+    assert re.search(rf"^train +{bar} \d/4 batches", in_terminal, re.M)
+    assert re.search(r"^loss \d\.\d{3}  mu_hat 0\.\d{3}  accuracy 0\.\d{3}  ECE 0\.\d{3}", in_terminal, re.M)
+
+
+def test_neither_advertisements_nor_names_of_lightning_are_shown(in_terminal):
+    for word in ("Tip", "litlogger", "v_num", "train/loss", "Warning", "0.00it/s"):
+        assert word not in in_terminal, word
+
+
+def test_without_a_terminal_progress_is_plain_lines(tmp_path, capsys):
+    settings = {"trainer.enable_progress_bar": "true", "trainer.check_val_every_n_epoch": 1}
+    assert main(fit_arguments(tmp_path, (QUICKSTART,), settings)) == 0
+    output = capsys.readouterr().out
+    values = r"loss \d\.\d{3}  mu_hat 0\.\d{3}  accuracy 0\.\d{3}  ECE 0\.\d{3}"
+    lines = [line for line in output.splitlines() if line.startswith(("round", "validation", "run"))]
+    assert len(lines) == 5
     for number in (1, 2):
-        for phase in ("sync", "rollout", "verify", "train"):
-            assert f"round {number}/2 {phase}" in shown, phase
+        measured = rf"validation at step {4 * number}: accuracy 0\.\d{{3}}  ECE 0\.\d{{3}}"
+        assert re.fullmatch(measured, lines[2 * number - 1])
+        ended = rf"round {number}/2: {values}  0:00:\d\d elapsed, 0:00:\d\d left"
+        assert re.fullmatch(ended, lines[2 * number])
+    assert "\x1b" not in output
+    assert "━━━" not in output.split("held-out prompts")[0]
 
 
 def read_or_end(terminal):

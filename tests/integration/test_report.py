@@ -1,6 +1,7 @@
 """``caopd report`` on real runs: what its pages show is what the runs measured, and a browser shows it offline."""
 
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -33,9 +34,11 @@ def runs(fit, tmp_path_factory):
         {"prompt_id": k, "confidence": None if k % 7 == 0 else (k * 3 % 11) / 10, "correct": int(k % 3 == 0)}
         for k in range(60)
     ]
-    for event in ("greedy", "sampled"):
-        lines = [json.dumps({**row, "event": event}) + "\n" for row in rows]
-        (first.directory / f"predictions.{event}.jsonl").write_text("".join(lines))
+    for step, event in itertools.product((4, 8), ("greedy", "sampled")):
+        own = [{**row, "event": event, "correct": row["correct"] if step == 8 else 0} for row in rows]
+        (first.directory / f"step_{step:06d}").mkdir(exist_ok=True)
+        file = first.directory / f"step_{step:06d}" / f"predictions.{event}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in own))
     return first.directory, second.directory
 
 
@@ -76,7 +79,7 @@ def check_the_metrics(runs, rows, event):
 
 def test_predictions_have_the_intervals_of_caopd_score(runs, report):
     (row,) = rows_of(report, "predictions_greedy")
-    scores, _ = score(read_predictions(runs[0] / "predictions.greedy.jsonl"))
+    scores, _ = score(read_predictions(runs[0] / "step_000008" / "predictions.greedy.jsonl"))
     for name in ("accuracy", "ece", "smooth_ece", "brier", "spr", "aurc"):
         found = [float(row[key]) for key in (name, f"{name}_low", f"{name}_high")]
         estimate = scores.estimates[name]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from caopd.cli import main
 from caopd.rounds.buffer import load_groups
 
-from .conftest import QUICKSTART, Run, fit_arguments
+from .conftest import QUICKSTART, fit_arguments, newest_results
 
 CONTRARY = """
 from dataclasses import dataclass, field, replace
@@ -133,13 +134,14 @@ def trained(fit, tmp_path_factory):
 
 
 def evaluated(command, directory, *arguments):
-    """Run a command on the draw task and two others, with five samples of each prompt; return its run directory."""
+    """Run a command on the draw task and two others, with five samples of each prompt; return where its results are."""
     directory.mkdir()
     config = write(directory / "tasks.yaml", evaluation={"tasks": TASKS, "num_samples": 5})
     settings = {"trainer.logger": "false", "trainer.max_epochs": None}
     _, *given = fit_arguments(directory, (QUICKSTART, config), settings)
     assert main([command, *given, *arguments]) == 0
-    return Run(directory).directory
+    judged = [Path(each.partition("=")[2]).parents[1] for each in arguments if each.startswith("--ckpt_path")]
+    return newest_results(*judged or [directory])
 
 
 @pytest.fixture(scope="module")

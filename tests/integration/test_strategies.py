@@ -7,7 +7,7 @@ import torch
 
 from caopd.cli import main
 
-from .conftest import STRATEGIES, Run
+from .conftest import STRATEGIES, newest_results
 
 # The teacher moves fast enough that a wrong teacher would show within two rounds.
 # Plain SGD without clipping, since Adam and clipping would hide a gradient of the wrong scale.
@@ -155,10 +155,12 @@ def test_a_test_of_several_tasks_equals_one_process(one_process, command, tmp_pa
         *(f"--ckpt_path={one_process.checkpoint_file('round1')}", "--trainer.logger=false"),
     ]
     assert main([*given, f"--trainer.default_root_dir={tmp_path / 'one'}"]) == 0
+    directories = [newest_results(one_process.directory)]
     more = ("--trainer.devices=2", "--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path / 'two'}")
     result = command(*given, *more)
     assert result.returncode == 0, result.stderr[-4000:]
-    directories = [Run(tmp_path / name).directory for name in ("one", "two")]
+    directories.append(newest_results(one_process.directory))
+    assert directories[0] != directories[1]
     one, two = (json.loads((directory / "test.json").read_text())["tasks"] for directory in directories)
     assert one["low"].keys() == {"greedy", "sampled", "vote", "vote_stated"}
     for task, parts in one.items():

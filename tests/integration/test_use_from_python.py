@@ -49,7 +49,8 @@ def test_training_leaves_what_the_command_line_leaves(page):
     names, directory = page
     run = directory / names["run"]
     files = {path.relative_to(run).parts[0].partition(".")[0] for path in run.rglob("*") if path.is_file()}
-    assert files >= {"events", "metrics", "test", "rollouts", "checkpoints"}
+    assert files >= {"events", "metrics", "step_000008", "rollouts", "checkpoints"}
+    assert [path.name for path in (run / "step_000008").iterdir()] == ["test.json"]
     assert len(load_groups(run / "rollouts" / "round_00003.jsonl")) == 64
     metrics = json.loads((run / "metrics.json").read_text())
     assert [metrics[moment]["step"] for moment in ("initial", "final")] == [0, 8]

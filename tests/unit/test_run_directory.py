@@ -9,7 +9,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from caopd.errors import ConfigError, DataError
-from caopd.run_directory import Measured, next_number, read_config, read_metrics, run_directory, run_of_checkpoint
+from caopd.run_directory import Measured, free_folder, read_config, read_metrics, run_directory, run_of_checkpoint
 
 
 class Remote(Logger):
@@ -70,12 +70,14 @@ def test_without_a_logger_it_is_where_lightning_puts_everything(tmp_path):
     assert directory == tmp_path == checkpoint.parents[1]
 
 
-@pytest.mark.parametrize(("names", "expected"), [([], 0), (["version_0", "version_9", "version_10", "version_x"], 11)])
-def test_runs_are_numbered_on(tmp_path, names, expected):
+@pytest.mark.parametrize(
+    ("names", "expected"), [([], "sdft"), (["sdft"], "sdft-run2"), (["sdft", "sdft-run2", "sdft-run4"], "sdft-run3")]
+)
+def test_runs_of_one_name_are_numbered(tmp_path, names, expected):
     for name in names:
         (tmp_path / name).mkdir()
-    assert next_number(tmp_path) == expected
-    assert next_number(tmp_path / "missing") == 0
+    assert free_folder(tmp_path / "sdft") == tmp_path / expected
+    assert free_folder(tmp_path / "missing" / "sdft").name == "sdft"
 
 
 def test_a_checkpoint_belongs_to_the_directory_with_a_config(tmp_path):

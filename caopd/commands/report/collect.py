@@ -121,7 +121,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
-    predictions = {event: directory / f"predictions.{event}.jsonl" for event in EVENTS}
+    files = {event: _predictions_of(directory, event) for event in EVENTS}
     initial, final = read_metrics(directory)
     return RunRecord(
         name=name,
@@ -130,9 +130,16 @@ def _record(name: str, directory: Path, config: Mapping[str, Any]) -> RunRecord:
         initial=initial,
         final=final,
         curves=_curves(directory, config),
-        predictions={event: read_predictions(path) for event, path in predictions.items() if path.is_file()},
+        predictions={event: read_predictions(path) for event, path in files.items() if path is not None},
         rollouts=_last_rollouts(directory),
     )
+
+
+def _predictions_of(directory: Path, event: str) -> Path | None:
+    """Return the newest file of the most trained weights that predicted; None without one."""
+    name = f"predictions.{event}.jsonl"
+    files = list(directory.glob(f"step_*/{name}")) or list(directory.glob(name))
+    return max(files, key=lambda file: (file.parent.name.partition("-")[0], file.stat().st_mtime_ns), default=None)
 
 
 def _curves(directory: Path, config: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:

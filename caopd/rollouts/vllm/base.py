@@ -71,7 +71,7 @@ def sampling_arguments(
     """
     return {
         # vLLM refuses to sample the same greedy completion more than once.
-        "n": 1 if sampling.temperature == 0 else num_rollouts,
+        "n": num_drawn(num_rollouts, sampling),
         "seed": request.seed % _LARGEST_SEED,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -85,3 +85,8 @@ def sampling_arguments(
         "ignore_eos": True,
         "stop_token_ids": list(stops),
     }
+
+
+def num_drawn(num_rollouts: int, sampling: Sampling) -> int:
+    """Return how many completions of a prompt vLLM draws: greedily one stands for all, which are the same."""
+    return 1 if sampling.temperature == 0 else num_rollouts

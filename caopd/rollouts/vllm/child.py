@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
@@ -20,11 +20,13 @@ from caopd.rollouts.vllm.guard import python_path
 from caopd.rollouts.vllm.options import VLLMOptions
 from caopd.rollouts.vllm.words import last_words
 from caopd.vllm_host.guard import end_group
+from caopd.vllm_host.host import Progress
 
 _OF_THE_TRAINER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables by which the trainer's processes find each other; vLLM's processes must not see them."""
 _SECONDS_TO_END = 15.0
 _WATCH_SECONDS = 0.5
+Answer = Progress | tuple[Any, Exception | None]
 
 
 class VLLMChild:
@@ -37,13 +39,21 @@ class VLLMChild:
         log: File that receives what the child prints.
         environment: Environment variables to set for the child.
         options: Its time limits; after them the child counts as stuck.
+        on_progress: Told how far sampling has come, in the thread that waits for it.
 
     Attributes:
         process_id: Number of the child, and of its process group.
     """
 
-    def __init__(self, log: Path, environment: Mapping[str, str], options: VLLMOptions) -> None:
+    def __init__(
+        self,
+        log: Path,
+        environment: Mapping[str, str],
+        options: VLLMOptions,
+        on_progress: Callable[[Progress], None] = lambda told: None,
+    ) -> None:
         self._log = log
+        self._on_progress = on_progress
         self._options = options
         self._busy = False
         self._connection, theirs = Pipe()
@@ -76,7 +86,7 @@ class VLLMChild:
             raise EngineDiedError("A call of vLLM was interrupted, and its answer is not this one's.")
         self._busy = True
         # A child that is stuck takes no long request either, so both ways are a thread's.
-        answers: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
+        answers: SimpleQueue[Answer] = SimpleQueue()
         Thread(target=self._exchange, args=((method, arguments), answers), daemon=True).start()
         result, error = self._wait(answers, "start_seconds" if method == "start" else "timeout_seconds")
         self._busy = False
@@ -88,14 +98,16 @@ class VLLMChild:
             raise error
         return result
 
-    def _exchange(self, request: object, answers: SimpleQueue[tuple[Any, Exception | None]]) -> None:
+    def _exchange(self, request: object, answers: SimpleQueue[Answer]) -> None:
         try:
             self._connection.send(request)
-            answers.put(self._connection.recv())
+            while isinstance(answer := self._connection.recv(), Progress):
+                answers.put(answer)
+            answers.put(answer)
         except Exception as error:  # of the connection, or an argument that cannot be sent
             answers.put((None, error))
 
-    def _wait(self, answers: SimpleQueue[tuple[Any, Exception | None]], limit: str) -> tuple[Any, Exception | None]:
+    def _wait(self, answers: SimpleQueue[Answer], limit: str) -> tuple[Any, Exception | None]:
         """Return the answer, or the error that says that there is none.
 
         Raises:
@@ -106,7 +118,11 @@ class VLLMChild:
         while time.monotonic() < end:
             ended = self._process.poll() is not None
             with suppress(Empty):
-                return answers.get(timeout=_WATCH_SECONDS)
+                answer = answers.get(timeout=_WATCH_SECONDS)
+                if not isinstance(answer, Progress):
+                    return answer
+                self._on_progress(answer)
+                continue
             if ended:  # what it sent before has arrived
                 return None, EOFError()
         raise EngineDiedError(

@@ -20,13 +20,14 @@ from caopd.errors import ConfigError
 from caopd.models.language_model import LanguageModel
 from caopd.models.weights import is_adapter
 from caopd.rollouts.base import RolloutRequest, Sampling
-from caopd.rollouts.vllm.base import sampling_arguments
+from caopd.rollouts.progress import tell_progress
+from caopd.rollouts.vllm.base import num_drawn, sampling_arguments
 from caopd.rollouts.vllm.child import VLLMChild
 from caopd.rollouts.vllm.files import handles, roomy_directory, shared_places, written
 from caopd.rollouts.vllm.guard import Guard
 from caopd.rollouts.vllm.options import VLLMOptions
 from caopd.vllm_host.folders import OwnedFolder, clear_dead
-from caopd.vllm_host.host import Adapter, Sampled, VLLMHost, Weights
+from caopd.vllm_host.host import Adapter, Progress, Sampled, VLLMHost, Weights
 
 _GIB = 2**30
 _CPU_CACHE_GIB = 2.0
@@ -65,6 +66,7 @@ class LocalVLLM:
         self._base_of: LanguageModel | None = None
         self._folder: OwnedFolder | None = None
         self._guard: Guard | None = None
+        self._num_drawn, self._num_sampled = 0, 0
 
     def start(self, policy: LanguageModel) -> None:
         """Start a vLLM of the policy's architecture, which takes seconds to minutes.
@@ -88,9 +90,9 @@ class LocalVLLM:
         environment = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()} | _ENVIRONMENT
         if self.in_process:
             os.environ.update(environment)
-            self._call = _caller(self._host())
+            self._call = _caller(self._host(self._tell))
         else:
-            self._child = VLLMChild(self._folder.path / "vllm.log", environment, self.options)
+            self._child = VLLMChild(self._folder.path / "vllm.log", environment, self.options, self._tell)
             self._call = self._child.call
         self._guard = Guard(shared_places(), None if self._child is None else self._child.process_id)
         self._max_length = int(self._do("start", str(self._folder.path), arguments))
@@ -175,8 +177,14 @@ class LocalVLLM:
     ) -> list[list[Sampled]]:
         """Sample completions; those of a request stand together."""
         settings = [sampling_arguments(request, num_rollouts, sampling, stops) for request in requests]
+        self._num_drawn = len(requests) * num_drawn(num_rollouts, sampling)
+        self._num_sampled = len(requests) * num_rollouts
         sampled: list[list[Sampled]] = self._do("sample", [request.prompt_ids for request in requests], settings)
         return sampled
+
+    def _tell(self, told: Progress) -> None:
+        """Tell how far sampling has come; greedily, a completion stands for a whole group."""
+        tell_progress(told.done * self._num_sampled / self._num_drawn, self._num_sampled)
 
     def version(self) -> int:
         """Return the version that all workers hold."""

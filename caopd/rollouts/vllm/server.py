@@ -13,6 +13,7 @@ from torch import Tensor
 from caopd.errors import ConfigError, EngineDiedError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.rollouts.progress import tell_progress
 from caopd.rollouts.vllm.base import sampling_arguments
 from caopd.rollouts.vllm.files import shared_places, written
 from caopd.rollouts.vllm.guard import Guard
@@ -103,8 +104,12 @@ class VLLMServers:
             choices.sort(key=lambda choice: choice["index"])
             return [Sampled(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in choices]
 
+        sampled = []
         with ThreadPoolExecutor(self._servers.concurrency * len(urls)) as pool:
-            return list(pool.map(sample_one, range(len(requests))))
+            for group in pool.map(sample_one, range(len(requests))):
+                sampled.append(group)
+                tell_progress(len(sampled) * num_rollouts, len(requests) * num_rollouts)
+        return sampled
 
     def version(self) -> int:
         """Return the version that all servers hold.

@@ -22,6 +22,7 @@ from caopd.metrics.catalogue import FLOOR, P_VALUE, shown_of_runs
 from caopd.run_directory import METRICS, run_directory
 from caopd.texts import in_terminal
 from caopd.training.callbacks.numbers import TITLE, count, number, p_value, with_interval, without_nan
+from caopd.training.callbacks.run_config import check_alone
 from caopd.training.module import DistillationModule
 
 Moment = dict[str, Any]
@@ -49,6 +50,20 @@ class BeforeAfterMetrics(Callback):
         """Ask for the run directory; a collective operation, so that every process must ask."""
         if stage == "fit":
             self._directory = run_directory(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a directory with another run's metrics, before they are replaced; a collective operation.
+
+        Raises:
+            ConfigError: Raised in every process, if the directory holds another run.
+        """
+        if trainer.loggers and self.initial is None and self.final is None:
+            checkpoint = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
+            on_first_process(lambda: check_alone(self._directory, checkpoint, file=METRICS))
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do so at the first of the two."""
+        self.on_train_start(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know: the metrics before training, and the last ones."""

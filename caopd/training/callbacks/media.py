@@ -15,7 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from caopd.files import write_text
 from caopd.plots import save_figure
+from caopd.run_directory import step_folder
 from caopd.texts import escaped_lines, in_markdown
+from caopd.training.callbacks.run_curves import RunCurves
 from caopd.training.callbacks.unlogged import Unlogged
 
 if TYPE_CHECKING:
@@ -69,10 +71,10 @@ def _step_of_numbers(trainer: Trainer) -> int:
 
 
 def _loggers(trainer: Trainer) -> list[Logger]:
-    """Return the loggers that keep something, in process 0; none in other processes."""
+    """Return the loggers that keep or show something of their own, in process 0; none in other processes."""
     if not trainer.is_global_zero:
         return []
-    return [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger | Unlogged)]
+    return [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger | RunCurves | Unlogged)]
 
 
 @contextmanager
@@ -100,7 +102,7 @@ def _show(loggers: Sequence[Logger], figure: Figure, directory: Path, name: str,
 
 
 def _stem(directory: Path, name: str, step: int) -> Path:
-    return directory / name / f"step_{step:06d}"
+    return directory / name / step_folder(step)
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

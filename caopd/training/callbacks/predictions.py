@@ -11,8 +11,8 @@ from rich.console import Console
 from caopd.distributed import gather_in_order, on_first_process
 from caopd.evaluation import EvaluationBatch, Event, ScoredCompletion
 from caopd.files import write_text
-from caopd.run_directory import run_directory
 from caopd.texts import in_terminal
+from caopd.training.callbacks.run_config import results_directory
 
 
 class PredictionWriter(Callback):
@@ -26,7 +26,8 @@ class PredictionWriter(Callback):
     ``predictions.chemistry.greedy.jsonl``.
 
     Args:
-        output: What the names of the files are made from; None is ``predictions.jsonl`` in the run directory.
+        output: What the names of the files are made from; None is ``predictions.jsonl`` in the run directory, in the
+            folder of the step that predicts.
     """
 
     def __init__(self, output: str | None = None) -> None:
@@ -36,7 +37,7 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out where the files are, and make their folder."""
-        directory = run_directory(trainer)  # a collective operation
+        directory = results_directory(trainer)  # a collective operation
         self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
         # They are written at the end: what keeps them from being written should show before anything is sampled.
         on_first_process(lambda: self._path.parent.mkdir(parents=True, exist_ok=True))

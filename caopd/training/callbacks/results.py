@@ -1,4 +1,4 @@
-"""Shows what ``caopd test`` measured of every task: writes ``test.json`` in the run directory, and prints a table."""
+"""Shows what ``caopd test`` measured of every task: writes ``test.json``, and prints a table."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from caopd.distributed import on_first_process
 from caopd.evaluation import NO_VERDICT, Parts
 from caopd.files import write_text
 from caopd.metrics.catalogue import FLOOR, P_VALUE, shown_of_runs
-from caopd.run_directory import TEST, run_directory
+from caopd.run_directory import TEST
 from caopd.texts import in_terminal
 from caopd.training.callbacks.numbers import TITLE, count, p_value, with_interval, without_nan
+from caopd.training.callbacks.run_config import results_directory
 from caopd.training.module import DistillationModule
 
 IN_DOMAIN = "in_domain"
@@ -26,7 +27,8 @@ IN_DOMAIN = "in_domain"
 class ResultTables(Callback):
     """Writes and prints what a test measured, in place of Lightning's list of every value.
 
-    ``test.json`` says which weights were tested (``model``, ``checkpoint``) and holds ``tasks``: ``in_domain`` and
+    ``test.json`` lies in the run directory, in the folder of the step that was tested. It says which weights these were
+    (``model``, ``checkpoint``, ``step``) and holds ``tasks``: ``in_domain`` and
     every named task, each with the events ``greedy`` and ``sampled`` and, where several completions are sampled,
     ``vote`` and ``vote_stated``. What is undefined is null.
     """
@@ -35,8 +37,8 @@ class ResultTables(Callback):
         self._directory = Path()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask for the run directory; a collective operation, so that every process must ask."""
-        self._directory = run_directory(trainer)
+        """Ask for the folder; a collective operation, so that every process must ask."""
+        self._directory = results_directory(trainer)
         trainer.test_loop.verbose = False
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,7 +46,8 @@ class ResultTables(Callback):
         if not isinstance(pl_module, DistillationModule):
             return
         in_domain, named = pl_module.test_scores.compute()
-        record = {"model": pl_module.source.name_or_path, "checkpoint": trainer.ckpt_path and str(trainer.ckpt_path)}
+        checkpoint = trainer.ckpt_path and str(trainer.ckpt_path)
+        record = {"model": pl_module.source.name_or_path, "checkpoint": checkpoint, "step": trainer.global_step}
         on_first_process(lambda: self._report({IN_DOMAIN: in_domain, **named}, record))
 
     def _report(self, tasks: Mapping[str, Parts], record: Mapping[str, object]) -> None:

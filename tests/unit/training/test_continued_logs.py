@@ -3,12 +3,10 @@
 import csv
 
 import pytest
-from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from caopd.training.continued_logs import keep_rows, with_versions
-from caopd.training.continuing import ContinuedRun
+from caopd.training.continued_logs import keep_rows
 
 ROWS = [{"step": 0, "val/ece": 0.5}, {"step": 3, "train/loss": 1.25}, {"step": 4, "train/loss": 1.5}]
 
@@ -50,20 +48,3 @@ def test_a_kill_between_the_old_file_and_the_new_one_loses_nothing(tmp_path):
     (folder / "metrics.csv").write_text("step\n")
     keep_rows(trainer_of(tmp_path), 9)
     assert rows_of(tmp_path) == ROWS
-
-
-def logger_setting(name, **arguments):
-    return Namespace(class_path=f"lightning.pytorch.loggers.{name}", init_args=Namespace(**arguments))
-
-
-def test_loggers_get_the_names_that_they_gave_the_run(tmp_path):
-    run = ContinuedRun(None, tmp_path / "version_3", 7, [3, "x81k2"])
-    loggers = [logger_setting("TensorBoardLogger", version=None), logger_setting("WandbLogger", version=None, id=None)]
-    board, wandb = with_versions(loggers, run, ".")
-    assert (board.init_args.version, board.dict_kwargs["purge_step"]) == ("version_3", 7)
-    assert wandb.init_args.version == "x81k2"
-    assert with_versions(logger_setting("CSVLogger", version=None), run, ".").init_args.version == "version_3"
-    assert with_versions(logger_setting("CSVLogger", version="own"), run, ".").init_args.version == "own"
-    default = with_versions(None, ContinuedRun(None, tmp_path / "version_3", 7, []), "root")
-    assert (default.init_args.save_dir, default.init_args.version) == ("root", "version_3")
-    assert with_versions(False, run, ".") is False

@@ -46,7 +46,7 @@ def test_the_callbacks_are_the_command_lines(trainer_of_the_command_line):
     here = own(default_callbacks())
     assert here.pop(PhaseProgressBar).keys() <= bar.keys()
     assert here == there
-    assert len(here) == 9
+    assert len(here) == 10
 
 
 def test_without_a_bar_too(trainer_of_the_command_line):

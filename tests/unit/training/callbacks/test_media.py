@@ -126,6 +126,6 @@ def test_several_loggers_each_get_them_and_the_figure_is_plotted_once(show, tmp_
 
 @pytest.mark.parametrize("loggers", [[], [DummyLogger()], ["unlogged"]])
 def test_where_nothing_is_logged_nothing_is_plotted(show, tmp_path, loggers):
-    given = [Unlogged(tmp_path) if logger == "unlogged" else logger for logger in loggers]
+    given = [Unlogged(tmp_path / "runs" / "unlogged") if logger == "unlogged" else logger for logger in loggers]
     assert show(*given) == 0
     assert files(tmp_path) == []
