@@ -6,7 +6,6 @@ import argparse
 import json
 import resource
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -78,7 +77,6 @@ def run(arguments: Sequence[str]) -> int:
         else:
             show(made, Console(width=110))
 
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python.*")
     return lightning_cli.run(["fit", *rest], plan)
 
 
