@@ -61,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     sys.path.append(os.getcwd())  # a class_path in a config may name a file beside it, as with `python -m`
+    if given[0] == "fit" and "--dry_run" in given:
+        from caopd.training.dry_run import run as run_dry
+
+        return run_dry(given)
     if given[0] in _OF_LIGHTNING:
         from caopd.training.lightning_cli import run
 

@@ -33,9 +33,10 @@ from caopd.training.lightning_cli import CaopdCLI, settings_of
 from caopd.training.spelling import concrete
 
 SHELLS = ("bash", "zsh")
-DESCRIPTION = """Print a script for the shell, after which the Tab key completes commands, settings, configs and names of
-classes. bash: caopd completion bash > ~/.local/share/bash-completion/completions/caopd. zsh: the same into a file _caopd
-in a folder of $fpath. Write values after a space, as in --model.method SDFT. Needs pip install 'caopd[completion]'."""
+DESCRIPTION = """Print a script for the shell, after which the Tab key completes commands, settings, configs and names
+of classes. For bash: caopd completion bash > ~/.local/share/bash-completion/completions/caopd. For zsh: the same into a
+file _caopd in a folder of $fpath. Write values after a space, as in --model.method SDFT. Needs pip install
+'caopd[completion]'."""
 _BASES: dict[str, type] = {
     "model.method": Method,
     "model.loss": TrainingLoss,
