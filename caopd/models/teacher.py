@@ -176,14 +176,14 @@ class External(Teacher):
     external = True
 
     def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
-        """Load the model.
+        """Load the model; where its head is padded beyond the student's, its distribution is that over the student's rows.
 
         Args:
-            student: Its head gives the number of rows that the teacher's must have.
+            student: Its head gives the number of rows.
             tokenizer: The student's tokenizer, which encodes prompts and completions for both models.
 
         Raises:
-            ModelError: If its tokenizer has another vocabulary, or its head another number of rows.
+            ModelError: If its tokenizer has another vocabulary, or its head fewer rows than the student's.
         """
         own = self.source.load_tokenizer()
         if own.get_vocab() != tokenizer.get_vocab():
@@ -193,13 +193,15 @@ class External(Teacher):
                 "cannot be compared. Choose `model.teacher.source` from the student's family."
             )
         teacher = self.source.load_model(tokenizer)
-        rows = [len(model.hf.get_output_embeddings().weight) for model in (teacher, student)]
-        if rows[0] != rows[1]:
+        own_rows, rows = (len(model.hf.get_output_embeddings().weight) for model in (teacher, student))
+        if own_rows < rows:
             raise ModelError(
-                f"Expected the head of the teacher {self.source.name_or_path!r} to have as many rows as the student's, "
-                f"{rows[1]}, but it has {rows[0]}: one of them is padded. Cut the padding of the larger head "
-                "(`resize_token_embeddings` of transformers) and save that model."
+                f"Expected the head of the teacher {self.source.name_or_path!r} to have at least as many rows as the "
+                f"student's, {rows}, but it has {own_rows}: the student's is padded. Cut its padding "
+                "(`resize_token_embeddings` of transformers), save that model, and train it."
             )
+        if own_rows > rows:
+            teacher.hf.resize_token_embeddings(rows)
         return teacher.requires_grad_(False).eval()
 
     def max_length(self) -> float:

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from caopd.errors import ConfigError
 from caopd.tasks.base import SPLITS, Task, check_split
@@ -20,6 +20,8 @@ HELD_OUT_PERCENT = 10
 """How many of a hundred calculations belong to validation, and how many to the test."""
 MAX_TRIES = 5_000
 """Number of tries after which there is no further question of a kind."""
+Demonstration = Literal["equation", "worked", "answer"]
+"""What a demonstration can show."""
 _KIND = re.compile(r"([1-9])([-+*/])([1-9])")
 
 
@@ -138,7 +140,8 @@ class Arithmetic(Task):
         num_test: Number of other held-out questions for testing.
         seed: Seed of the question generator.
         kinds: The kinds of questions; None is :data:`KINDS`.
-        demonstration: What a demonstration shows: the ``answer`` alone, or the steps to it, line by line (``worked``).
+        demonstration: What a demonstration shows: the question with its answer (``equation``, ``47 + 385 = 432``), the
+            steps to it line by line (``worked``), or the ``answer`` alone.
 
     Examples:
         >>> Arithmetic(kinds=["2+3"], demonstration="worked").examples("test")[0].category
@@ -150,16 +153,17 @@ class Arithmetic(Task):
     num_test: int = 1_000
     seed: int = 0
     kinds: list[str] | None = None
-    demonstration: Literal["answer", "worked"] = "answer"
+    demonstration: Demonstration = "equation"
     verifier: Verifier = field(default=Numeric(), init=False)
 
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "num_test"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Expected `{name}` of Arithmetic to be at least 1, but got {getattr(self, name)}.")
-        if self.demonstration not in ("answer", "worked"):
+        if self.demonstration not in get_args(Demonstration):
             raise ConfigError(
-                f"Expected `demonstration` of Arithmetic to be answer or worked, but got {self.demonstration!r}."
+                f"Expected `demonstration` of Arithmetic to be one of {', '.join(get_args(Demonstration))}, but got "
+                f"{self.demonstration!r}."
             )
         if self.kinds is not None and (not self.kinds or len(set(self.kinds)) < len(self.kinds)):
             raise ConfigError(
@@ -196,11 +200,12 @@ class Arithmetic(Task):
 
     def _example(self, calculation: Calculation) -> Example:
         answer = str(calculation.result)
+        shown = {"equation": f"{calculation} = {answer}", "worked": calculation.worked(), "answer": answer}
         return Example(
             id=str(calculation),
             question=f"What is {calculation}?",
             target=answer,
-            demonstration=answer if self.demonstration == "answer" else calculation.worked(),
+            demonstration=shown[self.demonstration],
             category=calculation.kind,
         )
 

@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from caopd.errors import ConfigError, ModelError
-from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion, make_teacher, update_teacher
+from caopd.models import (
+    EMA,
+    External,
+    Frozen,
+    LanguageModel,
+    LoRA,
+    ModelSource,
+    TrustRegion,
+    make_teacher,
+    update_teacher,
+)
 from caopd.models.packing import pack
 from caopd.models.tiny import build_model, build_tokenizer
 
@@ -129,11 +139,35 @@ def test_a_teacher_with_another_vocabulary_is_refused(pair, other, tokenizer):
         External(source).make(pair[1], tokenizer)
 
 
-def test_a_teacher_with_a_padded_head_is_refused(pair, other, tokenizer):
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_teacher_with_a_padded_head_teaches_the_students_rows(pair, batch, other, tokenizer, tied):
+    rows, whole = len(tokenizer), []
+
+    def pad(model, tokenizer):
+        model.config.tie_word_embeddings = tied
+        if not tied:
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone() * 1.5)
+        model.resize_token_embeddings(rows + 8)
+        with torch.no_grad():
+            model.get_output_embeddings().weight[rows:] = 9.0
+        whole.append(LanguageModel(model.eval(), (0,), 0))
+
+    source = other(pad)
+    hidden_TH, head_VH = whole[0].hidden_and_head(batch)
+    teacher = External(source)
+    model = teacher.make(pair[1], tokenizer)
+    found_TH, found_head_VH = teacher.hidden_and_head(model, pair[1], batch)
+    assert len(found_head_VH) == rows
+    torch.testing.assert_close(found_TH @ found_head_VH.T, (hidden_TH @ head_VH.T)[:, :rows])
+    assert model.hf.config.vocab_size == rows  # as an engine that samples from the teacher is told
+
+
+def test_a_student_with_a_padded_head_is_refused_another_model_as_its_teacher(pair, other, tokenizer):
     rows = len(tokenizer)
-    source = other(lambda model, tokenizer: model.resize_token_embeddings(rows + 8))
-    with pytest.raises(ModelError, match=rf"as many rows as the student's, {rows}, but it has {rows + 8}.*padding"):
-        External(source).make(pair[1], tokenizer)
+    student = build_model(tokenizer, width=32, num_layers=1)
+    student.resize_token_embeddings(rows + 8)
+    with pytest.raises(ModelError, match=rf"at least as many rows as the student's, {rows + 8}, but it has {rows}.*"):
+        External(other()).make(LanguageModel(student, (0,), 0), tokenizer)
 
 
 def test_a_copy_has_no_length_of_its_own(pair, tokenizer):

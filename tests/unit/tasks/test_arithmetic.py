@@ -29,7 +29,7 @@ def test_answers_are_right_and_whole(asked):
     for example in [each for examples in asked.values() for each in examples]:
         first, operator, second = QUESTION.fullmatch(example.question).groups()
         assert eval(f"{first} {operator} {second}") == int(example.target) >= 0
-        assert example.demonstration == example.target
+        assert example.demonstration == f"{example.id} = {example.target}"
         assert example.category == f"{len(first)}{operator}{len(second)}"
         assert example.id == f"{first} {operator} {second}"
 
@@ -86,6 +86,11 @@ def test_more_questions_than_there_are_are_refused():
         Arithmetic(num_test=99, kinds=["1*1"]).examples("test")
 
 
+def test_a_demonstration_can_be_the_answer_alone():
+    for example in Arithmetic(**SIZES, demonstration="answer").examples("test"):
+        assert example.demonstration == example.target
+
+
 def test_worked_demonstrations_are_true_line_by_line_and_end_with_the_result():
     task = Arithmetic(**SIZES, kinds=ALL_KINDS, demonstration="worked")
     for example in task.examples("train"):
@@ -123,5 +128,5 @@ def test_empty_splits_are_refused(name):
 
 
 def test_an_unknown_demonstration_is_refused():
-    with pytest.raises(ConfigError, match="to be answer or worked, but got 'long'"):
+    with pytest.raises(ConfigError, match="to be one of equation, worked, answer, but got 'long'"):
         Arithmetic(demonstration="long")

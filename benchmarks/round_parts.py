@@ -1,0 +1,178 @@
+"""Where the time of a round goes: ``python benchmarks/round_parts.py --data DIR``.
+
+``caopd fit`` on one thread, looked at every five milliseconds of CPU time: the quickstart, and SmolLM2-135M on science
+questions and on tool use (DIR holds ``science/`` and ``tooluse/``, docs/data.md; without it they are left out), some
+rounds each without validation, sampled by transformers. A look counts for the innermost part that it finds the run in.
+Writes ``benchmarks/results/round_parts.json`` and ``.md``; finished runs are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from caopd.cli import main as caopd
+from fits import QUICKSTART, ROOT, Run, all_or_exit, environment, run_all, run_once
+
+INTERVAL = 0.005
+"""CPU seconds between two looks."""
+Within = tuple[str, str]
+"""A function's name, and what the path of its file holds."""
+ROUND: tuple[Within, ...] = (("setup_data", "loops/fit_loop.py"), ("advance", "loops/fit_loop.py"))
+"""What a round is: the making of its micro-batches, then their steps."""
+PARTS: dict[str, tuple[Within, ...]] = {
+    "sampling": (("generate", "rollouts/transformers_engine.py"),),
+    "student and loss, forward": (("training_step", "training/module.py"),),
+    "teacher, forward": (("_teacher_output", "training/module.py"),),
+    "backward": (("backward", "strategies/strategy.py"),),
+    "optimizer, gradients clipped": (("adam", "optim/adam.py"), ("clip_gradients", "precision/precision.py")),
+    "teacher moves": (("update", "models/teacher.py"),),
+    "comparison of samples with the model": (("check_parity", "rounds/parity.py"),),
+    "verdicts and readings": (("each", "verifiers/verification.py"),),
+    "prompts of rollouts": (("student_prompts", "rounds/encoding.py"),),
+    "spliced confidences, teachers' prompts": (("tokenized", "rounds/round.py"),),
+    "estimates, samples, statistics": (("of_groups", "rounds/round.py"), ("estimated", "rounds/groups.py")),
+    "rollouts written": (("_keep", "training/datamodule.py"),),
+    "rows of micro-batches": (("micro_batches", "rounds/batches.py"),),
+    "checks that numbers are finite": (
+        ("check", "training/step_guard.py"),
+        ("check_weights", "training/step_guard.py"),
+    ),
+}
+"""Part -> the functions that it is made of."""
+DATA = {
+    "science": ("science/physics.train.jsonl", "science/physics.test.jsonl"),
+    "tool use": ("tooluse/train.jsonl", "tooluse/test.jsonl"),
+}
+CONFIGS = {
+    "quickstart": QUICKSTART,
+    "science": "configs/smollm2_science.yaml",
+    "tool use": "configs/smollm2_tool_use.yaml",
+}
+
+
+def part_of(frame: FrameType | None) -> str | None:
+    """Return the innermost part that a frame is in, ``all else`` of a round; None outside of rounds."""
+    innermost = "all else"
+    while frame is not None:
+        code = frame.f_code
+        if _is_one_of(code.co_name, code.co_filename, ROUND):
+            return innermost
+        if innermost == "all else":
+            found = (part for part, functions in PARTS.items() if _is_one_of(code.co_name, code.co_filename, functions))
+            innermost = next(found, innermost)
+        frame = frame.f_back
+    return None
+
+
+def _is_one_of(name: str, path: str, functions: tuple[Within, ...]) -> bool:
+    return any(name == function and file in path for function, file in functions)
+
+
+@contextmanager
+def looks() -> Iterator[Counter[str]]:
+    """Count the parts that the main thread is found in, every :data:`INTERVAL` of the process's CPU time."""
+    found: Counter[str] = Counter()
+
+    def look(number: int, frame: FrameType | None) -> None:
+        if (part := part_of(frame)) is not None:
+            found[part] += 1
+
+    before = signal.signal(signal.SIGPROF, look)
+    signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
+    try:
+        yield found
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def options_of(name: str, data: Path | None, rounds: int) -> list[str]:
+    """Return the options of ``caopd fit`` for a config by its name here."""
+    options = ["--config", CONFIGS[name], f"--trainer.max_epochs={rounds}", "--trainer.limit_val_batches=0"]
+    options += ["--trainer.enable_progress_bar=false", "--data.engine=caopd.rollouts.TransformersEngine"]
+    if name in DATA:
+        assert data is not None
+        train, test = (str(data / file) for file in DATA[name])
+        files = json.dumps({"train": train, "validation": test, "test": test})
+        options += [f"--data.task.init_args.source.files={files}"]
+    return options
+
+
+def profile(options: list[str], directory: Path) -> None:
+    """Run ``caopd fit`` in this process, and write what it was found at into its folder."""
+    with looks() as found:
+        status = caopd(["fit", *options, f"--trainer.default_root_dir={directory}"])
+    if status:
+        raise SystemExit(status)
+    (directory / "looks.json").write_text(json.dumps(found))
+
+
+def looks_of(folder: Path) -> dict:
+    """Return how often the run of a folder was found at each part; of a kind of part never is an error."""
+    found = json.loads((folder / "looks.json").read_text())
+    if missing := PARTS.keys() - found.keys() - SMALL:
+        raise ValueError(f"Expected the run in {folder} to be found at {', '.join(sorted(missing))}, but it was not.")
+    return {"looks": found}
+
+
+SMALL = {"checks that numbers are finite", "prompts of rollouts", "rollouts written", "estimates, samples, statistics"}
+"""Parts that may take less than an interval."""
+
+
+def page(record: dict) -> str:
+    """Return the shares as Markdown."""
+    runs, machine = record["runs"], record["environment"]
+    lines = [
+        "# Where a round goes",
+        "",
+        f"`python benchmarks/round_parts.py --data DIR`, {machine['timestamp'][:10]}, torch "
+        f"{machine['versions']['torch']}: shares of CPU time, {record['rounds']} rounds on one thread.",
+        "",
+        f"| part | {' | '.join(f'{name} (`{CONFIGS[name]}`)' for name in runs)} |",
+        "|---|" + "---|" * len(runs),
+    ]
+    totals = {name: sum(run["looks"].values()) for name, run in runs.items()}
+    for part in (*PARTS, "all else"):
+        shares = [f"{run['looks'].get(part, 0) / totals[name]:.3f}" for name, run in runs.items()]
+        lines.append(f"| {part} | {' | '.join(shares)} |")
+    seconds = [f"{total * INTERVAL / record['rounds']:.1f}" for total in totals.values()]
+    return "\n".join([*lines, f"| CPU seconds of a round | {' | '.join(seconds)} |"]) + "\n"
+
+
+def main() -> None:
+    """Look at what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--data", type=Path, help="folder that holds science/ and tooluse/")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--configs", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
+    parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-round-parts")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "round_parts.json")
+    parser.add_argument("--profile", type=Path, help=argparse.SUPPRESS)  # of this script's own processes
+    asked, options = parser.parse_known_args()
+    if asked.profile:
+        profile(options, asked.profile)
+        return
+    directory = asked.directory.absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    data = asked.data.absolute() if asked.data else None
+    names = [name for name in asked.configs if data or name not in DATA]
+    runs = []
+    for name in names:
+        arguments = ("benchmarks/round_parts.py", "--profile", "{run}", *options_of(name, data, asked.rounds))
+        runs.append(Run(name.replace(" ", "-"), arguments, CONFIGS[name]))
+    found = all_or_exit(run_all([partial(run_once, run, directory, looks_of) for run in runs], 1))
+    record = {"environment": environment(1), "rounds": asked.rounds, "runs": dict(zip(names, found, strict=True))}
+    asked.output.write_text(json.dumps(record, indent=1) + "\n")
+    asked.output.with_suffix(".md").write_text(page(record))
+
+
+if __name__ == "__main__":
+    main()
