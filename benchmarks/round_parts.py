@@ -2,8 +2,9 @@
 
 ``caopd fit`` on one thread, looked at every five milliseconds of CPU time: the quickstart, and SmolLM2-135M on science
 questions and on tool use (DIR holds ``science/`` and ``tooluse/``, docs/data.md; without it they are left out), some
-rounds each without validation, sampled by transformers. A look counts for the innermost part that it finds the run in.
-Writes ``benchmarks/results/round_parts.json`` and ``.md``; finished runs are kept.
+rounds each without validation, sampled by transformers. The time since the last look counts for the innermost part that
+the run is found in; within a long operation, such as a backward pass, there is no look before its end. Writes
+``benchmarks/results/round_parts.json`` and ``.md``; finished runs are kept.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-from collections import Counter
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -57,6 +59,9 @@ CONFIGS = {
     "tool use": "configs/smollm2_tool_use.yaml",
 }
 
+ROUNDS = {"quickstart": 10, "science": 1, "tool use": 1}
+"""How many rounds are looked at."""
+
 
 def part_of(frame: FrameType | None) -> str | None:
     """Return the innermost part that a frame is in, ``all else`` of a round; None outside of rounds."""
@@ -77,13 +82,17 @@ def _is_one_of(name: str, path: str, functions: tuple[Within, ...]) -> bool:
 
 
 @contextmanager
-def looks() -> Iterator[Counter[str]]:
-    """Count the parts that the main thread is found in, every :data:`INTERVAL` of the process's CPU time."""
-    found: Counter[str] = Counter()
+def looks() -> Iterator[dict[str, float]]:
+    """Give the CPU seconds of every part that the main thread is found in, :data:`INTERVAL` after :data:`INTERVAL`."""
+    found: dict[str, float] = defaultdict(float)
+    last = time.process_time()
 
     def look(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        now = time.process_time()
         if (part := part_of(frame)) is not None:
-            found[part] += 1
+            found[part] += now - last
+        last = now
 
     before = signal.signal(signal.SIGPROF, look)
     signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
@@ -94,9 +103,9 @@ def looks() -> Iterator[Counter[str]]:
         signal.signal(signal.SIGPROF, before)
 
 
-def options_of(name: str, data: Path | None, rounds: int) -> list[str]:
+def options_of(name: str, data: Path | None) -> list[str]:
     """Return the options of ``caopd fit`` for a config by its name here."""
-    options = ["--config", CONFIGS[name], f"--trainer.max_epochs={rounds}", "--trainer.limit_val_batches=0"]
+    options = ["--config", CONFIGS[name], f"--trainer.max_epochs={ROUNDS[name]}", "--trainer.limit_val_batches=0"]
     options += ["--trainer.enable_progress_bar=false", "--data.engine=caopd.rollouts.TransformersEngine"]
     if name in DATA:
         assert data is not None
@@ -112,19 +121,12 @@ def profile(options: list[str], directory: Path) -> None:
         status = caopd(["fit", *options, f"--trainer.default_root_dir={directory}"])
     if status:
         raise SystemExit(status)
-    (directory / "looks.json").write_text(json.dumps(found))
+    (directory / "parts.json").write_text(json.dumps(found))
 
 
-def looks_of(folder: Path) -> dict:
-    """Return how often the run of a folder was found at each part; of a kind of part never is an error."""
-    found = json.loads((folder / "looks.json").read_text())
-    if missing := PARTS.keys() - found.keys() - SMALL:
-        raise ValueError(f"Expected the run in {folder} to be found at {', '.join(sorted(missing))}, but it was not.")
-    return {"looks": found}
-
-
-SMALL = {"checks that numbers are finite", "prompts of rollouts", "rollouts written", "estimates, samples, statistics"}
-"""Parts that may take less than an interval."""
+def seconds_of(folder: Path) -> dict:
+    """Return the CPU seconds of each part in a folder's run."""
+    return {"seconds": json.loads((folder / "parts.json").read_text())}
 
 
 def page(record: dict) -> str:
@@ -134,16 +136,16 @@ def page(record: dict) -> str:
         "# Where a round goes",
         "",
         f"`python benchmarks/round_parts.py --data DIR`, {machine['timestamp'][:10]}, torch "
-        f"{machine['versions']['torch']}: shares of CPU time, {record['rounds']} rounds on one thread.",
+        f"{machine['versions']['torch']}: shares of CPU time on one thread.",
         "",
         f"| part | {' | '.join(f'{name} (`{CONFIGS[name]}`)' for name in runs)} |",
         "|---|" + "---|" * len(runs),
     ]
-    totals = {name: sum(run["looks"].values()) for name, run in runs.items()}
+    totals = {name: sum(run["seconds"].values()) for name, run in runs.items()}
     for part in (*PARTS, "all else"):
-        shares = [f"{run['looks'].get(part, 0) / totals[name]:.3f}" for name, run in runs.items()]
+        shares = [f"{run['seconds'].get(part, 0) / totals[name]:.3f}" for name, run in runs.items()]
         lines.append(f"| {part} | {' | '.join(shares)} |")
-    seconds = [f"{total * INTERVAL / record['rounds']:.1f}" for total in totals.values()]
+    seconds = [f"{total / ROUNDS[name]:.1f}" for name, total in totals.items()]
     return "\n".join([*lines, f"| CPU seconds of a round | {' | '.join(seconds)} |"]) + "\n"
 
 
@@ -151,7 +153,6 @@ def main() -> None:
     """Look at what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--data", type=Path, help="folder that holds science/ and tooluse/")
-    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--configs", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-round-parts")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "round_parts.json")
@@ -166,10 +167,10 @@ def main() -> None:
     names = [name for name in asked.configs if data or name not in DATA]
     runs = []
     for name in names:
-        arguments = ("benchmarks/round_parts.py", "--profile", "{run}", *options_of(name, data, asked.rounds))
+        arguments = ("benchmarks/round_parts.py", "--profile", "{run}", *options_of(name, data))
         runs.append(Run(name.replace(" ", "-"), arguments, CONFIGS[name]))
-    found = all_or_exit(run_all([partial(run_once, run, directory, looks_of) for run in runs], 1))
-    record = {"environment": environment(1), "rounds": asked.rounds, "runs": dict(zip(names, found, strict=True))}
+    found = all_or_exit(run_all([partial(run_once, run, directory, seconds_of) for run in runs], 1))
+    record = {"environment": environment(1), "runs": dict(zip(names, found, strict=True))}
     asked.output.write_text(json.dumps(record, indent=1) + "\n")
     asked.output.with_suffix(".md").write_text(page(record))
 

@@ -176,7 +176,7 @@ class External(Teacher):
     external = True
 
     def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
-        """Load the model; where its head is padded beyond the student's, its distribution is that over the student's rows.
+        """Load the model; where its head is padded beyond the student's, its distribution is over the student's rows.
 
         Args:
             student: Its head gives the number of rows.
