@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from caopd import __version__
 from caopd.texts import escape_what_streams_lack
@@ -14,23 +15,28 @@ HELP = f"""caopd {__version__}: calibration-aware on-policy distillation of lang
 usage: caopd COMMAND [options]
 
 commands:
-  fit        train a model on its own rollouts       caopd fit --config configs/quickstart.yaml
-  validate   metrics on the validation split         caopd validate --config ... --ckpt_path ...
-  test       metrics on the test split               caopd test --config ... --ckpt_path ...
-  predict    completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
-  score      metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
-  report     a page that compares runs               caopd report runs/a runs/b --output report
-  route      cost and accuracy of two models         caopd route small.jsonl large.jsonl --output route
-  plan       memory and time that a fit will need    caopd plan --config configs/quickstart.yaml
-  export     a checkpoint as a Hugging Face model    caopd export CKPT DIR
+  fit         train a model on its own rollouts       caopd fit --config quickstart
+  validate    metrics on the validation split         caopd validate --config ... --ckpt_path ...
+  test        metrics on the test split               caopd test --config ... --ckpt_path ...
+  predict     completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
+  score       metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
+  report      a page that compares runs               caopd report runs/a runs/b --output report
+  route       cost and accuracy of two models         caopd route small.jsonl large.jsonl --output route
+  plan        memory and time that a fit will need    caopd plan --config quickstart
+  export      a checkpoint as a Hugging Face model    caopd export CKPT DIR
+  configs     the configs that come with caopd        caopd configs, caopd configs one_gpu
+  data        what is wrong in which row of a file    caopd data check rows.jsonl --task ScienceQA
+  completion  what the Tab key needs                  caopd completion bash
 
 options:
   -h, --help   this page; `caopd COMMAND --help` lists every setting
   --version    the version
 
-Any setting of a config can be overridden: caopd fit --config configs/quickstart.yaml --model.method=SDFT
+Any setting of a config can be overridden: caopd fit --config quickstart --model.method=SDFT
+Prompts, lengths and steps before anything is trained: caopd fit --config quickstart --dry_run
 """
-COMMANDS = ("fit", "validate", "test", "predict", "score", "report", "route", "plan", "export")
+_OF_LIGHTNING = ("fit", "validate", "test", "predict")
+COMMANDS = (*_OF_LIGHTNING, "score", "report", "route", "plan", "export", "configs", "data", "completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,33 +54,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"caopd {__version__}\n")
         return 0
     if given[0] not in COMMANDS:
+        close = get_close_matches(given[0], COMMANDS, n=1)
+        guess = f" Did you mean {close[0]!r}?" if close else ""
         sys.stderr.write(
-            f"error: expected a command of {', '.join(COMMANDS)}, but got {given[0]!r}. See `caopd --help`.\n"
+            f"error: expected a command of {', '.join(COMMANDS)}, but got {given[0]!r}.{guess} See `caopd --help`.\n"
         )
         return 2
     sys.path.append(os.getcwd())  # a class_path in a config may name a file beside it, as with `python -m`
-    if given[0] == "score":
-        from caopd.commands.score.command import run as run_score
+    if given[0] == "fit" and "--dry_run" in given:
+        from caopd.training.dry_run import run as run_dry
 
-        return run_score(given[1:])
-    if given[0] == "report":
-        from caopd.commands.report.command import run as run_report
+        return run_dry(given)
+    if given[0] in _OF_LIGHTNING:
+        from caopd.training.lightning_cli import run
 
-        return run_report(given[1:])
-    if given[0] == "route":
-        from caopd.commands.route.command import run as run_route
+        return run(arguments)
+    return _run_other(given[0], given[1:])
 
-        return run_route(given[1:])
-    if given[0] == "export":
-        from caopd.commands.export.command import run as run_export
 
-        return run_export(given[1:])
-    if given[0] == "plan":
-        from caopd.training.planning import run as run_plan
-
-        return run_plan(given[1:])
-    from caopd.training.lightning_cli import run
-
+def _run_other(command: str, arguments: Sequence[str]) -> int:
+    """Run a command that is none of Lightning's; each imports what it needs, and no other."""
+    if command == "score":
+        from caopd.commands.score.command import run
+    elif command == "report":
+        from caopd.commands.report.command import run
+    elif command == "route":
+        from caopd.commands.route.command import run
+    elif command == "export":
+        from caopd.commands.export.command import run
+    elif command == "configs":
+        from caopd.commands.configs.command import run
+    elif command == "plan":
+        from caopd.training.planning import run
+    elif command == "data":
+        from caopd.training.data_check import run
+    else:
+        from caopd.training.completion import run
     return run(arguments)
 
 

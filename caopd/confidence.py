@@ -56,8 +56,8 @@ class ConfidenceFormat(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class InlineConfidence:
+@dataclass(frozen=True)
+class InlineConfidence(ConfidenceFormat):
     r"""The line ``Confidence: 0.85``.
 
     The word counts in any case, as a word of its own with a colon after it. A word that leads its line (after
@@ -124,8 +124,8 @@ class InlineConfidence:
         return ConfidenceLines(said(text), self.percent_without_sign).last() or _nothing(text)
 
 
-@dataclass(frozen=True, slots=True)
-class TagConfidence:
+@dataclass(frozen=True)
+class TagConfidence(ConfidenceFormat):
     """The tag ``<confidence>0.85</confidence>``.
 
     The last opening tag counts, unless nothing stands after it and another one before it: then it closes that one.
@@ -188,7 +188,7 @@ class TagConfidence:
         return ConfidenceReading(stated.value, (element.start, element.end), outcome)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RLCRConfidence(TagConfidence):
     """The form of RLCR (arXiv 2507.16806): reasoning, answer, analysis of the uncertainty, confidence, each in a tag.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 from transformers import (
+    AttentionInterface,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -23,6 +25,7 @@ from caopd.errors import ConfigError, ModelError
 from caopd.models.language_model import LanguageModel, stop_token_ids
 from caopd.models.lora import LoRA
 from caopd.models.stored import check_loaded, settle_config, settle_tokenizer
+from caopd.tasks.hub import hub_answers
 
 EMBEDDED = "embedded"
 SMOLLM2 = "smollm2-135m-instruct"
@@ -58,6 +61,16 @@ class ModelSource:
     torch_compile_backend: str | None = None
     trust_remote_code: bool = False
     lora: LoRA | None = None
+
+    def __post_init__(self) -> None:
+        name, known = self.attn_implementation, {"eager", *AttentionInterface().valid_keys()}
+        if name is not None and name not in known and "/" not in name:  # a kernel on the hub has an owner
+            close = get_close_matches(name, known, n=1)
+            guess = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"Expected `attn_implementation` to be one of {', '.join(sorted(known))}, the name of a kernel on the "
+                f"hub, or null, but got {name!r}.{guess}"
+            )
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer, which must have a chat template and an end-of-sequence token.
@@ -154,6 +167,8 @@ class ModelSource:
             extra["gguf_file"] = self._gguf_file
         if self.revision is not None:
             extra["revision"] = self.revision
+        if not Path(location).exists() and not hub_answers():
+            extra["local_files_only"] = True  # at once what was downloaded before, or an error
         try:
             return from_pretrained(location, trust_remote_code=self.trust_remote_code, **extra)
         except UnpicklingError as error:
@@ -162,10 +177,24 @@ class ModelSource:
                 "loading it would run: take the model from somebody you trust, as safetensors."
             ) from error
         except Exception as error:  # of any kind, as its files may hold anything
+            self._check_attention(str(error))
             raise ModelError(
                 f"Expected `model.source.name_or_path` = {self.name_or_path!r} to be a hub name, a directory with a "
                 f"model, `{EMBEDDED}` or `{SMOLLM2}`, but transformers could not load it: {str(error).strip()[:600]}"
             ) from error
+
+    def _check_attention(self, message: str) -> None:
+        """Raise if transformers' message is about the attention that the config names.
+
+        Raises:
+            ConfigError: It is.
+        """
+        if self.attn_implementation is not None and ("attn_implementation" in message or "Attention" in message):
+            raise ConfigError(
+                f"Expected what `model.source.attn_implementation` = {self.attn_implementation!r} needs to be "
+                "installed, and the model to support it. Leave it null, which takes torch's own attention, or install "
+                f"it. transformers says: {message.strip()[:400]}"
+            )
 
 
 def _smollm2_directory() -> Path:

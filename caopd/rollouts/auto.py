@@ -20,7 +20,7 @@ SMALL = 1_000_000
 """Number of parameters up to which starting vLLM and sending it weights costs more time than it saves."""
 
 
-class AutoEngine:
+class AutoEngine(RolloutEngine):
     """Takes vLLM where it is installed and the model is not tiny, else transformers; the log says which, and why.
 
     Args:

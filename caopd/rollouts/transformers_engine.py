@@ -11,14 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from caopd.errors import ConfigError, RolloutError
 from caopd.models.language_model import LanguageModel
-from caopd.rollouts.base import RolloutRequest, Sampling, rounding_of
+from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling, rounding_of
 from caopd.rollouts.decoding import decode_ids
 from caopd.rollouts.progress import tell_progress
 from caopd.rollouts.sampler import SeededSampler
 from caopd.types import Rollout, StopReason
 
 
-class TransformersEngine:
+class TransformersEngine(RolloutEngine):
     """Samples, or decodes greedily, with transformers: batched, left-padded, with a key-value cache.
 
     Args:

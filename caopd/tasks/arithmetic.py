@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from caopd.errors import ConfigError
-from caopd.tasks.base import SPLITS, check_split
+from caopd.tasks.base import SPLITS, Task, check_split
 from caopd.types import Example
 from caopd.verifiers import Numeric, Verifier
 
@@ -126,7 +126,7 @@ def _parsed(kind: str) -> tuple[tuple[int, int], str, tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(Task):
     """Questions such as "What is 47 + 385?", whose difficulty a model can see. They are generated and unique.
 
     The category is the kind of question: the operator between the numbers of digits of both numbers, here ``2+3``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from caopd.errors import ConfigError, DataError, name_of, user_code
 from caopd.types import Example
@@ -16,7 +16,8 @@ SPLITS = ("train", "validation", "test")
 class Task(Protocol):
     """A source of examples with one verifier.
 
-    A task of your own is one small class: its constructor's typed arguments become its configuration.
+    A task of your own is one small class: its constructor's typed arguments become its configuration. One that inherits
+    this class may be named without its module in a config.
 
     Examples:
         >>> from caopd.verifiers import ExactMatch
@@ -30,10 +31,12 @@ class Task(Protocol):
         '2'
     """
 
-    @property
-    def verifier(self) -> Verifier:
-        """Judges the completions of this task, in training and in evaluation."""
-        ...
+    if TYPE_CHECKING:  # at run time it would be the default of a dataclass's field of this name
+
+        @property
+        def verifier(self) -> Verifier:
+            """Judges the completions of this task, in training and in evaluation."""
+            ...
 
     def examples(self, split: str) -> Sequence[Example]:
         """Return the examples of a split, in a fixed order, with unique ids.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from caopd.errors import ConfigError
-from caopd.tasks.base import check_split
+from caopd.tasks.base import Task, check_split
 from caopd.types import Example
 from caopd.verifiers import ExactMatch, Verifier
 
@@ -95,7 +95,7 @@ def sample_draw(rng: random.Random, num_fitting: int, kinds: Sequence[str] = tup
 
 
 @dataclass(frozen=True)
-class DrawTask:
+class DrawTask(Task):
     """The task of the embedded model. Questions are generated, unique, and split by a hash of their text.
 
     Args:

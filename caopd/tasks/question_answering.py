@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from caopd.errors import DataError
 from caopd.reading.tags import last_element
-from caopd.tasks.base import check_split
+from caopd.tasks.base import Task, check_split
 from caopd.tasks.fields import Fields, read_fields
 from caopd.tasks.loading import DataSource, has_split, load_rows, select_examples
-from caopd.tasks.rows import Row, row_id
+from caopd.tasks.rows import Row, made_of, row_id
 from caopd.types import Example
 from caopd.verifiers import Verifier
 
@@ -22,7 +22,7 @@ _MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
-class QuestionAnswering:
+class QuestionAnswering(Task):
     """Questions and answers, read by the names of columns and judged by a verifier that the config names.
 
     The fields of a row, of which ``source.columns`` says what they are called there:
@@ -79,7 +79,7 @@ class QuestionAnswering:
         return [question.example for question in read]
 
     def _read(self, split: str) -> list[_Question]:
-        questions = [self._question(row) for row in load_rows(self.source, split)]
+        questions = made_of(load_rows(self.source, split), self._question)
         by_id = {question.example.id: question for question in questions}
         selected = select_examples(self.source, split, [(question.row, question.example) for question in questions])
         return [by_id[example.id] for example in selected]

@@ -6,18 +6,23 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from caopd.confidence import InlineConfidence, TagConfidence
 from caopd.errors import ConfigError, DataError
+from caopd.tasks.hub import hub_answers
 from caopd.texts import unique
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 """Suffixes of the files that can be read."""
 _CONFIDENCE_WORD = re.compile("confidence", re.IGNORECASE)
+_MAX_ERRORS = 10
 _LETTER = re.compile(r"[^\W\d_]")
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,31 @@ def given_demonstration(row: Row) -> str | None:
         if not _LETTER.search(_CONFIDENCE_WORD.sub("", text[slice(*span)])):
             text = text[: span[0]].rstrip()
     return text
+
+
+def made_of(rows: Iterable[Row], make: Callable[[Row], _Made]) -> list[_Made]:
+    """Return what is made of every row.
+
+    Args:
+        rows: The rows.
+        make: Makes something of a row.
+
+    Raises:
+        DataError: Rows cannot be used; the message names all of them, up to a limit.
+    """
+    made, errors = [], []
+    for row in rows:
+        try:
+            made.append(make(row))
+        except DataError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        more = f"\nand {len(errors) - _MAX_ERRORS} more" if len(errors) > _MAX_ERRORS else ""
+        listed = "\n".join(map(str, errors[:_MAX_ERRORS]))
+        raise DataError(f"Expected rows that can be used, but {len(errors)} cannot:\n{listed}{more}")
+    return made
 
 
 def row_id(row: Row, category: str) -> str:
@@ -205,6 +235,12 @@ def load_dataset_splits(
     from datasets import Dataset, load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
 
+    if not Path(path).exists() and not hub_answers():
+        raise DataError(
+            f"Expected {path} to be a hub data set, a directory or a file, but nothing is there, and the hub cannot be "
+            "reached. Check `source` and the network; with HF_HUB_OFFLINE=1 a data set is read that was downloaded "
+            "before."
+        )
     saved = any((Path(path) / name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:
         data = load_from_disk(path) if saved else load_dataset(path, name, revision=revision)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from caopd.errors import DataError
-from caopd.tasks.base import SPLITS
+from caopd.tasks.base import SPLITS, Task
 from caopd.tasks.loading import DataSource, load_rows, select_examples
-from caopd.tasks.rows import Row, given_demonstration, row_id
+from caopd.tasks.rows import Row, given_demonstration, made_of, row_id
 from caopd.types import Example
 from caopd.verifiers import MultipleChoice, Verifier
 
@@ -20,7 +20,7 @@ _OPTION_LINE = re.compile(r"^([A-Z]):[ \t]*(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class ScienceQA:
+class ScienceQA(Task):
     """Questions with lettered options, answered in ``<answer>`` tags.
 
     Two forms of rows are read, each recognised by its columns:
@@ -67,7 +67,7 @@ class ScienceQA:
         rows = _keep(rows, "subjects", self.subjects, _category)
         rows = _keep(rows, "levels", self.levels, _level)
         rows = _keep(rows, "types", self.types, lambda row: row.text("type"))
-        return select_examples(self.source, split, [(row, _example(row)) for row in rows])
+        return select_examples(self.source, split, made_of(rows, lambda row: (row, _example(row))))
 
 
 def _keep(rows: list[Row], name: str, wanted: list[str] | None, value_of: Callable[[Row], str]) -> list[Row]:

@@ -32,7 +32,7 @@ class Stage:
     num_rounds: int
 
 
-class TaskSequence:
+class TaskSequence(Task):
     """Tasks that are trained on one after the other; every validation and test evaluates them all.
 
     A config names it in place of a task, and the data module takes its stages (:func:`stages_of`). The number of

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from caopd.errors import DataError
+from caopd.tasks.base import Task
 from caopd.tasks.loading import DataSource, load_rows, select_examples
-from caopd.tasks.rows import Row, given_demonstration, row_id
+from caopd.tasks.rows import Row, given_demonstration, made_of, row_id
 from caopd.types import Example
 from caopd.verifiers import ToolCalls
 from caopd.verifiers.tool_calls import parse_target, written_name
@@ -19,7 +20,7 @@ _MAX_LISTED = 50
 
 
 @dataclass(frozen=True)
-class ToolUse:
+class ToolUse(Task):
     """Requests to a documented tool, answered with ``Thought`` / ``Action`` / ``Action Input`` calls.
 
     Two forms of rows are read, each recognised by its columns:
@@ -59,7 +60,8 @@ class ToolUse:
         """
         excluded = set(self.exclude_ids or ())
         rows = load_rows(self.source, split)
-        requests = [r for row in rows for r in _requests(row) if r.id not in excluded]
+        read = made_of(rows, lambda row: list(_requests(row)))
+        requests = [each for of_row in read for each in of_row if each.id not in excluded]
         _check_targets(requests)
         return select_examples(self.source, split, [(r.row, _example(r)) for r in requests])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -42,6 +44,13 @@ def check_trainer(trainer: Trainer, tokens_per_batch: int | None) -> None:
             "Expected a fixed `accumulate_grad_batches`, but got a GradientAccumulationScheduler: "
             "remove it, and set `trainer.accumulate_grad_batches`."
         )
+    finder = next((each for each in callbacks if isinstance(each, LearningRateFinder | BatchSizeFinder)), None)
+    if finder is not None:
+        raise ConfigError(
+            f"Expected no {type(finder).__name__}, which trains for some steps on one batch, while every round has its "
+            "own rollouts: remove it, and compare short runs with `--model.optimizer.lr` or `--data.batch_size` "
+            "of several values; `caopd plan` tells which batches fit."
+        )
     strategy = trainer.strategy
     if type(strategy) is ModelParallelStrategy and strategy._save_distributed_checkpoint:
         rank_zero_warn(
@@ -55,6 +64,35 @@ def check_trainer(trainer: Trainer, tokens_per_batch: int | None) -> None:
             f"Expected whole rounds under gradient accumulation, but got limit_train_batches = {limit} "
             "(fast_dev_run sets it too): lower `data.round.num_prompts_per_round` instead, or set "
             "`trainer.accumulate_grad_batches` to 1 and `data.tokens_per_batch` to null."
+        )
+
+
+def check_gpus(accelerator: object, devices: object) -> None:
+    """Raise if the config asks for GPUs that this machine does not have.
+
+    Args:
+        accelerator: ``trainer.accelerator`` of the config.
+        devices: ``trainer.devices`` of the config.
+
+    Raises:
+        ConfigError: There is no GPU, or there are fewer; the message says what to override.
+    """
+    there = torch.cuda.device_count()
+    is_on_mac = accelerator == "gpu" and MPSAccelerator.is_available()
+    if accelerator not in ("gpu", "cuda") or is_on_mac:
+        return
+    if there == 0:
+        raise ConfigError(
+            f"Expected a GPU, since `trainer.accelerator` is {accelerator}, but torch finds none on this machine. With "
+            "`--trainer.accelerator=cpu --trainer.devices=1 --trainer.strategy=auto --trainer.precision=32-true` a "
+            "config runs on the processor, which is for small models: `--config quickstart`. `caopd plan` tells what "
+            "a GPU will need, and `--dry_run` shows prompts and steps, without one."
+        )
+    if isinstance(devices, int) and devices > there:
+        override = "--trainer.devices=1 --trainer.strategy=auto" if there == 1 else f"--trainer.devices={there}"
+        raise ConfigError(
+            f"Expected {devices} GPUs, since `trainer.devices` says so, but torch finds {there} on this machine: "
+            f"`{override}`, and what the strategy says of their number. `caopd plan` tells whether it fits."
         )
 
 

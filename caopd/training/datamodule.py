@@ -29,6 +29,7 @@ from caopd.tasks import Task, check_unique, stages_of
 from caopd.training import checks
 from caopd.training.collapse import FormatWatch
 from caopd.training.held_out_data import HeldOutDataModule
+from caopd.training.module import DistillationModule
 from caopd.training.resume import raise_limit_of_steps
 from caopd.training.round_settings import round_settings
 from caopd.training.round_state import RoundProgress, RoundState
@@ -130,28 +131,45 @@ class RolloutDataModule(HeldOutDataModule):
         trainer, model = self._trainer, self._model
         checks.check_trainer(trainer, self.tokens_per_batch)
         self._accumulate = trainer.accumulate_grad_batches
-        checks.check_parts(model.method, self.estimator, self.round.smallest_group)
-        checks.check_teacher(model.loss, model.method, self.estimator, self.teacher_probe)
-        checks.check_processes(self.round.num_prompts_per_round, trainer.world_size)
-        self.plan.check(self.num_samples)
-        model.num_steps_per_round = self.plan.num_steps(self.num_samples)
-        narrowed = self.sampling.top_p < 1 or self.sampling.top_k > 0
-        model.loss.check_sampling(self.sampling.temperature, narrowed, model.num_steps_per_round)
-        checks.check_baseline(model.method, self.round)
-        checks.check_greedy(self.sampling, self.round.num_rollouts if model.method.min_rollouts else 0)
+        model.num_steps_per_round = self.check_round(model, self.plan)
         checks.check_stages(self.task, trainer)
         encoder = self._encoder(self.sampling)
         self._curriculum.load(lambda examples: encoder.check(examples, model.method))
+
+    def check_round(self, model: DistillationModule, plan: BatchPlan) -> int:
+        """Check that model, round and batches fit together, and return the number of optimizer steps of a round.
+
+        Args:
+            model: The module that is trained.
+            plan: How the round's samples are shared out.
+
+        Raises:
+            ConfigError: They do not.
+        """
+        checks.check_parts(model.method, self.estimator, self.round.smallest_group)
+        checks.check_teacher(model.loss, model.method, self.estimator, self.teacher_probe)
+        checks.check_processes(self.round.num_prompts_per_round, plan.world_size)
+        num_samples = self.num_samples(model)
+        plan.check(num_samples)
+        num_steps = plan.num_steps(num_samples)
+        narrowed = self.sampling.top_p < 1 or self.sampling.top_k > 0
+        model.loss.check_sampling(self.sampling.temperature, narrowed, num_steps)
+        checks.check_baseline(model.method, self.round)
+        checks.check_greedy(self.sampling, self.round.num_rollouts if model.method.min_rollouts else 0)
+        return num_steps
 
     @property
     def plan(self) -> BatchPlan:
         """How the training samples of a round are shared out to micro-batches, optimizer steps and processes."""
         return BatchPlan(self.batch_size, self._accumulate, self._trainer.world_size, self.tokens_per_batch)
 
-    @property
-    def num_samples(self) -> int:
-        """Number of training samples in a round; a method that trains without rollouts makes one of every prompt."""
-        return self.round.num_samples if self._model.method.min_rollouts else self.round.num_prompts_per_round
+    def num_samples(self, model: DistillationModule) -> int:
+        """Return the number of training samples of a round; a method without rollouts makes one of every prompt.
+
+        Args:
+            model: The module that is trained.
+        """
+        return self.round.num_samples if model.method.min_rollouts else self.round.num_prompts_per_round
 
     def train_dataloader(self) -> RoundBatches:
         """Run the current epoch's rollout round and return this process's micro-batches.

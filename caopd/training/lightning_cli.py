@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, DefaultHelpFormatter, Namespace  # type: ignore[attr-defined]
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -26,14 +27,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils import logging as transformers_logging
 
-# Names that may be given without their module, as in `--model.method=SDFT`, are those that are imported here.
-import caopd.confidence
-import caopd.methods
-import caopd.methods.estimators
-import caopd.methods.rewards
-import caopd.rollouts
-import caopd.tasks  # noqa: F401
 from caopd.commands.command_line import show_user_error
+from caopd.commands.configs.shipped import config_file
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.files import disk_full, full_disks_told_once
 from caopd.run_directory import RUNS, free_folder, own_run_directory, run_name
@@ -49,7 +44,7 @@ from caopd.training.callbacks import (
 )
 from caopd.training.checkpoint_io import AtomicCheckpointIO
 from caopd.training.checkpoints import LAST, check_given, check_none_is_taken, check_sharding
-from caopd.training.class_names import explained
+from caopd.training.checks import check_gpus
 from caopd.training.continued_logs import keep_rows
 from caopd.training.continuing import (
     ContinuedRun,
@@ -66,9 +61,55 @@ from caopd.training.interrupts import ignored_interrupts_raised
 from caopd.training.logger_settings import explicit, with_names, with_run
 from caopd.training.module import DistillationModule
 from caopd.training.run_identity import run_settings
+from caopd.training.spelling import explained
 
 MAX_LINES = 20
 """Most lines of an error message, about one screen."""
+
+
+ABOUT = {
+    "fit": """Train a model on its own rollouts.
+
+examples:
+  caopd fit --config quickstart                              CaOPD on SDFT, embedded model, CPU
+  caopd fit --config quickstart --model.method=SDFT          the baseline: any setting can be overridden
+  caopd fit --config one_gpu --config my_data.yaml           the second config goes over the first
+  caopd fit --config one_gpu --dry_run                       prompts, masks and steps; nothing is trained
+  caopd fit --config one_gpu --ckpt_path last                go on with this run where it was, or start
+  caopd fit --model.method.help=CaOPD                        the settings of a class""",
+    "validate": """Measure a model on the validation split.
+
+example:
+  caopd validate --config quickstart --ckpt_path CKPT""",
+    "test": """Measure a model on the test split.
+
+example:
+  caopd test --config quickstart --ckpt_path CKPT""",
+    "predict": """Write completions with their confidences, as JSON lines.
+
+example:
+  caopd predict --config quickstart --ckpt_path CKPT""",
+}
+"""What ``caopd COMMAND --help`` begins with."""
+
+
+class HelpAsWritten(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Leaves the lines of a description as they are."""
+
+
+class ConfigByName(ActionConfigFile):
+    """Takes a config that comes with the package by its name, too."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ANN401
+        """Read a config.
+
+        Args:
+            parser: The command's parser.
+            cfg: What was read so far; changed in place.
+            values: A file, a name, or the config itself.
+            option_string: The option as it was given.
+        """
+        super().__call__(parser, cfg, config_file(values), option_string)  # type: ignore[no-untyped-call]
 
 
 class CaopdCLI(LightningCLI):
@@ -87,6 +128,31 @@ class CaopdCLI(LightningCLI):
         """Name the given command alone: the parsers of the other three would take as long again each."""
         return {self._command: LightningCLI.subcommands()[self._command]}
 
+    def init_parser(self, **settings: Any) -> LightningArgumentParser:  # noqa: ANN401 (Lightning's own signature)
+        """Make a parser whose ``--config`` takes names, too."""
+        parser = LightningArgumentParser(**settings)
+        parser.add_argument("-c", "--config", action=ConfigByName, help="a YAML file, or a name of `caopd configs`")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401 (Lightning's own)
+        """Parse the command line, that of the process where ``args`` is None.
+
+        Raises:
+            ConfigError: With the nearest name there is, where one is unknown.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            keys = self._parser(self._command).get_defaults().keys(branches=True)
+            raise ConfigError(message_of(error, list(keys))) from error
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add model and data before Lightning's trainer, as ``--help`` shows them in this order."""
+        parser.add_lightning_class_args(DistillationModule, "model")
+        parser.add_lightning_class_args(RolloutDataModule, "data")
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks under keys of their own."""
         for key, callback in DEFAULT_CALLBACKS.items():
@@ -102,6 +168,7 @@ class CaopdCLI(LightningCLI):
             ConfigError: If there is no checkpoint, it cannot be used, or loggers cannot write into such a folder.
         """
         check_utf8(self._get(self.config, "trainer.default_root_dir") or "", "`trainer.default_root_dir`")
+        check_gpus(self._get(self.config, "trainer.accelerator"), self._get(self.config, "trainer.devices"))
         assert self.subcommand is not None
         config, parser = self.config[self.subcommand], self._parser(self.subcommand)
         given, plain = config.clone(), yaml.safe_load(parser.dump(config, skip_none=False))
@@ -229,22 +296,12 @@ def run(arguments: Sequence[str] | None = None, make: Callable[..., object] | No
         arguments: Command line without the program's name; by default that of the process. The command comes first.
         make: Calls the command line's class, or one derived from it, and does more; None calls it and does no more.
     """
-    strict = {"exit_on_error": False, "allow_abbrev": False}
     given = list(sys.argv[1:] if arguments is None else arguments)
     resume = ResumeCommand(given)
     try:
         _ignore_idle_warnings()
         with ignored_interrupts_raised(), full_disks_told_once():
-            (make or CaopdCLI)(
-                given[0],
-                model_class=DistillationModule,
-                datamodule_class=RolloutDataModule,
-                args=None if arguments is None else given,
-                trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [resume]},
-                auto_configure_optimizers=False,
-                save_config_callback=RunConfig,
-                parser_kwargs={**strict, given[0]: strict},
-            )
+            (make or CaopdCLI)(given[0], args=None if arguments is None else given, **settings_of(given[0], [resume]))
     except UserCodeError as error:
         return show_user_error(error)
     except (CaopdError, ArgumentError, MisconfigurationException) as error:
@@ -271,17 +328,38 @@ def run(arguments: Sequence[str] | None = None, make: Callable[..., object] | No
     return 0
 
 
-def message_of(error: BaseException) -> str:
+def settings_of(command: str, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Return what the command line's class is made with.
+
+    Args:
+        command: One of Lightning's subcommands.
+        callbacks: Those of the run that no config names.
+    """
+    strict = {"exit_on_error": False, "allow_abbrev": False}
+    shown = {"usage": f"caopd {command} [--config NAME_OR_FILE] [--SETTING=VALUE ...]", "description": ABOUT[command]}
+    return {
+        "model_class": DistillationModule,
+        "datamodule_class": RolloutDataModule,
+        "trainer_defaults": {**TRAINER_DEFAULTS, "callbacks": list(callbacks)},
+        "auto_configure_optimizers": False,
+        "save_config_callback": RunConfig,
+        "parser_kwargs": {**strict, "formatter_class": HelpAsWritten, command: {**strict, **shown}},
+    }
+
+
+def message_of(error: BaseException, keys: Collection[str] = ()) -> str:
     """Return which setting is wrong, from the outermost error, and why, from the innermost.
 
     Args:
         error: What was raised, with the chain of its causes.
+        keys: Every setting that there is, of which the nearest is named where one is unknown.
     """
     causes = list(_causes(error))
     own = [cause for cause in causes if isinstance(cause, CaopdError)]
     if own:
         return str(own[0])
-    where, reason = str(error).strip().partition("\n")[0].rstrip(": "), explained(str(causes[-1]).strip())
+    whole = str(error).strip()
+    where, reason = whole.partition("\n")[0].rstrip(": "), explained(str(causes[-1]).strip(), whole, keys)
     lines = (reason if where in reason else f"{where}: {reason}").splitlines()
     return "\n".join([*lines[:MAX_LINES], "`caopd COMMAND --help` shows what every setting takes."])
 

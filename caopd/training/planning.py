@@ -6,7 +6,6 @@ import argparse
 import json
 import resource
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -78,7 +77,6 @@ def run(arguments: Sequence[str]) -> int:
         else:
             show(made, Console(width=110))
 
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python.*")
     return lightning_cli.run(["fit", *rest], plan)
 
 
@@ -100,7 +98,7 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         lengths = lengths.with_mean_completion(options.completion_tokens)
     libraries = _own_memory() if name == CPU else GPU_LIBRARIES  # before a probe, which takes memory of its own
     device = device_of(name, options.probe)
-    student, processes = _student(model, trainer), _processes(trainer)
+    student, processes = student_of(model, trainer), processes_of(trainer)
     held_out = max(event.sampling.max_new_tokens for event in data.events)
     teacher = _teacher(model, student) if model.loss.needs_teacher else None
     plan = BatchPlan(data.batch_size, trainer.accumulate_grad_batches, processes, data.tokens_per_batch)
@@ -164,7 +162,16 @@ def _teacher_source(model: DistillationModule) -> ModelSource:
     return rule.source if isinstance(rule, External) else model.source
 
 
-def _student(model: DistillationModule, trainer: Namespace) -> StudentSetup:
+def student_of(model: DistillationModule, trainer: Namespace) -> StudentSetup:
+    """Return how large the student is, and how much of it is trained.
+
+    Args:
+        model: The module, whose weights are not loaded.
+        trainer: The trainer's settings.
+
+    Raises:
+        ConfigError: The model is a mixture of experts.
+    """
     source = model.source
     size = _size(source)
     adapters = None if source.lora is None else size.adapter_parameters(source.lora.rank, source.lora.target_modules)
@@ -217,7 +224,12 @@ def _optimizer_bytes(model: DistillationModule, dtype: torch.dtype) -> float:
     return sum(value.nbytes for value in kept) / weight.numel()
 
 
-def _processes(trainer: Namespace) -> int:
+def processes_of(trainer: Namespace) -> int:
+    """Return the number of processes that the trainer's settings ask for; one where they do not say a number.
+
+    Args:
+        trainer: The trainer's settings.
+    """
     devices = trainer.devices
     count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
     return max(1, count) * int(trainer.num_nodes)

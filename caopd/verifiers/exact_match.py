@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers.base import Verifier
 
 
-@dataclass(frozen=True, slots=True)
-class ExactMatch:
+@dataclass(frozen=True)
+class ExactMatch(Verifier):
     """The text equals the target, white space around both aside. An empty text is a MISSING answer.
 
     Thoughts (:mod:`caopd.reading.thinking`) are not part of the text.

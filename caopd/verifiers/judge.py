@@ -8,13 +8,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from caopd.errors import ConfigError, DataError, UnansweredError
 from caopd.files import write_text
 from caopd.reading.answers import stated_answer
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers.base import Verifier
 from caopd.verifiers.short_answer import normalised
 
 INSTRUCTION = (
@@ -31,10 +32,12 @@ _GRADE = re.compile(r"\b(in)?correct\b", re.IGNORECASE)
 class JudgeModel(Protocol):
     """A language model that grades; a class of your own joins by its ``class_path``."""
 
-    @property
-    def name(self) -> str:
-        """Says which model it is: its verdicts are kept under this name."""
-        ...
+    if TYPE_CHECKING:  # at run time it would be the default of a dataclass's field of this name
+
+        @property
+        def name(self) -> str:
+            """Says which model it is: its verdicts are kept under this name."""
+            ...
 
     def reply(self, prompt: str) -> str:
         """Return what the model answers to a prompt.
@@ -46,7 +49,7 @@ class JudgeModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Judge:
+class Judge(Verifier):
     """A model says whether the answer is right, unless it equals an accepted one already (``ShortAnswer``).
 
     Every verdict is a small file in ``folder``, named by what the model was asked, so no question is asked twice, by

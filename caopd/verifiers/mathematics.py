@@ -11,10 +11,11 @@ from caopd.errors import ConfigError, DataError
 from caopd.reading.answers import stated_answer
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers.base import Verifier
 
 
 @dataclass(frozen=True)
-class Mathematics:
+class Mathematics(Verifier):
     r"""The answer is the same expression as the target: ``\frac{1}{2}`` is ``0.5``, ``(x+1)^2`` is ``x^2+2x+1``.
 
     math-verify (https://github.com/huggingface/Math-Verify) reads and compares the expressions; it comes with

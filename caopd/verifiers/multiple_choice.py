@@ -11,6 +11,7 @@ from caopd.reading.quoting import Quotations
 from caopd.reading.tags import last_element
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers.base import Verifier
 
 _MARKUP = re.compile(r"<!--.{0,200}?-->|</?[A-Za-z]{1,10}>", re.DOTALL)
 _DRESS = r"""(?:[^\w\\\0-\x08\x0e-\x1f\u202a-\u202e\u2066-\u2069?!~\u00ac\u2260\u00d7\u2717\u2718\u274c/&+%]
@@ -61,8 +62,8 @@ _JUDGED = re.compile(
 _ARTICLES = "AI"
 
 
-@dataclass(frozen=True, slots=True)
-class MultipleChoice:
+@dataclass(frozen=True)
+class MultipleChoice(Verifier):
     r"""The answer is the letter in the last ``<answer>...</answer>``.
 
     Read as B, in upper or lower case, are: the letter alone, with any marks around it (``(B)``, ``**B**``, ``B.``,

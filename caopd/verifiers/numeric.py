@@ -12,6 +12,7 @@ from caopd.errors import ConfigError, DataError
 from caopd.reading.answers import stated_answer
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers.base import Verifier
 
 _NUMBER = re.compile(
     r"""(?:(?<![\w)\]])(?P<sign>[-+\u2212])\$?)?(?<![A-Za-z0-9_])
@@ -28,7 +29,7 @@ _DIGITS = 100
 
 
 @dataclass(frozen=True)
-class Numeric:
+class Numeric(Verifier):
     r"""The last number of the answer equals the target's as a number.
 
     Where the text marks its answer (:func:`caopd.reading.answers.stated_answer`: a tag, a box, ``####``), the last

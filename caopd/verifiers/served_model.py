@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from caopd.errors import ConfigError, UnansweredError
+from caopd.verifiers.judge import JudgeModel
 
 _NUM_TRIES = 3
 _SECONDS_BETWEEN_TRIES = 1.0
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class ServedModel(JudgeModel):
     """A model that a server completes chats with, greedily: ``vllm serve NAME --port 8001``, for example.
 
     A server that is not there, or busy, is asked three times; a request that it refuses ends the run.

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from caopd.reading.answers import stated_answer
 from caopd.types import Verdict
+from caopd.verifiers.base import Verifier
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 @dataclass(frozen=True)
-class ShortAnswer:
+class ShortAnswer(Verifier):
     r"""The stated answer equals one of the accepted ones, up to case, articles, punctuation and white space.
 
     Where a text states its answer is the rule of :func:`caopd.reading.answers.stated_answer`. This is the normalised

@@ -12,6 +12,7 @@ from caopd.reading.call_values import DECODER, tool_name, without_optional
 from caopd.reading.calls import read_calls
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
+from caopd.verifiers.base import Verifier
 
 _UNREADABLE = (
     "A call could not be read: a line `Action:` takes an `Action Input:` with a JSON object, and nothing behind it."
@@ -36,8 +37,8 @@ class ToolCall:
     is_typed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCalls:
+@dataclass(frozen=True)
+class ToolCalls(Verifier):
     r"""A completion is right where all of its calls equal all calls of the target, in order.
 
     A call is a line ``Action: name`` followed by ``Action Input:`` and a JSON object, which may span lines. Upper and

@@ -182,8 +182,8 @@ def fit_arguments(directory, configs, settings, sizes=SMALL):
 def command():
     """Run the command in a process of its own, as a user would; needed where Lightning starts further processes."""
 
-    def run(*arguments, cwd=None):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    def run(*arguments, cwd=None, **variables):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
         return subprocess.run(
             [sys.executable, "-m", "caopd", *map(str, arguments)],
             # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.

@@ -1,6 +1,7 @@
 """Every shipped config is parsed whole and trains for two optimizer steps, large models replaced by a small one."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,22 @@ def test_the_main_job_samples_with_vllm(small_model, source, tmp_path):
     events.Reload()
     assert max(event.value for event in events.Scalars("rollout/parity_max")) < 1e-4
     assert len(events.Scalars("rollout/parity_max")) == 2
+
+
+def test_the_memory_that_the_config_for_one_gpu_states(tmp_path, capsys):
+    """The shape of Qwen3-1.7B is that of its card; there is nothing on a hub to read here."""
+    shape = {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 6144}
+    heads = {"num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True, "vocab_size": 151936}
+    config = {"model_type": "qwen3", "max_position_embeddings": 40960, **shape, **heads}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    path = CONFIGS[0].with_name("one_gpu.yaml")
+    header = path.read_text().partition("seed_everything")[0]
+    command = header.partition("caopd plan ")[2].splitlines()[0].split()
+    assert main(["plan", *command, f"--model.source.name_or_path={tmp_path}", "--json"]) == 0
+    parts = json.loads(capsys.readouterr().out)["memory_bytes"]
+    total = {phase: sum(part[phase] for part in parts if part["name"] != "total") for phase in ("rollouts", "training")}
+    stated = [float(each) for each in re.findall(r"([\d.]+) GiB", header)]
+    assert stated == [round(each / 2**30, 1) for each in total.values()]
 
 
 def merge(config, changes):

@@ -6,13 +6,20 @@ import sys
 import time
 
 import pytest
+import torch
+import yaml
 
 from caopd.cli import main
+from caopd.errors import ConfigError
 from caopd.methods import SDFT
 from caopd.tasks import DrawTask
+from caopd.training.checks import check_gpus
 from caopd.training.datamodule import RolloutDataModule
 
 from .conftest import QUICKSTART, fit_arguments
+
+NOWHERE = "http://localhost:9"
+"""Where nothing listens."""
 
 
 def test_a_folder_of_runs_whose_name_is_not_utf8(failure):
@@ -169,10 +176,67 @@ def test_a_terminated_run_says_so(tmp_path):
         (("--model.method=GRPO", "--model.method.rewards=[Brir]"), ("model.method", "Did you mean 'Brier'?")),
         (("--model.method=sdft",), ("model.method", "Did you mean 'SDFT'?")),
         (("--data.estimator=Bayes",), ("data.estimator", "EmpiricalBayes, ", "`package.module.Class`")),
-        (("--data.task=DrawTask",), ("data.task", "write 'caopd.tasks.DrawTask'")),
-        (("--data.confidence=RLCRConfidence",), ("write 'caopd.confidence.RLCRConfidence'",)),
+        (("--data.task=DrawTsk",), ("data.task", "Did you mean 'DrawTask'?")),
+        (("--data.confidence=RLCConfidence",), ("Did you mean 'RLCRConfidence'?",)),
     ],
 )
 def test_a_class_that_nothing_goes_by(failure, arguments, said):
     message = failure(*arguments)
     assert all(words in message for words in said), message
+
+
+def test_protocols_take_short_names_too(capsys):
+    names = {"data.engine": "TransformersEngine", "data.confidence": "TagConfidence", "data.task": "DrawTask"}
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config=quickstart", *(f"--{key}={name}" for key, name in names.items()), "--print_config"])
+    assert not ended.value.code
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert [data[key.partition(".")[2]]["class_path"] for key in names] == [f"caopd.{name}" for name in names.values()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--trainer.precision=bf16-true",), "take bf16-mixed for bf16-true"),
+        (("--trainer.precision=64-true",), "32-true for 64-true"),
+        (("--ckpt_path=best",), "checkpoint file or `last`, but there is no file 'best'"),
+        (("--ckpt_path=configs/quickstart.yaml",), "checkpoint that `caopd fit` wrote"),
+        (("--trainer.callbacks+=LearningRateFinder",), "`--model.optimizer.lr`"),
+        (("--trainer.callbacks+=BatchSizeFinder",), "`--data.batch_size`"),
+        (("--model.source.attn_implementation=flash_attention_3",), "install it. transformers says: Flash"),
+        (("--trainer.accelerator=gpu", "--trainer.devices=8"), "`--trainer.accelerator=cpu --trainer.devices=1"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_what_many_try_first(failure, monkeypatch, request, arguments, said):
+    monkeypatch.chdir(request.config.rootpath)
+    message = failure(*arguments)
+    assert said in message
+    assert "goes on with it" not in message, "nothing could go on"
+
+
+def test_more_gpus_than_there_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_gpus("gpu", 2)
+    check_gpus("cpu", 8)
+    check_gpus("gpu", "auto")
+    with pytest.raises(ConfigError, match=r"Expected 8 GPUs.*torch finds 2.*`--trainer.devices=2`"):
+        check_gpus("gpu", 8)
+
+
+def test_a_name_on_a_hub_that_cannot_be_reached(command, tmp_path):
+    """At once: the hub's own client asks for a minute."""
+    for argument, said in (
+        ("--model.source.name_or_path=caopd/nothing", "could not load it"),
+        (
+            "--data.task={class_path: ScienceQA, init_args: {source: {path: caopd/nothing}}}",
+            "the hub cannot be reached",
+        ),
+    ):
+        start = time.monotonic()
+        result = command("fit", "--config=quickstart", argument, cwd=tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT=NOWHERE)
+        assert result.returncode == 2, result.stderr
+        assert said in result.stderr
+        assert "Traceback" not in result.stderr
+        assert "Retry" not in result.stderr
+        assert time.monotonic() - start < 60, "as long as imports take on a busy machine"

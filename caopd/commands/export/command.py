@@ -19,10 +19,11 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Command line after ``caopd export``.
     """
-    return run_command(_parser(), _export, arguments)
+    return run_command(parser(), _export, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(prog="caopd export", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint file of a run")
     parser.add_argument("directory", type=Path, metavar="DIR", help="where the model is written")

@@ -18,10 +18,11 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     Args:
         arguments: Command line after ``caopd plan``.
     """
-    return _parser().parse_known_args(arguments)
+    return parser().parse_known_args(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(prog="caopd plan", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument(
         "--device",

@@ -18,10 +18,11 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Command line after ``caopd report``.
     """
-    return run_command(_parser(), _report, arguments)
+    return run_command(parser(), _report, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(prog="caopd report", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directory with a metrics.json")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs, in their order (default: the methods)")

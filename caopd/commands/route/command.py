@@ -19,10 +19,11 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Command line after ``caopd route``.
     """
-    return run_command(_parser(), _route, arguments)
+    return run_command(parser(), _route, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(prog="caopd route", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("small", type=Path, metavar="SMALL", help="predictions of the small model")
     parser.add_argument("large", type=Path, metavar="LARGE", help="predictions of the large model")

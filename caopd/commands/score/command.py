@@ -30,10 +30,11 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Command line after ``caopd score``.
     """
-    return run_command(_parser(), _score, arguments)
+    return run_command(parser(), _score, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(prog="caopd score", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("files", type=Path, metavar="FILE", nargs="+", help="predictions as JSON lines")
     parser.add_argument(

@@ -14,7 +14,7 @@ from caopd.distributed import gather_in_order, is_first_process, on_first_proces
 from caopd.errors import ConfigError, EngineDiedError, PromptTooLongError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.models.weights import Fingerprint, fingerprint, inference_weights
-from caopd.rollouts.base import RolloutRequest, Sampling, rounding_of
+from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling, rounding_of
 from caopd.rollouts.decoding import decode_ids
 from caopd.rollouts.vllm.base import Backend
 from caopd.rollouts.vllm.local import LocalVLLM
@@ -43,7 +43,7 @@ class Facts(NamedTuple):
     architecture: str
 
 
-class VLLMEngine:
+class VLLMEngine(RolloutEngine):
     """Samples with vLLM, which belongs to process 0, and hands every process its groups.
 
     The vLLM starts with the first :meth:`sync`. Weights that have not changed since the last one are not sent again. If

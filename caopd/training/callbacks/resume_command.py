@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from caopd.errors import ConfigError, NonFiniteError
+from caopd.errors import CaopdError, ConfigError, NonFiniteError
 from caopd.run_directory import own_run_directory
 from caopd.texts import escaped
 from caopd.training.checkpoints import LAST, newest_first
@@ -40,7 +40,8 @@ class ResumeCommand(Callback):
         """
         if trainer.state.fn != TrainerFn.FITTING or not trainer.is_global_zero:
             return
-        if not isinstance(exception, ConfigError | NonFiniteError):
+        is_wrong_as_set = isinstance(exception, CaopdError) and exception.exit_status == ConfigError.exit_status
+        if not is_wrong_as_set and not isinstance(exception, NonFiniteError):
             callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
             folders = [own_run_directory(trainer), *(Path(each.dirpath) for each in callbacks if each.dirpath)]
             self._ended = (trainer.global_step, folders)

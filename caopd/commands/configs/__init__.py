@@ -1,0 +1,1 @@
+"""``caopd configs``: the configs that come with the package, by name."""
