@@ -1,0 +1,44 @@
+"""The figure of what the model says against what it can do, kind by kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from caopd.plots.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, new_figure, tidy
+from caopd.types import SAMPLED
+from reckoning.results import TRAINED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OPERATORS = {"+": ("addition", BLUE, "o"), "-": ("subtraction", VERMILION, "s"), "*": ("multiplication", GREEN, "^")}
+OTHER = ("division", PURPLE, "D")
+_NAME = {"fontsize": 6.0, "color": "#4A4A4A", "xytext": (3, 2), "textcoords": "offset points"}
+
+
+def kinds_figure(record: dict) -> Figure:
+    """Return a figure with a panel for each method: mean confidence against success rate, a mark for each kind.
+
+    Kinds are named by the digits of both numbers; sampled completions of all seeds together.
+    """
+    found = record["tasks"][TRAINED][SAMPLED]
+    figure = new_figure(2.2 * len(found), 2.7)
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
+    seen: dict[str, object] = {}
+    for axes, (method, measures) in zip(panels, found.items(), strict=True):
+        axes.axline((0, 0), slope=1, color=ORANGE, lw=0.8, zorder=1)
+        stated = {kind: each for kind, each in measures["all"]["categories"].items() if "mean_confidence" in each}
+        for kind, each in stated.items():
+            operator = kind.strip("0123456789")
+            name, colour, marker = OPERATORS.get(operator, OTHER)
+            x, y = each["accuracy"]["value"], each["mean_confidence"]["value"]
+            seen[name] = axes.scatter(x, y, s=16, color=colour, marker=marker, zorder=3)
+            axes.annotate(kind.replace(operator, "·"), (x, y), **_NAME)
+        axes.set(xlim=(-0.03, 1.08), ylim=(-0.03, 1.08), aspect="equal", xlabel="success rate")
+        axes.set_title(method, fontsize=9)
+        tidy(axes)
+    panels[0].set_ylabel("mean confidence")
+    figure.legend(
+        list(seen.values()), list(seen), loc="outside lower center", ncols=len(seen), fontsize=7.5, frameon=False
+    )
+    return figure
