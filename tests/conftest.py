@@ -22,6 +22,7 @@ from caopd.types import (
     VerifiedGroup,
     VerifiedRollout,
 )
+from tests.vllm_servers import vllm_server
 
 CORPUS = [
     "The answer is B.\nConfidence: 0.90",
@@ -94,6 +95,13 @@ def byte_level_tokenizer(request) -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(CORPUS * 2, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The process and the port of a vLLM server, which is one for all tests: starting it takes long."""
+    with vllm_server() as (process, port):
+        yield process, port
 
 
 @pytest.fixture

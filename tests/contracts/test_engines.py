@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,23 +31,18 @@ from caopd.rounds.encoding import SampleEncoder
 from caopd.tasks import DrawTask
 from caopd.types import StopReason
 from tests.needs import needs_vllm
-from tests.vllm_servers import KEY, vllm_server
+from tests.vllm_servers import KEY
 
-SERVERS = ExitStack()
-"""Of vLLM, that run."""
+SERVER_PORT = []
+"""Of the vLLM server, once a test needs it."""
 KEY_VARIABLE = "CAOPD_TEST_KEY"
 
 
-@cache
-def server_urls() -> list[str]:
-    """Start a vLLM server, and wait until it answers. It is reached under two names, as if there were two."""
-    _, port = SERVERS.enter_context(vllm_server())
-    return [f"http://127.0.0.1:{port}", f"http://localhost:{port}/"]
-
-
 def server_engine(batch_size: int) -> VLLMEngine:
+    """Give an engine of the vLLM server, which is reached under two names, as if there were two."""
     os.environ[KEY_VARIABLE] = KEY
-    servers = ServerOptions(urls=server_urls(), concurrency=batch_size, api_key_variable=KEY_VARIABLE)
+    urls = [f"http://127.0.0.1:{SERVER_PORT[0]}", f"http://localhost:{SERVER_PORT[0]}/"]
+    servers = ServerOptions(urls=urls, concurrency=batch_size, api_key_variable=KEY_VARIABLE)
     return VLLMEngine(mode="server", servers=servers)
 
 
@@ -77,13 +70,13 @@ def running_engines():
     yield engines
     for engine in engines.values():
         engine.close()
-    SERVERS.close()  # not at exit: the processes that pytest shares tests out to never get there
-    server_urls.cache_clear()
 
 
 @pytest.fixture(params=[pytest.param(name, marks=needs_vllm if name in WITH_VLLM else ()) for name in ENGINES])
 def make_engine(request, tokenizer, running_engines):
     """Gives engines of a batch size, with a policy or as they are before the first one."""
+    if request.param == "server":
+        SERVER_PORT[:] = [request.getfixturevalue("server")[1]]
 
     def make(policy: LanguageModel | None = None, batch_size: int = BATCH_SIZE, version: int = 0):
         if policy is None:
