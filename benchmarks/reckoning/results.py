@@ -109,7 +109,7 @@ def _slug(name: str) -> str:
 
 
 def largest_gap(categories: Mapping[str, Mapping]) -> tuple[str, float] | None:
-    """Return the category whose mean confidence is farthest from its success rate, and by how much; None without any."""
+    """Return the category whose mean confidence is farthest from its success rate, and its gap; None without."""
     gaps = {name: each["ocg"]["value"] for name, each in categories.items() if "ocg" in each}
     return max(gaps.items(), key=lambda pair: abs(pair[1]), default=None)
 
