@@ -14,6 +14,7 @@ from comparing.results import EVENTS
 
 TRAINED = "trained"
 """Name of the task that the methods train on; the others are named in the config."""
+RESAMPLES = 1000
 Files = Mapping[int, Path]
 """Seed -> file of predictions."""
 
@@ -48,27 +49,28 @@ def merged(files: Files, output: Path) -> Path:
     return output
 
 
-def measured(path: Path) -> dict:
+def measured(path: Path, resamples: int = RESAMPLES) -> dict:
     """Return the measures of a file with their intervals, and those of every category."""
-    overall, categories = score(read_predictions(path))
+    overall, categories = score(read_predictions(path), resamples)
     return {**_numbers(overall), "categories": {name: _numbers(each) for name, each in categories.items()}}
 
 
-def compared(first: Path, second: Path) -> dict:
+def compared(first: Path, second: Path, resamples: int = RESAMPLES) -> dict:
     """Return the paired difference of every measure, the second file's minus the first's."""
     one, other, left_out = matched((read_predictions(first), read_predictions(second)), (first, second))
     if left_out:
         raise ValueError(f"Expected {first} and {second} to hold the same prompts, but {left_out} are in one alone.")
-    return {name: asdict(each) for name, each in compare(one, other).items()}
+    return {name: asdict(each) for name, each in compare(one, other, resamples).items()}
 
 
-def results(runs: Mapping[str, Mapping[int, Path]], baseline: str, directory: Path) -> dict:
+def results(runs: Mapping[str, Mapping[int, Path]], baseline: str, directory: Path, resamples: int = RESAMPLES) -> dict:
     """Measure everything.
 
     Args:
         runs: Method -> seed -> folder of its predictions.
         baseline: The method with which the others are compared, question by question.
         directory: Where the files of all seeds together are written.
+        resamples: Of the intervals.
 
     Returns:
         Task -> event -> method -> ``seeds`` (the measures of each), ``all`` (of all seeds together) and, beside the
@@ -76,12 +78,13 @@ def results(runs: Mapping[str, Mapping[int, Path]], baseline: str, directory: Pa
     """
     some = next(iter(next(iter(runs.values())).values()))
     return {
-        task: {event: _event(runs, baseline, task, event, directory) for event in EVENTS} for task in tasks_of(some)
+        task: {event: _event(runs, baseline, task, event, directory, resamples) for event in EVENTS}
+        for task in tasks_of(some)
     }
 
 
 def _event(
-    runs: Mapping[str, Mapping[int, Path]], baseline: str, task: str, event: str, directory: Path
+    runs: Mapping[str, Mapping[int, Path]], baseline: str, task: str, event: str, directory: Path, resamples: int
 ) -> dict[str, dict]:
     files = {
         method: {seed: predictions_of(run, task, event) for seed, run in seeds.items()}
@@ -92,10 +95,10 @@ def _event(
     }
     found = {}
     for method, seeds in files.items():
-        found[method] = {"all": measured(together[method])}
-        found[method]["seeds"] = {str(seed): measured(path) for seed, path in seeds.items()}
+        found[method] = {"all": measured(together[method], resamples)}
+        found[method]["seeds"] = {str(seed): measured(path, resamples) for seed, path in seeds.items()}
         if method != baseline and seeds.keys() == files.get(baseline, {}).keys():
-            found[method]["against"] = compared(together[baseline], together[method])
+            found[method]["against"] = compared(together[baseline], together[method], resamples)
     return found
 
 

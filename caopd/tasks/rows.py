@@ -235,7 +235,7 @@ def load_dataset_splits(
     from datasets import Dataset, load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
 
-    if not Path(path).exists() and not hub_answers():
+    if not Path(path).exists() and not Path(path).is_absolute() and not hub_answers():
         raise DataError(
             f"Expected {path} to be a hub data set, a directory or a file, but nothing is there, and the hub cannot be "
             "reached. Check `source` and the network; with HF_HUB_OFFLINE=1 a data set is read that was downloaded "

@@ -55,7 +55,7 @@ def default_callbacks(progress_bar: bool = True) -> list[Callback]:
 
     Example:
         >>> [type(callback).__name__ for callback in default_callbacks(progress_bar=False)][:2]
-        ['PeerWatch', 'ReliabilityDiagrams']
+        ['PeerWatch', 'JudgedStep']
     """
     callbacks = [callback() for callback in DEFAULT_CALLBACKS.values()]
     return [*callbacks, PhaseProgressBar()] if progress_bar else callbacks

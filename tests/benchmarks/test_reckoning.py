@@ -54,7 +54,7 @@ def predicted(tmp_path):
 
 def test_measures_are_those_of_the_predictions(predicted, tmp_path):
     runs, rows = predicted
-    found = results(runs, BASELINE, tmp_path)
+    found = results(runs, BASELINE, tmp_path, resamples=40)
     assert list(found) == tasks_of(runs[BASELINE][11]) == [TRAINED, "more_digits"]
     for task, events in found.items():
         for event, methods in events.items():
@@ -83,7 +83,7 @@ def test_page_and_figure_show_every_method_kind_and_target(predicted, tmp_path):
         "asked": {"seeds": [11, 12], "options": [], "sft_options": [], "fit_options": ["trainer.max_epochs=3"]},
         "sft": {"cpu_seconds": 90.0},
         "runs": [{"method": BASELINE, "seed": 11, "cpu_seconds": 60.0, "predicting": 30.0}],
-        "tasks": results(runs, BASELINE, tmp_path),
+        "tasks": results(runs, BASELINE, tmp_path, resamples=40),
     }
     text = page(record)
     for expected in (

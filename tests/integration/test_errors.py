@@ -233,10 +233,8 @@ def test_a_name_on_a_hub_that_cannot_be_reached(command, tmp_path):
             "the hub cannot be reached",
         ),
     ):
-        start = time.monotonic()
         result = command("fit", "--config=quickstart", argument, cwd=tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT=NOWHERE)
         assert result.returncode == 2, result.stderr
         assert said in result.stderr
         assert "Traceback" not in result.stderr
         assert "Retry" not in result.stderr
-        assert time.monotonic() - start < 60, "as long as imports take on a busy machine"

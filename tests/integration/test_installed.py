@@ -51,7 +51,7 @@ def installed(tmp_path_factory):
 def test_the_quickstart_runs_by_its_name(installed):
     result = installed("fit", "--config", "quickstart", *options(SIZES))
     assert result.returncode == 0, result.stderr[-3000:]
-    assert list(installed.elsewhere.glob("runs/quickstart/lightning_logs/version_0/metrics.json"))
+    assert list(installed.elsewhere.glob("runs/quickstart/lightning_logs/CaOPD-SDFT-DrawTask-seed0/metrics.json"))
 
 
 def test_configs_are_listed_and_copied(installed):

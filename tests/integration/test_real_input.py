@@ -15,8 +15,15 @@ TASKS = {
 
 
 @needs_smollm2
-@pytest.mark.parametrize("name", ["smollm2_science", pytest.param("smollm2_tool_use", marks=pytest.mark.slow)])
-def test_one_round(name, request, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("smollm2_science", "TransformersEngine"),
+        pytest.param("smollm2_science", "auto", marks=pytest.mark.slow),
+        pytest.param("smollm2_tool_use", "auto", marks=pytest.mark.slow),
+    ],
+)
+def test_one_round(name, engine, request, tmp_path):
     root = request.config.rootpath
     data = root.parent / "shared" / "data"
     if not data.is_dir():
@@ -26,6 +33,7 @@ def test_one_round(name, request, tmp_path):
     settings = {
         "trainer.max_epochs": 1,
         "data.batch_size": 2,
+        "data.engine": engine,
         "trainer.accumulate_grad_batches": 1,
         "trainer.enable_progress_bar": "false",
         "trainer.enable_checkpointing": "false",

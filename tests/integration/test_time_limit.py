@@ -130,11 +130,11 @@ def test_predictions_without_a_verdict_are_null_and_scored_as_such(finished, tmp
         "data.task.num_validation": 24,
         "data.task.num_test": 24,
         "data.verifier_timeout_seconds": 1,
-        "trainer.default_root_dir": tmp_path,
+        "predictions.output": tmp_path / "predictions.jsonl",
         "ckpt_path": Run(directory).checkpoint_file("round0"),
     }
     assert main(["predict", f"--config={QUICKSTART}", *options(settings)]) == 0
-    (file,) = tmp_path.rglob("predictions.greedy.jsonl")
+    file = tmp_path / "predictions.greedy.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["correct"] for row in rows].count(None) == 1
     assert (rows[0]["correct"], rows[0]["answer"]) == (None, None)
