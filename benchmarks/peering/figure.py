@@ -35,7 +35,7 @@ def cost_figure(record: dict) -> Figure:
         axes.set_title(title, fontsize=9)
         axes.axhline(1, color="black", lw=0.6)
         tidy(axes)
-    panels[0].set_ylabel("of the fastest peer's (dotted: target)")
+    panels[0].set_ylabel("share of the fastest peer's")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5, frameon=False)
     return figure
