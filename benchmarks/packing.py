@@ -123,8 +123,8 @@ def page(record: dict) -> str:
     lines = [
         "# Shared prompts",
         "",
-        f"{record['model']}, {record['attention']} attention, float32, one CPU thread; {record['date']}, torch "
-        f"{record['environment']['versions']['torch']}. `python benchmarks/packing.py`. Ratios to one sequence per",
+        f"`{record['call']}`, {record['date']}, torch {record['environment']['versions']['torch']}:",
+        f"{record['model']}, {record['attention']} attention, float32, one CPU thread. Ratios to one sequence per",
         "completion (*plain*). *Said* is by the cost model, which chooses the way in bold; *regret* is the time of a",
         "way over that of the fastest, minus 1.",
         "",
@@ -152,6 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     shapes = [tuple(map(int, shape.split("x"))) for shape in asked.shapes]
     found = cells(shapes, asked.num_layers, asked.attention, asked.repeats)
     record = {
+        "call": f"python benchmarks/packing.py --num_layers {asked.num_layers} --attention {asked.attention}",
         "model": f"SmolLM2-135M's architecture with {asked.num_layers} layers",
         "attention": asked.attention,
         "date": time.strftime("%Y-%m-%d"),
