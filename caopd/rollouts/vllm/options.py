@@ -82,6 +82,7 @@ class ServerOptions:
         start_seconds: Longest time to wait for a server's first answer, by which it says its model.
         timeout_seconds: Longest time to wait for any other answer: the completions of one prompt, or new weights. The
             default fits the weights of 32B parameters from a slow disk.
+        silence_seconds: How long a server that works on something may not say that it lives; then it counts as lost.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -95,6 +96,7 @@ class ServerOptions:
     backoff_seconds: float = 1.0
     start_seconds: float = 60.0
     timeout_seconds: float = 1800.0
+    silence_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         wrong = [url for url in self.urls if not url.startswith(("http://", "https://"))]
@@ -111,7 +113,7 @@ class ServerOptions:
         for name, least in {"concurrency": 1, "retries": 0, "backoff_seconds": 0}.items():
             if self.__dict__[name] < least:
                 raise ConfigError(f"Expected `{name}` of ServerOptions to be at least {least}.")
-        _check_positive(self, "start_seconds", "timeout_seconds")
+        _check_positive(self, "start_seconds", "timeout_seconds", "silence_seconds")
 
 
 def _check_positive(options: VLLMOptions | ServerOptions, *names: str) -> None:
