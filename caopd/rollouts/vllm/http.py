@@ -11,16 +11,12 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import ReadTimeoutError
 
-from caopd.errors import ConfigError, RolloutError
+from caopd.errors import ConfigError, RolloutError, ServerLostError
 from caopd.rollouts.vllm.options import ServerOptions
 
 _OVERLOADED = (429, 502, 503, 504)
 _MOST_CHARACTERS = 400
 """Of a server's own words."""
-
-
-class ServerLostError(RolloutError):
-    """A server that does not answer, or fails, whatever it is asked for: others may do its work."""
 
 
 class ServerSession:

@@ -15,7 +15,8 @@ class VLLMOptions:
     Attributes:
         dtype: The dtype that vLLM computes in; ``auto`` is the dtype of the policy's parameters. Under mixed precision
             the parameters are float32: give ``bfloat16``.
-        tensor_parallel_size: Number of GPUs that share the model: those of this machine, from the first one on.
+        tensor_parallel_size: Number of GPUs that share the model: those of this machine, from the process's own on. As
+            many processes sample with one vLLM, which the first of them holds.
         memory_share: Share of each GPU's memory that vLLM may take while it generates, weights included.
         kv_cache_gib: Size of the key-value cache in GiB; None is 2 on the CPU, on a GPU what ``memory_share`` leaves.
         max_num_seqs: Largest number of completions that are sampled at once.

@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Generic, NamedTuple, TypeVar
 
-from caopd.errors import RolloutError
-from caopd.rollouts.vllm.http import ServerLostError, ServerSession
+from caopd.errors import RolloutError, ServerLostError
+from caopd.rollouts.vllm.http import ServerSession
 from caopd.rollouts.vllm.options import ServerOptions
 
 logger = logging.getLogger(__name__)
