@@ -28,6 +28,7 @@ from caopd.commands.plan.micro_batches import MicroBatch, Rows
 from caopd.commands.plan.plan import make_plan
 from caopd.commands.plan.setup import EngineSetup, Lengths, Setup, StudentSetup, TeacherSetup
 from caopd.commands.plan.timing import seconds
+from caopd.commands.plan.traffic import BETWEEN, TO_VLLM, moved
 from caopd.models import ModelSize
 
 CONFIG = LlamaConfig(
@@ -274,3 +275,27 @@ def test_twice_the_rate_halves_the_time_of_products():
     assert seconds(SETUP, MACHINE)["rollouts"] > seconds(replace(SETUP, num_prompts=4), MACHINE)["rollouts"]
     assert "rollouts" not in seconds(replace(SETUP, num_rollouts=0), MACHINE)
     assert "exchange between processes" in seconds(replace(SETUP, processes=2, sharded=True), GPU)
+
+
+def test_a_process_receives_the_shards_of_the_others_in_every_micro_batch():
+    """Counted by walking through a round of four processes, each of which holds a quarter of every tensor."""
+    sharded = replace(SETUP, processes=4, sharded=True, typical=[TYPICAL] * 16)
+    received = 0
+    for _ in range(len(sharded.typical) // 4):  # its micro-batches
+        for _ in range(3):  # the student's forward and backward pass, the teacher's forward pass
+            received += 3 * (PARAMETERS * 4 / 4)
+        received += 3 * (PARAMETERS * 4 / 4)  # gradients of its quarter, from each of the others
+    assert moved(sharded) == {BETWEEN: received}
+    vllm = replace(sharded, engine=EngineSetup("vllm", dtype="bfloat16"))
+    assert moved(vllm)[TO_VLLM] == 3 * (PARAMETERS * 4 / 4) + PARAMETERS * 2
+    copies = replace(SETUP, processes=4)
+    assert moved(copies) == {BETWEEN: 4 * 2 * 0.75 * PARAMETERS * 4}
+    assert moved(SETUP) == {}
+    assert moved(replace(sharded, engine=EngineSetup("servers")))[TO_VLLM] == 3 * (PARAMETERS * 4 / 4)
+
+
+def test_a_network_between_nodes_is_the_slower_link():
+    name = "exchange between processes"
+    one = replace(SETUP, processes=4, sharded=True)
+    found = [seconds(replace(one, nodes=nodes), GPU)[name] for nodes in (1, 2)]
+    assert found[1] / found[0] == pytest.approx(450 / 50)
