@@ -43,7 +43,6 @@ MODELS = {
 """Sizes of Qwen3, as its public configs have them."""
 ADAPTERS = ("--model.source.lora.rank=16", "--model.source.lora.alpha=32", "--model.source.dtype=bfloat16")
 TWO_GPUS = ("--data.engine.init_args.vllm.tensor_parallel_size=2", "--data.engine.init_args.vllm.memory_share=0.55")
-ONE_SEQUENCE = ("--data.batch_size=1", "--trainer.accumulate_grad_batches=4")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,6 @@ CASES = (
     Case("32B", 1, "LoRA, bfloat16", (*ADAPTERS, "--data.engine.init_args.vllm.memory_share=0.9")),
     Case("32B", 8, "LoRA, bfloat16, FSDP2, a vLLM for two GPUs", (*ADAPTERS, *TWO_GPUS)),
     Case("32B", 64, "all weights, FSDP2, a vLLM for two GPUs", TWO_GPUS),
-    Case("32B", 64, "the same, one sequence a micro-batch", (*TWO_GPUS, *ONE_SEQUENCE)),
 )
 
 
@@ -142,16 +140,14 @@ def page(found: list[tuple[Case, dict]], asked: argparse.Namespace) -> str:
 32 prompts with G = 8, one step of 256 sequences; {lengths}.
 
 **Nothing here was measured.** No FSDP2 run, vLLM or node of several GPUs has been compared with its plan;
-`docs/plan.md` says which formulas were compared with runs, and what is assumed. *Read tokens* are those that student and teacher read
-in training, per second of training, optimizer, exchange and sync. *Moved* are weights and gradients. Exchange is taken
-not to overlap with computing, and float32 shards are gathered as they are. The price of a GPU hour is an assumption
-(`--price`).
+`docs/plan.md` says which formulas were compared with runs, and what is assumed. *Read tokens* are those that student
+and teacher read in training, per second of training, optimizer, exchange and sync. *Moved* are weights and gradients.
+Exchange is taken not to overlap with computing, and float32 shards are gathered as they are. The price of a GPU hour is
+an assumption (`--price`).
 
 | {" | ".join((*heads, *more))} |
 |{"---|" * (len(heads) + len(more))}
 {chr(10).join(lines)}
-
-At 32B it is autocast that does not fit: it keeps a copy in 16 bits of every weight, which shards do not make smaller.
 
 Rounds of 256 sequences are too few for 64 GPUs: eight do them for a sixth of the cost. Raise
 `data.round.num_prompts_per_round` with the number of GPUs.
