@@ -10,7 +10,23 @@ from caopd.texts import escaped
 
 from .conftest import TEXTS, Page, run_directory
 
-ELEMENTS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "section", "figure", "code"}
+ELEMENTS = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "h1",
+    "h2",
+    "p",
+    "div",
+    "section",
+    "figure",
+    "code",
+    "ul",
+    "li",
+}
 TABLES = {"table", "thead", "tbody", "tr", "th", "td", "strong", "span", "footer"}
 SVG = {"svg", "defs", "g", "path", "use", "clippath", "rect", "pattern", "image", "style"}
 ATTRIBUTES = {"onerror", "onload", "src"}

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from caopd.cli import main
+from caopd.commands.report.collect import collect
 from caopd.commands.score.bootstrap import score
 from caopd.commands.score.predictions import read_predictions
 
@@ -178,6 +179,28 @@ def test_a_folder_is_searched_for_runs_and_runs_can_be_named(runs, tmp_path):
     assert r"two \& three" in (tmp_path / "tables" / "runs.tex").read_text()
 
 
+def test_a_run_that_went_on_and_another_seed_are_one_line(runs, fit, tmp_path):
+    """The first run goes on for as long again in another directory, and a second seed is fitted at one go."""
+    settings = {"trainer.check_val_every_n_epoch": 1, "model.method": "SDFT"}
+    settings |= {"trainer.max_epochs": 4}
+    longer = fit(tmp_path / "longer", **settings, ckpt_path=runs[1] / "checkpoints" / "round1.ckpt").directory
+    other = fit(tmp_path / "other", **settings, **{"data.seed": 1}).directory
+    assert main(["report", *map(str, (runs[1], longer, other)), f"--output={tmp_path / 'report'}"]) == 0
+    listed = rows_of(tmp_path / "report", "runs")
+    assert [(row["run"], row["steps"]) for row in listed] == [("SDFT, seed 0", "16"), ("SDFT, seed 1", "16")]
+    assert [row["went_on_from"] for row in listed] == [str(runs[1]), ""]
+    (before, after) = rows_of(tmp_path / "report", "metrics_greedy")
+    ends = [json.loads((each / "metrics.json").read_text())["final"]["greedy"] for each in (longer, other)]
+    first, second = (end["brier"] for end in ends)
+    assert float(after["brier"]) == pytest.approx((first + second) / 2)
+    assert float(after["brier_high"]) == pytest.approx(min(1, (first + second) / 2 + 12.7062 * abs(first - second) / 2))
+    (going_on, whole) = collect([runs[1], longer, other])
+    for name, curve in whole.curves.items():
+        assert [step for step, _ in going_on.curves[name]] == [step for step, _ in curve], name
+    assert len(whole.curves["train/loss"]) == 16
+    assert (before["seeds"], before["n"]) == ("2", "48")
+
+
 def test_a_run_with_nothing_but_metrics_is_reported(runs, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -187,7 +210,7 @@ def test_a_run_with_nothing_but_metrics_is_reported(runs, tmp_path):
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| unnamed | after | greedy | 4 | **0.500** | - | - |" in text
     assert "not all measured on the same prompts" in text
-    assert "No run directory holds a `predictions.greedy.jsonl` with confidences" in text
+    assert "- unnamed; SDFT: the run directory holds no `predictions.greedy.jsonl` with confidences" in text
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from caopd import __version__
 from caopd.commands.outputs import together
-from caopd.commands.report.collect import RunRecord
-from caopd.commands.report.content import ReportFigures, figures, tables
+from caopd.commands.report.figures import figures
+from caopd.commands.report.metric_tables import tables
+from caopd.commands.report.sections import ReportFigures
+from caopd.commands.report.sets import RunSet
 from caopd.commands.report.tables import ReportTable
 from caopd.files import write_text
 from caopd.plots import save_figure
@@ -39,18 +41,18 @@ footer { margin-top: 3rem; color: #555; font-size: 0.85rem; }
 """
 
 
-def write_report(records: Sequence[RunRecord], directory: Path, title: str) -> list[Path]:
+def write_report(sets: Sequence[RunSet], directory: Path, title: str) -> list[Path]:
     """Write all files of a report, or none, and return the paths of its two pages.
 
     Args:
-        records: The runs.
+        sets: The sets of runs.
         directory: Where the report goes, made if it is missing; files of an earlier report are overwritten.
         title: Title of the page.
 
     Raises:
         OSError: A file cannot be written.
     """
-    all_tables, sections = tables(records), figures(records)
+    all_tables, sections = tables(sets), figures(sets)
     with together(directory) as folder:
         for name in (FIGURES, TABLES):
             (folder / name).mkdir()
@@ -91,6 +93,9 @@ def _markdown(title: str, all_tables: Sequence[ReportTable], sections: Sequence[
     for section in sections:
         images = [f"![{section.title}]({FIGURES}/{name}.svg)" for name in section.figures]
         parts += [f"## {section.title}", section.text, *([" ".join(images)] if images else [])]
+        if section.missing:
+            reasons = "\n".join(f"- {in_markdown('; '.join(names))}: {why}." for why, names in section.reasons.items())
+            parts += [_before_reasons(section), reasons]
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,9 +121,21 @@ def _section(section: ReportFigures, folder: Path) -> str:
         inline_svg((folder / f"{name}.svg").read_text(encoding="utf-8"), f"{name}-", section.title)
         for name in section.figures
     ]
-    figures_of_it = "\n".join(f"<figure>{svg}</figure>" for svg in plotted)
-    text = f"<h2>{html.escape(section.title)}</h2>\n<p>{_prose(section.text)}</p>"
-    return f'{text}\n<div class="figures">{figures_of_it}</div>' if plotted else text
+    parts = [f"<h2>{html.escape(section.title)}</h2>", f"<p>{_prose(section.text)}</p>"]
+    if plotted:
+        figures_of_it = "\n".join(f"<figure>{svg}</figure>" for svg in plotted)
+        parts.append(f'<div class="figures">{figures_of_it}</div>')
+    if section.missing:
+        reasons = "\n".join(
+            f"<li>{html.escape(escaped('; '.join(names)))}: {_prose(why)}.</li>"
+            for why, names in section.reasons.items()
+        )
+        parts.append(f'<div class="missing"><p>{_before_reasons(section)}</p>\n<ul>{reasons}</ul></div>')
+    return "\n".join(parts)
+
+
+def _before_reasons(section: ReportFigures) -> str:
+    return "Not shown:" if section.figures else "No figure, since there is nothing to show:"
 
 
 def _prose(text: str) -> str:
