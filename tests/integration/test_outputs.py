@@ -197,6 +197,7 @@ def test_predictions_agree_with_their_responses(run, tmp_path):
         assert row["confidence"] == reading.value
         assert row["correct"] == int(row["response"].split("\n")[0] == row["target"])
         assert row["category"].startswith("e=")
+        assert row["question"].startswith("Which ")
 
 
 def test_predictions_score_as_they_are_and_as_their_task_verifies_them(run, tmp_path):

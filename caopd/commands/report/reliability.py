@@ -72,7 +72,7 @@ def _sources(runs: RunSet) -> dict[str, list[_Judged]]:
         if known:
             sources[f"{event} predictions"] = _with_shared_prompts(known)
     rollouts = [_Judged(*run.rollouts) for run in runs.runs if run.rollouts is not None]
-    return sources or ({"sampled rollouts of the last round": rollouts} if rollouts else {})
+    return sources or ({"sampled rollouts": rollouts} if rollouts else {})
 
 
 def _with_shared_prompts(known: Sequence[Predictions]) -> list[_Judged]:

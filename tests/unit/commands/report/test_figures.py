@@ -74,7 +74,7 @@ def test_reliability_is_of_predictions_else_of_rollouts_else_absent(sections):
     assert plotted["reliability-2-greedy"].get_suptitle().startswith("second: greedy predictions\n")
     assert plotted["reliability-2-sampled"].get_suptitle().startswith("second: sampled predictions\nECE 0.000   ")
     # One rollout states 0.25 and is right: the gap is 0.75.
-    title = "third: sampled rollouts of the last round\nECE 0.750   OCG -0.750"
+    title = "third: sampled rollouts\nECE 0.750   OCG -0.750"
     assert plotted["reliability-3-sampled"].get_suptitle().startswith(f"{title}\nif calibrated: ECE ")
 
 
