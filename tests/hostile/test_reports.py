@@ -30,7 +30,7 @@ ELEMENTS = {
 }
 TABLES = {"table", "thead", "tbody", "tr", "th", "td", "strong", "span", "footer"}
 SECTIONS = {"nav", "a", "ul", "li"}
-FIELDS = {"form", "label", "input", "select", "option", "button", "script", "noscript"}
+FIELDS = {"form", "label", "input", "select", "option", "button", "script", "noscript", "details", "summary"}
 SVG = {"svg", "defs", "g", "path", "use", "clippath", "rect", "pattern", "image", "style"}
 ATTRIBUTES = {"onerror", "onload", "src"}
 

@@ -150,6 +150,14 @@ def test_what_is_searched_is_marked(page):
     assert marked == ["It is 77."] * 4
 
 
+def test_a_text_that_is_cut_is_marked_and_is_whole_when_it_is_clicked(page):
+    use(page, {"text": "p1249"})
+    cut = "[...document.querySelectorAll('.text')].map(text => [text.scrollHeight > text.clientHeight, text.className])"
+    assert {tuple(each) for each in page.evaluate(cut)} == {(True, "text long"), (False, "text")}
+    page.click(".long")
+    assert page.evaluate("document.activeElement.scrollHeight === document.activeElement.clientHeight")
+
+
 def test_nothing_found_says_so_and_clearing_the_field_brings_all_back(page):
     use(page, {"text": "no such text"})
     assert summary(page) == "No completion of 5,000 is such: widen the filter."
@@ -174,7 +182,8 @@ def test_pages_are_turned(page):
 
 
 def test_a_file_of_the_table_leads_to_its_completions(page, written):
-    page.click("#completions .scroll tbody tr:nth-child(3) a")
+    page.click("#completions summary")
+    page.click("#completions details tbody tr:nth-child(3) a")
     own = expected(written[1], lambda name, step, row: (name, step) == ("second", "step_000004"))
     assert summary(page) == f"{own}; of one file: Clear shows all"
     page.click("#completions-form button[type=reset]")

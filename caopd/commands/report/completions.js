@@ -123,6 +123,9 @@
     const last = Math.min(first + PER_PAGE, shown.length);
     table.tBodies[0].replaceChildren(...shown.slice(first, last).map(line));
     table.hidden = shown.length === 0;
+    const texts = [...table.querySelectorAll(".text")];
+    const long = texts.filter(block => block.scrollHeight > block.clientHeight);
+    long.forEach(block => block.classList.add("long"));
     found.textContent = shown.length ? summary() : `No completion of ${rows.length.toLocaleString("en")} is such: widen the filter.`;
     pages.hidden = shown.length <= PER_PAGE;
     pages.querySelector("span").textContent = `${first + 1} to ${last} of ${shown.length}`;
@@ -143,7 +146,7 @@
   }
 
   // Each file of the table above leads to its completions.
-  section.querySelectorAll(".scroll tbody tr").forEach((row, number) => {
+  section.querySelectorAll("details tbody tr").forEach((row, number) => {
     const link = element("a", row.cells[0].textContent);
     link.href = "#completions-found";
     link.addEventListener("click", () => {

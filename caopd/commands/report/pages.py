@@ -130,7 +130,9 @@ def _figures(sections: Sequence[ReportFigures], folder: Path) -> list[str]:
 def _completions(files: ReportTable, sources: Sequence[Source]) -> str:
     if not sources:
         return f'{_heading(files.title)}\n<div class="missing"><p>{_prose(files.note)}</p></div>'
-    return f'<section id="completions">{_table(files)}\n{browser(sources)}</section>'
+    listed = f'<details><summary>Files</summary>\n<div class="scroll">{files.html()}</div></details>'
+    parts = (_heading(files.title), f"<p>{_prose(files.note)}</p>", listed, browser(sources))
+    return '<section id="completions">{}</section>'.format("\n".join(parts))
 
 
 def _section(section: ReportFigures, folder: Path) -> str:

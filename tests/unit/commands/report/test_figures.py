@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from caopd.commands.report.figures import figures
 from caopd.commands.report.metric_tables import tables
 from caopd.commands.report.sets import RunSet
+from caopd.metrics.functional.certainty import calibration_certainty
 
 from .records import predictions, run, seeds
 
@@ -201,14 +203,25 @@ def test_seeds_are_one_point_with_a_cross_and_one_line_with_a_band():
     assert (heights.min(), heights.max()) == pytest.approx((3 - half, 3 + half), abs=1e-3)
 
 
-def test_seeds_share_a_reliability_diagram_in_which_their_prompts_are_the_same():
-    names = ("p", "q")
-    both = seeds("both", *({"predicted": {"greedy": predictions([0.5, 0.9], [1, right], names)}} for right in (0, 1)))
+def test_seeds_are_one_line_of_risk_and_coverage_and_one_row_of_predictions():
+    both = seeds("both", *({"predicted": {"greedy": predictions([0.5, 0.9], [1, right])}} for right in (0, 1)))
     sections = {section.title: section for section in figures([both])}
-    (diagram,) = sections["Reliability"].figures.values()
-    assert diagram.get_suptitle().startswith("both: greedy predictions, 2 seeds\n")
-    assert diagram.axes[1].get_ylabel() == "% of 4"
     line = lines(sections["Risk and coverage: greedy"].figures["risk-coverage-greedy"])["both"]
     assert dict(zip(*line.get_data(), strict=True)) == {0.5: 0.5, 1.0: 0.25}
     rows = next(table for table in tables([both]) if table.name == "predictions_greedy").rows
     assert (rows[0]["seeds"], rows[0]["n"], rows[0]["accuracy"].value) == (2, 4, 0.75)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_seeds_share_a_reliability_diagram_in_which_prompts_of_the_same_id_are_one(named):
+    """Both seeds answer alike, so that the second one tells nothing new where its prompts are the same."""
+    confidence, correct = [0.8] * 20, [1, 0] * 10
+    names = tuple(range(20)) if named else ()
+    both = seeds("both", *[{"predicted": {"greedy": predictions(confidence, correct, names)}}] * 2)
+    (diagram,) = next(each for each in figures([both]) if each.title == "Reliability").figures.values()
+    pair = torch.tensor(confidence * 2), torch.tensor(correct * 2)
+    found = calibration_certainty(*pair, torch.tensor([*range(20)] * 2) if named else torch.arange(40))
+    title, _, between, *_ = diagram.get_suptitle().splitlines()
+    assert title == "both: greedy predictions, 2 seeds"
+    assert between == f"true ECE {found.low:.3f} to {found.high:.3f}"
+    assert diagram.axes[1].get_ylabel() == "% of 40"
