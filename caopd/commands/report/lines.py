@@ -62,7 +62,10 @@ def training(sets: Sequence[RunSet]) -> ReportFigures:
         "Validation before training and after rounds; losses of different methods are not comparable."
         f"{_if_several(sets)}"
     )
-    missing = [(name, _NO_LOG) for each in sets for name, run in each.labelled if not run.curves]
+    runs = [
+        (name, run, [tag for tag in CURVES if tag not in run.curves]) for each in sets for name, run in each.labelled
+    ]
+    missing = [(name, _not_logged(tags) if run.curves else _NO_LOG) for name, run, tags in runs if tags]
     panels: dict[str, dict[str, Curve]] = {}
     bands: dict[str, dict[str, Band]] = {}
     for tag, title in CURVES.items():
@@ -75,6 +78,10 @@ def training(sets: Sequence[RunSet]) -> ReportFigures:
             missing += [(name, _NO_STEP) for name, curves in logged.items() if curves and not means[name]]
     shown = {"training": curves_figure(panels, bands)} if panels else {}
     return ReportFigures("Training", text, shown, list(dict.fromkeys(missing)), wide=True)
+
+
+def _not_logged(tags: Sequence[str]) -> str:
+    return f"its log has no {', '.join(f'`{tag}`' for tag in tags)}"
 
 
 def _if_several(sets: Sequence[RunSet]) -> str:

@@ -65,13 +65,13 @@ def _any(tracks: Mapping[str, Track]) -> bool:
 
 
 def _tracks(sets: Sequence[RunSet], event: str, x: str, y: str) -> tuple[dict[str, Track], list[tuple[str, str]]]:
-    """Return every set's points, and which sets have none after training, and why."""
+    """Return every set's points, and which sets lack one, and why."""
     tracks, missing = {}, []
     for each in sets:
         before, after = (_points(each, moment, event, x, y) for moment in ("before", "after"))
         tracks[each.name] = Track(_middle(before), _middle(after), _spread(after))
-        if after is None:
-            missing.append((each.name, _why(each, event, x, y)))
+        if before is None or after is None:
+            missing.append((each.name, _why(each, "after" if after is None else "before", event, x, y)))
     return tracks, missing
 
 
@@ -93,16 +93,16 @@ def _spread(points: Points) -> tuple[float, float] | None:
     return None if x is None or y is None else (x, y)
 
 
-def _why(runs: RunSet, event: str, *names: str) -> str:
-    """Return why a set has no point after training."""
+def _why(runs: RunSet, moment: str, event: str, *names: str) -> str:
+    """Return why a set has no point before or after training."""
     one = "" if len(runs.runs) == 1 else "of one of its seeds, "
-    found = [each.events.get(event) for each in runs.measured("after")]
+    found = [each.events.get(event) for each in runs.measured(moment)]
     if len(found) < len(runs.runs):
-        return f"{one}nothing was measured after training"
+        return f"{one}nothing was measured {moment} training"
     undefined = [name for name in names for metrics in found if metrics is not None and metrics.get(name) is None]
     if None in found or not undefined:
-        return f"{one}no {event} completions were measured after training"
-    return f"{one}the {CATALOGUE[undefined[0]].title} is undefined: {_UNDEFINED[undefined[0]]}"
+        return f"{one}no {event} completions were measured {moment} training"
+    return f"{one}the {CATALOGUE[undefined[0]].title} {moment} training is undefined: {_UNDEFINED[undefined[0]]}"
 
 
 def _turned(point: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -56,6 +56,8 @@ def reliability(sets: Sequence[RunSet]) -> ReportFigures:
         if not sources:
             missing.append((each.name, _NOTHING))
         for source, parts in sources.items():
+            if len(parts) < len(each.runs):
+                missing.append((each.name, f"only {len(parts)} of its {len(each.runs)} seeds have {source}"))
             diagram = _diagram(_together(parts), f"{each.name}: {source}{_of_seeds(parts)}")
             if diagram is None:
                 missing.append((each.name, f"none of its {source} states a confidence"))

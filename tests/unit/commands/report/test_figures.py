@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+from caopd.commands.report.curves import CURVES
 from caopd.commands.report.figures import figures
 from caopd.commands.report.metric_tables import tables
 from caopd.commands.report.sets import RunSet
@@ -128,9 +129,17 @@ SILENT = predictions([np.nan, np.nan], [1, 0])
 @pytest.mark.parametrize(
     ("title", "one", "why"),
     [
-        ("Calibration and ranking: greedy", record("one", brier=0.5, spr=None), "the SPR is undefined: of the comp"),
-        ("Calibration and ranking: greedy", record("one", brier=None, spr=None), "the SPR is undefined"),
-        ("Confidence against accuracy: greedy", record("one", accuracy=0.5), "the Mean confidence is undefined: no"),
+        (
+            "Calibration and ranking: greedy",
+            record("one", brier=0.5, spr=None),
+            "the SPR after training is undefined: of the comp",
+        ),
+        ("Calibration and ranking: greedy", record("one", brier=None, spr=None), "the SPR after training is undefined"),
+        (
+            "Confidence against accuracy: greedy",
+            record("one", accuracy=0.5),
+            "the Mean confidence after training is undefined: no",
+        ),
         ("Reliability", record("one", {"greedy": SILENT}), "none of its greedy predictions states a confidence"),
         ("Risk and coverage: greedy", record("one", {"greedy": SILENT}), "with confidences"),
     ],
@@ -146,8 +155,27 @@ def test_what_is_undefined_is_said_in_place_of_the_figure(title, one, why):
 def test_a_figure_of_some_runs_names_the_others(sections):
     section = sections["Calibration and ranking: greedy"]
     assert section.figures
-    assert [name for name, _ in section.missing] == ["second", "third"]
-    assert [name for name, _ in sections["Confidence against accuracy: sampled"].missing] == ["second", "third"]
+    undefined = (
+        "the SPR after training is undefined: of the completions that state a confidence, none is right or none is"
+    )
+    assert section.reasons == {
+        "nothing was measured before training": ["first"],
+        f"{undefined} wrong": ["second", "third"],
+    }
+    found = sections["Confidence against accuracy: sampled"].reasons
+    assert found["no sampled completions were measured after training"] == ["second", "third"]
+
+
+def test_curves_that_a_run_did_not_log_are_named():
+    logged = {tag: [(0, 0.5)] for tag in CURVES}
+    some = {tag: curve for tag, curve in logged.items() if tag not in ("rollout/mu_hat", "val/sampled/ece")}
+    sets = [
+        RunSet(name, [run(name, curves=curves)]) for name, curves in (("all", logged), ("some", some), ("none", {}))
+    ]
+    section = next(section for section in figures(sets) if section.title == "Training")
+    (one, other) = section.reasons.items()
+    assert one == ("its log has no `val/sampled/ece`, `rollout/mu_hat`", ["some"])
+    assert (other[0].startswith("the run directory holds neither TensorBoard"), other[1]) == (True, ["none"])
 
 
 def values(accuracy, **more):
@@ -184,8 +212,8 @@ def test_a_value_that_a_seed_lacks_has_no_mean():
     assert row["spr"] is None
     sections = {section.title: section for section in figures([two])}
     assert sections["Calibration and ranking: greedy"].reasons.keys() == {
-        "of one of its seeds, the SPR is undefined: of the completions that state a confidence, none is right or none "
-        "is wrong"
+        "of one of its seeds, the SPR after training is undefined: of the completions that state a confidence, none is "
+        "right or none is wrong"
     }
 
 
@@ -201,6 +229,13 @@ def test_seeds_are_one_point_with_a_cross_and_one_line_with_a_band():
     heights = axes.collections[0].get_paths()[0].vertices[:, 1]
     half = stats.t.ppf(0.975, 2) * stats.sem([1, 2, 6])
     assert (heights.min(), heights.max()) == pytest.approx((3 - half, 3 + half), abs=1e-3)
+
+
+def test_seeds_without_predictions_are_counted_and_named():
+    some = seeds("some", {"predicted": {"greedy": PREDICTED}}, {}, {"predicted": {"greedy": PREDICTED}})
+    sections = {section.title: section for section in figures([some])}
+    assert sections["Reliability"].reasons == {"only 2 of its 3 seeds have greedy predictions": ["some"]}
+    assert [name for name, _ in sections["Risk and coverage: greedy"].missing] == ["some, seed 1"]
 
 
 def test_seeds_are_one_line_of_risk_and_coverage_and_one_row_of_predictions():
