@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from caopd.commands.report.collect import EVENTS, RunRecord
+from caopd.commands.report.differences import differences
 from caopd.commands.report.sets import RunSet, mean_of
 from caopd.commands.report.tables import Cell, Column, ReportTable, Row
 from caopd.commands.score.bootstrap import Estimate, score
@@ -37,6 +38,8 @@ def tables(sets: Sequence[RunSet]) -> list[ReportTable]:
     found = [_runs(sets)]
     for event in events_of(sets):
         found.append(_before_and_after(sets, event))
+        differ = differences(sets, event)
+        found += [] if differ is None else [differ]
         if _several(sets):
             found.append(_every_seed(sets, event))
         if any(event in run.predictions for each in sets for run in each.runs):

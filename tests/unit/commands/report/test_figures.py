@@ -206,6 +206,30 @@ def test_seeds_are_compared_by_their_mean_and_its_interval():
     assert "seeds_greedy" not in {table.name for table in tables(RECORDS)}
 
 
+def of_seeds(name, *finals):
+    return seeds(name, *({"final": {"greedy": values(**each)}} for each in finals))
+
+
+def test_sets_differ_seed_by_seed():
+    first = of_seeds("first", *({"accuracy": each, "ocg": 0.1} for each in (0.2, 0.5, 0.9)))
+    second = of_seeds("second", *({"accuracy": each, "ocg": -0.3} for each in (0.25, 0.5625, 0.9375)))
+    table = next(each for each in tables([first, *RECORDS[:1], second]) if each.name == "differences_greedy")
+    (row,) = table.rows
+    assert (row["run"], row["minus"], row["seeds"]) == ("second", "first", 3)
+    found, oracle = row["accuracy"], stats.ttest_1samp([0.05, 0.0625, 0.0375], 0).confidence_interval()
+    assert (found.value, found.low, found.high) == pytest.approx((0.05, oracle.low, oracle.high), abs=1e-5)
+    assert row["ocg"].value == pytest.approx(0.2)  # further from 0
+    assert "|Overconfidence gap|" in table.html()
+
+
+def test_only_seeds_that_both_have_are_subtracted():
+    first, second = (of_seeds(name, *({"accuracy": 0.25 * n} for n in range(k))) for name, k in (("a", 3), ("b", 2)))
+    (row,) = next(each for each in tables([first, second]) if each.name == "differences_greedy").rows
+    assert (row["seeds"], row["accuracy"].value) == (2, 0.0)
+    apart = RunSet("c", second.runs[1:])
+    assert "differences_greedy" not in {each.name for each in tables([first, apart])}
+
+
 def test_a_value_that_a_seed_lacks_has_no_mean():
     two = seeds("two", {"final": {"greedy": values(0.5)}}, {"final": {"greedy": values(0.5, spr=None)}})
     (row,) = next(table for table in tables([two]) if table.name == "metrics_greedy").rows
