@@ -190,9 +190,8 @@ def test_a_folder_is_searched_for_runs_and_runs_can_be_named(runs, tmp_path):
 
 
 def test_a_run_that_went_on_and_another_seed_are_one_line(runs, fit, tmp_path):
-    """The first run goes on for as long again in another directory, and a second seed is fitted at one go."""
-    settings = {"trainer.check_val_every_n_epoch": 1, "model.method": "SDFT"}
-    settings |= {"trainer.max_epochs": 3}
+    """A run goes on for a further round in another directory, and a second seed is fitted at one go."""
+    settings = {"trainer.check_val_every_n_epoch": 1, "trainer.max_epochs": 3, "model.method": "SDFT"}
     longer = fit(tmp_path / "longer", **settings, ckpt_path=runs[1] / "checkpoints" / "round1.ckpt").directory
     other = fit(tmp_path / "other", **settings, **{"data.seed": 1}).directory
     assert main(["report", *map(str, (runs[1], longer, other)), f"--output={tmp_path / 'report'}"]) == 0
