@@ -31,7 +31,7 @@ from caopd.commands.command_line import show_user_error
 from caopd.commands.configs.shipped import config_file
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.files import disk_full, full_disks_told_once
-from caopd.run_directory import RUNS, free_folder, own_run_directory, run_name
+from caopd.run_directory import RUNS, free_folder, own_run_directory, run_name, run_settings
 from caopd.texts import check_utf8, escaped_lines
 from caopd.training.callbacks import (
     PhaseProgressBar,
@@ -60,7 +60,6 @@ from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
 from caopd.training.interrupts import ignored_interrupts_raised
 from caopd.training.logger_settings import explicit, with_names, with_run
 from caopd.training.module import DistillationModule
-from caopd.training.run_identity import run_settings
 from caopd.training.spelling import explained
 
 MAX_LINES = 20

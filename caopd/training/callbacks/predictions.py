@@ -16,7 +16,7 @@ from caopd.training.callbacks.run_config import results_directory
 
 
 class PredictionWriter(Callback):
-    """Writes one line per completion of ``caopd predict``: event, prompt_id, category, response, confidence, correct.
+    """Writes one line per completion of ``caopd predict``: event, prompt_id, question, response, confidence, correct.
 
     Beside them stand the outcomes of reading: in which form confidence and answer are, or why none could be read.
 
@@ -83,6 +83,7 @@ def _row(completion: ScoredCompletion, task: str, event: Event, index: int) -> d
         "prompt_id": completion.example.id,
         **({"sample": index % event.num_samples} if event.num_samples > 1 else {}),
         "category": completion.example.category,
+        "question": completion.example.question,
         "response": verified.rollout.text,
         "target": completion.example.target,
         "confidence": verified.reading.value,
