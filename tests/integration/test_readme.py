@@ -6,6 +6,7 @@ neither can run has a row in ``SUBSTITUTED``, with the reason. What is new in th
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -51,6 +52,8 @@ SHORTENED = {
     ),
 }
 """The same, in the short form alone."""
+FILES = re.compile(r"^(?:metrics|checkpoint|predictions|written|model|how to use it): +(.+)$", re.MULTILINE)
+NEXT = re.compile(r"^next: +(.*\n(?: +.*\n)*)", re.MULTILINE)
 RUNS = ("fit", "validate", "test", "predict", "plan")
 """Commands that take a fit's settings, and so smaller sizes."""
 
@@ -73,9 +76,9 @@ def words_of(command, assignments, folder):
 
 
 @pytest.fixture(scope="module", params=["short", pytest.param("whole", marks=pytest.mark.slow)])
-def folder(request, forked, command, tmp_path_factory):
-    """An empty folder in which the commands have been run, in their order."""
-    folder, assignments = tmp_path_factory.mktemp("readme"), []
+def ran(request, forked, command, tmp_path_factory):
+    """An empty folder in which the commands have been run, in their order, and what each has printed."""
+    folder, printed, assignments = tmp_path_factory.mktemp("readme"), {}, []
     is_short = request.param == "short"
     substituted = SUBSTITUTED | (SHORTENED if is_short else {})
     for written in COMMANDS:
@@ -85,21 +88,23 @@ def folder(request, forked, command, tmp_path_factory):
         elif shell:
             program, *words = words_of(shell, assignments, folder)
             if program != "caopd":
-                ended = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True, timeout=600)
+                ended = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True)
             elif is_short:
                 smaller = options(SIZES) if words[0] in RUNS and shell == written else []
                 ended = forked([*words, *smaller], folder)
             else:
                 ended = command(*words, cwd=folder)
             assert ended.returncode == 0, f"{written}\n{ended.stderr[-4000:]}"
-    return folder
+            printed[written] = ended.stderr if is_short else ended.stdout + ended.stderr
+    return folder, printed
 
 
 def test_the_table_is_about_commands_of_the_readme():
     assert not {*SUBSTITUTED, *SHORTENED} - set(COMMANDS)
 
 
-def test_every_command_ends_well_and_leaves_what_the_readme_says(folder):
+def test_every_command_ends_well_and_leaves_what_the_readme_says(ran):
+    folder, _ = ran
     run = folder / "runs" / "quickstart" / "lightning_logs" / "CaOPD-SDFT-DrawTask-seed0"
     (results,) = run.glob("step_*")
     assert {path.name for path in results.iterdir()} >= {"test.json", "predictions.greedy.jsonl"}
@@ -108,6 +113,26 @@ def test_every_command_ends_well_and_leaves_what_the_readme_says(folder):
     for name in ("sdft", "rlcr"):
         (metrics,) = (folder / "runs" / name).rglob("metrics.json")
         assert json.loads(metrics.read_text())["final"]["step"] > 0
+
+
+def test_commands_say_where_their_files_are_and_what_can_be_run_next(ran):
+    folder, printed = ran
+    said = {"files": set(), "next": set()}
+    for written, text in printed.items():
+        files = FILES.findall(text)
+        following = [shlex.split(line) for block in NEXT.findall(text) for line in block.splitlines()]
+        paths = [word for words in following for word in words if "/" in word and "=" not in word]
+        assert all((folder / path).exists() for path in [*files, *paths]), written
+        assert {words[0] for words in following} <= {"caopd", "tensorboard"}, written
+        for part, found in (("files", files), ("next", following)):
+            said[part] |= {written.split()[1]} if found else set()
+    assert said["files"] >= {"fit", "test", "predict", "score", "report", "route", "export"}
+    assert said["next"] >= {"fit", "plan", "test", "predict"}
+
+
+def test_nothing_else_is_said_that_is_not_about_the_run(ran):
+    for written, text in ran[1].items():
+        assert not re.findall("Tip:|TPU|dirpath has changed|\r", text), written
 
 
 def test_the_metrics_stand_alone_as_shown():

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from caopd.commands.outputs import tell
 from caopd.distributed import on_first_process
 from caopd.evaluation import NO_VERDICT, Parts
 from caopd.files import write_text
 from caopd.metrics.catalogue import FLOOR, P_VALUE, shown_of_runs
-from caopd.run_directory import TEST
+from caopd.run_directory import TEST, run_directory
 from caopd.texts import in_terminal
 from caopd.training.callbacks.numbers import TITLE, count, p_value, with_interval, without_nan
 from caopd.training.callbacks.run_config import results_directory
+from caopd.training.callbacks.what_next import Command, measuring
 from caopd.training.module import DistillationModule
 
 IN_DOMAIN = "in_domain"
@@ -46,17 +48,17 @@ class ResultTables(Callback):
         if not isinstance(pl_module, DistillationModule):
             return
         in_domain, named = pl_module.test_scores.compute()
-        checkpoint = trainer.ckpt_path and str(trainer.ckpt_path)
+        checkpoint = str(trainer.ckpt_path) if trainer.ckpt_path else None
         record = {"model": pl_module.source.name_or_path, "checkpoint": checkpoint, "step": trainer.global_step}
-        on_first_process(lambda: self._report({IN_DOMAIN: in_domain, **named}, record))
+        then = measuring(("predict",), run_directory(trainer), checkpoint)  # a collective operation
+        on_first_process(lambda: self._report({IN_DOMAIN: in_domain, **named}, record, then))
 
-    def _report(self, tasks: Mapping[str, Parts], record: Mapping[str, object]) -> None:
+    def _report(self, tasks: Mapping[str, Parts], record: Mapping[str, object], then: Sequence[Command]) -> None:
         found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
         path = self._directory / TEST
         write_text(path, json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n")
-        console = Console()
-        console.print(results_table(tasks))
-        console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
+        Console().print(results_table(tasks))
+        tell([("metrics", path)], then)
 
 
 def results_table(tasks: Mapping[str, Parts]) -> Table:
