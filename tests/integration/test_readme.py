@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def words_of(command, assignments, folder):
 
 
 @pytest.fixture(scope="module", params=["short", pytest.param("whole", marks=pytest.mark.slow)])
-def ran(request, forked, command, tmp_path_factory):
+def ran(request, forked, tmp_path_factory):
     """An empty folder in which the commands have been run, in their order, and what each has printed."""
     folder, printed, assignments = tmp_path_factory.mktemp("readme"), {}, []
     is_short = request.param == "short"
@@ -87,13 +88,12 @@ def ran(request, forked, command, tmp_path_factory):
             assignments.append(shell)
         elif shell:
             program, *words = words_of(shell, assignments, folder)
-            if program != "caopd":
-                ended = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True)
-            elif is_short:
+            if program == "caopd" and is_short:
                 smaller = options(SIZES) if words[0] in RUNS and shell == written else []
                 ended = forked([*words, *smaller], folder)
             else:
-                ended = command(*words, cwd=folder)
+                start = [sys.executable, "-m", "caopd"] if program == "caopd" else [program]
+                ended = subprocess.run([*start, *words], cwd=folder, capture_output=True, text=True)
             assert ended.returncode == 0, f"{written}\n{ended.stderr[-4000:]}"
             printed[written] = ended.stderr if is_short else ended.stdout + ended.stderr
     return folder, printed
