@@ -71,12 +71,12 @@ ABOUT = {
     "fit": """Train a model on its own rollouts.
 
 examples:
-  caopd fit --config quickstart                              CaOPD on SDFT, embedded model, CPU
-  caopd fit --config quickstart --model.method=SDFT          the baseline: any setting can be overridden
-  caopd fit --config one_gpu --config my_data.yaml           the second config goes over the first
-  caopd fit --config one_gpu --dry_run                       prompts, masks and steps; nothing is trained
-  caopd fit --config one_gpu --ckpt_path last                go on with this run where it was, or start
-  caopd fit --model.method.help=CaOPD                        the settings of a class""",
+  caopd fit --config quickstart                       CaOPD, embedded model, CPU
+  caopd fit --config quickstart --model.method=SDFT   any setting can be given
+  caopd fit --config one_gpu --config my_data.yaml    the second over the first
+  caopd fit --config one_gpu --dry_run                prompts, masks and steps
+  caopd fit --config one_gpu --ckpt_path last         go on with it, or start
+  caopd fit --model.method.help=CaOPD                 the settings of a class""",
     "validate": """Measure a model on the validation split.
 
 example:
