@@ -6,12 +6,24 @@ in a child process as well as on a server. It is imported there and needs nothin
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+SHAPING = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "tie_word_embeddings",
+)
+"""Settings of a transformers config that decide which weights there are, and their shapes."""
 EXTENSION = "caopd.vllm_host.keeper.WeightKeeper"
 
 
@@ -41,6 +53,12 @@ class WeightKeeper:
             )
         self.reload_weights(weights_iterator=_weights(Path(directory)), is_checkpoint_format=True)
         return num_weights
+
+    def describe_model(self: Any) -> str:
+        """Return the settings that decide the names and shapes of the model's weights, as JSON."""
+        config = self.model_config.hf_text_config
+        found = {name: getattr(config, name, None) for name in SHAPING}
+        return json.dumps({"architectures": list(self.model_config.hf_config.architectures or []), **found})
 
     def stamp_policy(self, version: str) -> str:
         """Set the version of the weights, when all of them have arrived.
