@@ -91,7 +91,7 @@ def test_a_sweep_goes_on_where_it_was_and_averages_over_seeds(tmp_path):
 
 
 def test_two_sharded_processes_train_with_the_strategy_of_the_page(forked, tmp_path):
-    (tmp_path / "two.yaml").write_text(block("two_gpus", "yaml").partition("data:")[0])
+    (tmp_path / "two.yaml").write_text(block("two_gpus", "yaml"))
     settings = {**SIZES, "trainer.max_epochs": 1, "trainer.default_root_dir": "runs"}
     ended = forked(["fit", "--config=quickstart", "--config=two.yaml", *options(settings)], tmp_path, 2)
     assert ended.returncode == 0, ended.stderr[-3000:]
