@@ -62,6 +62,14 @@ def test_a_run_uses_a_server_with_its_key_and_keeps_it_secret(server, fit, tmp_p
     check_secrets(run, tmp_path)
 
 
+@pytest.mark.slow
+def test_a_server_that_shares_no_folder_gets_weights_over_http(server, fit, tmp_path):
+    run = fit(tmp_path, server[1], servers="weights_address: 127.0.0.1, ")
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert max(Run(tmp_path).scalars("rollout/parity_max")) < 1e-4
+    check_secrets(run, tmp_path)
+
+
 def test_a_wrong_key_is_an_error_that_names_its_variable(server, fit, tmp_path):
     run = fit(tmp_path, server[1], key="wrong-7f3a")
     check(

@@ -75,6 +75,8 @@ class ServerOptions:
         urls: Addresses of the servers, for example ``[http://10.0.0.2:8000]``; prompts are spread over them.
         weights_directory: Folder in which weights are handed over; this process writes it and every server reads it.
             Only this user can read what is written there, or the folder's group where its setgid bit is set.
+        weights_address: This machine as the servers reach it, such as ``10.0.0.1`` or ``10.0.0.1:8900``, to send them
+            weights over HTTP where they see no folder of it; None hands weights over in ``weights_directory``.
         api_key_variable: Environment variable that holds the servers' API key, if they ask for one. The key is sent
             with every request and written nowhere.
         concurrency: Largest number of prompts that one server works on at a time.
@@ -91,6 +93,7 @@ class ServerOptions:
 
     urls: list[str]
     weights_directory: str = "/dev/shm"
+    weights_address: str | None = None
     api_key_variable: str = "VLLM_API_KEY"
     concurrency: int = 64
     retries: int = 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,12 +16,13 @@ from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.progress import tell_progress
 from caopd.rollouts.vllm.base import Delivery, Way, sampling_arguments
-from caopd.rollouts.vllm.files import shared_places
+from caopd.rollouts.vllm.files import roomy_directory, shared_places
 from caopd.rollouts.vllm.guard import Guard
 from caopd.rollouts.vllm.http import ServerSession
 from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
 from caopd.rollouts.vllm.placement import Place
 from caopd.rollouts.vllm.pool import ServerPool
+from caopd.rollouts.vllm.sending import sent
 from caopd.vllm_host.folders import clear_dead
 from caopd.vllm_host.host import Sampled
 from caopd.vllm_host.keeper import SHAPING
@@ -103,8 +105,10 @@ class VLLMServers:
         return "files"
 
     def folder(self, policy: LanguageModel) -> str:
-        """Return the folder that the servers read."""
-        return self._servers.weights_directory
+        """Return the folder that the servers read, or one from which weights are sent."""
+        if self._servers.weights_address is None:
+            return self._servers.weights_directory
+        return roomy_directory(sum(weight.numel() for weight in policy.parameters()) * self._dtype.itemsize)
 
     def receive(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Raise: a server takes no handles."""
@@ -116,15 +120,17 @@ class VLLMServers:
         directory, num_weights = delivery.files
 
         def take(url: str) -> None:
-            self._worker(url, "take_policy", str(directory), str(num_weights))
+            self._worker(url, "take_policy", place, str(num_weights))
             self._worker(url, "stamp_policy", str(version))
             if not self._http.call("POST", url, "/reset_prefix_cache")["success"]:
                 raise RolloutError(
                     f"The vLLM server {url} could not forget its prefix cache: is it shared with others?"
                 )
 
+        address = self._servers.weights_address
         self._pool.rejoin(lambda url: self._check(url, policy))
-        self._pool.each(take)
+        with nullcontext(str(directory)) if address is None else sent(directory, address) as place:
+            self._pool.each(take)
 
     def sample(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
