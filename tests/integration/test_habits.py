@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from caopd.commands.configs.shipped import shipped
 from tests.needs import needs_kernel
 
-from .conftest import SIZES, options
+from .conftest import FSDP2, SIZES, options
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -75,28 +76,26 @@ def test_every_value_that_the_page_chooses_by_is_logged(best):
 
 
 def test_a_sweep_goes_on_where_it_was_and_averages_over_seeds(tmp_path):
+    ended = tmp_path / "runs" / "sweep" / "method=SDFT_seed=0" / "metrics.json"
+    ended.parent.mkdir(parents=True)
+    ended.write_text(json.dumps({"final": {"sampled": {"accuracy": 0.5, "ece": 0.5, "brier": 0.5, "auroc": None}}}))
     given = [*options({**SIZES, "trainer.max_epochs": 1}), "--trainer.enable_progress_bar=false"]
-    sweep = [sys.executable, ROOT / "examples" / "sweep.py", "quickstart", "model.method=SDFT", "data.seed=0,1"]
-    runs = [
-        subprocess.run([*sweep, "--", *given], cwd=tmp_path, capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
-    found = [json.loads(file.read_text())["final"]["sampled"] for file in tmp_path.rglob("metrics.json")]
-    mean = sum(each["accuracy"] for each in found) / 2
-    half = abs(found[0]["accuracy"] - found[1]["accuracy"]) / 2**0.5
-    assert len(found) == 2
-    assert re.search(rf"^model.method=SDFT +2 +{mean:.3f} ± {half:.3f} ", runs[0].stdout, re.MULTILINE)
-    table = runs[0].stdout[runs[0].stdout.index("sampled completions") :]
-    assert runs[1].stdout == table  # nothing was trained again
+    sweep = [sys.executable, ROOT / "examples" / "sweep.py", "quickstart", "model.method=SDFT", "data.seed=0,1", "--"]
+    ran = subprocess.run([*sweep, *given], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (trained,) = (file for file in tmp_path.rglob("metrics.json") if file != ended)
+    assert trained.relative_to(ended.parents[1]).parts[0] == "method=SDFT_seed=1"
+    other = json.loads(trained.read_text())["final"]["sampled"]["accuracy"]
+    row = rf"^model.method=SDFT +2 +{(0.5 + other) / 2:.3f} ± {abs(0.5 - other) / 2**0.5:.3f} "
+    assert re.search(row, ran.stdout, re.MULTILINE)
 
 
-def test_two_sharded_processes_train_with_the_strategy_of_the_page(forked, tmp_path):
-    (tmp_path / "two.yaml").write_text(block("two_gpus", "yaml"))
-    settings = {**SIZES, "trainer.max_epochs": 1, "trainer.default_root_dir": "runs"}
-    ended = forked(["fit", "--config=quickstart", "--config=two.yaml", *options(settings)], tmp_path, 2)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    (metrics,) = tmp_path.rglob("metrics.json")
-    assert json.loads(metrics.read_text())["final"]["step"] == 1  # of 16 samples: 4 x 4 x 2 are in a step
+def test_the_strategy_of_the_page_is_the_one_that_the_tests_train_with():
+    trainer = yaml.safe_load(block("two_gpus", "yaml"))["trainer"]
+    assert trainer["strategy"]["class_path"] == FSDP2["trainer.strategy"]
+    tested = {name.removeprefix("trainer.strategy."): value for name, value in FSDP2.items()}
+    for name, value in trainer["strategy"]["init_args"].items():
+        assert str(value).lower() == str(tested[name]), name
+    assert str(trainer["inference_mode"]).lower() == FSDP2["trainer.inference_mode"]
 
 
 def test_the_job_file_is_one_that_bash_reads(tmp_path):
