@@ -126,6 +126,7 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         completions=lengths.completions,
         held_out_rows=min(most, data.evaluation.batch_size, data.evaluation.num_examples or most),
         held_out_length=held_out,
+        nodes=int(trainer.num_nodes),
     )
     return make_plan(setup, device, libraries, [*lengths.sources, *_sources(setup, name, options)])
 
