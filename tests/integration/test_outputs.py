@@ -273,7 +273,7 @@ def test_a_terminal_shows_what_the_run_does_and_how_long_that_takes(in_terminal)
 
 
 def test_neither_advertisements_nor_names_of_lightning_are_shown(in_terminal):
-    for word in ("Tip", "litlogger", "v_num", "train/loss", "Warning", "0.00it/s"):
+    for word in ("Tip", "TPU", "litlogger", "v_num", "train/loss", "Warning", "0.00it/s"):
         assert word not in in_terminal, word
 
 

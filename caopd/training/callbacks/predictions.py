@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
-from rich.console import Console
 
+from caopd.commands.outputs import tell
 from caopd.distributed import gather_in_order, on_first_process
 from caopd.evaluation import EvaluationBatch, Event, ScoredCompletion
 from caopd.files import write_text
-from caopd.texts import in_terminal
+from caopd.run_directory import run_directory
 from caopd.training.callbacks.run_config import results_directory
+from caopd.training.callbacks.what_next import Command, reporting
 
 
 class PredictionWriter(Callback):
@@ -32,12 +33,12 @@ class PredictionWriter(Callback):
 
     def __init__(self, output: str | None = None) -> None:
         self.output = output
-        self._path = Path()
+        self._path = self._run = Path()
         self._lines: dict[Path, list[str]] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out where the files are, and make their folder."""
-        directory = results_directory(trainer)  # a collective operation
+        directory, self._run = results_directory(trainer), run_directory(trainer)  # collective operations
         self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
         # They are written at the end: what keeps them from being written should show before anything is sampled.
         on_first_process(lambda: self._path.parent.mkdir(parents=True, exist_ok=True))
@@ -66,7 +67,8 @@ class PredictionWriter(Callback):
     def _write(self) -> None:
         for path, lines in self._lines.items():
             write_text(path, "".join(lines))
-            Console().print(in_terminal(f"predictions: {path}"), soft_wrap=True)
+        scoring: list[Command] = [["caopd", "score", path] for path in self._lines]
+        tell([("predictions", path) for path in self._lines], [*scoring, *reporting(self._run)])
         self._lines = {}
 
     def _file_of(self, task: str, event: Event) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -11,13 +11,16 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.commands.outputs import tell
 from caopd.distributed import on_first_process
 from caopd.evaluation import NO_VERDICT, Parts
 from caopd.files import write_text
 from caopd.metrics.catalogue import FLOOR, P_VALUE, shown_of_runs
+from caopd.run_directory import run_directory
 from caopd.texts import in_terminal
 from caopd.training.callbacks.numbers import TITLE, count, p_value, with_interval, without_nan
 from caopd.training.callbacks.run_config import results_directory
+from caopd.training.callbacks.what_next import Command, measuring
 from caopd.training.module import DistillationModule
 
 IN_DOMAIN = "in_domain"
@@ -75,17 +78,20 @@ class ResultTables(Callback):
     def _show(self, trainer: Trainer, module: DistillationModule, command: TrainerFn) -> None:
         scores = module.validation_scores if command == TrainerFn.VALIDATING else module.test_scores
         in_domain, named = scores.compute()
-        checkpoint = trainer.ckpt_path and str(trainer.ckpt_path)
+        checkpoint = str(trainer.ckpt_path) if trainer.ckpt_path else None
         record = {"model": module.source.name_or_path, "checkpoint": checkpoint, "step": trainer.global_step}
-        on_first_process(lambda: self._report(command.value, {IN_DOMAIN: in_domain, **named}, record))
+        following = ("test", "predict") if command == TrainerFn.VALIDATING else ("predict",)
+        then = measuring(following, run_directory(trainer), checkpoint)  # a collective operation
+        on_first_process(lambda: self._report(command.value, {IN_DOMAIN: in_domain, **named}, record, then))
 
-    def _report(self, command: str, tasks: Mapping[str, Parts], record: Mapping[str, object]) -> None:
+    def _report(
+        self, command: str, tasks: Mapping[str, Parts], record: Mapping[str, object], then: Sequence[Command]
+    ) -> None:
         found = {task: {part: without_nan(values) for part, values in parts.items()} for task, parts in tasks.items()}
         path = self._directory / f"{command}.json"
         write_text(path, json.dumps({**record, "tasks": found}, indent=2, allow_nan=False) + "\n")
-        console = Console()
-        console.print(results_table(tasks))
-        console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
+        Console().print(results_table(tasks))
+        tell([("metrics", path)], then)
 
 
 def results_table(tasks: Mapping[str, Parts]) -> Table:
