@@ -14,6 +14,7 @@ from caopd.distributed import on_first_process, together
 from caopd.models import LanguageModel, Loader, ModelSource
 from caopd.models.outlines import ModelFacts, all_weights
 from caopd.models.sharding import copy_weights, fill, shard
+from caopd.training.heap import give_back_at_once
 
 
 class ShardedLoader(Loader):
@@ -37,6 +38,7 @@ class ShardedLoader(Loader):
         device: torch.device,
     ) -> None:
         super().__init__(tokenizer, compile_backend)
+        give_back_at_once()
         self._mesh = mesh
         self._device = device
         self._outlines: dict[LanguageModel, LanguageModel] = {}
