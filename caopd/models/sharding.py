@@ -63,6 +63,28 @@ def _scatter(shard: Tensor, full: Tensor | None, group: distributed.ProcessGroup
 
 
 @torch.no_grad()
+def gather(weight: DTensor) -> Tensor | None:
+    """Return a sharded weight whole, on the CPU, in process 0, and None in the others; a collective operation.
+
+    torch's ``full_tensor`` would make it whole in every process.
+
+    Args:
+        weight: The weight, or anything else that is sharded like it.
+    """
+    group, shard = weight.device_mesh.get_group(), weight.to_local().contiguous()
+    if group.rank() > 0:
+        if shard.numel():
+            distributed.send(shard, group=group, group_dst=0)
+        return None
+    full = torch.empty(weight.shape, dtype=weight.dtype, device=shard.device)
+    first, *others = full.chunk(group.size())
+    first.copy_(shard)
+    for number, rows in enumerate(others, start=1):
+        distributed.recv(rows, group=group, group_src=number)
+    return full.cpu()
+
+
+@torch.no_grad()
 def copy_weights(target: nn.Module, source: nn.Module) -> None:
     """Copy the parameters and buffers of a model into another one of the same architecture that is sharded alike.
 
