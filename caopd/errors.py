@@ -36,6 +36,10 @@ class RolloutError(CaopdError, RuntimeError):
     exit_status = 1
 
 
+class ServerLostError(RolloutError):
+    """A server that does not answer, or fails, whatever it is asked for: others may do its work."""
+
+
 class EngineDiedError(CaopdError, RuntimeError):
     """An inference engine whose process ended; it can be started again."""
 

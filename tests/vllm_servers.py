@@ -1,4 +1,4 @@
-"""Starts real servers of vLLM for tests, on the loopback interface and with an API key."""
+"""Starts real servers of vLLM for tests, on the loopback interface and with an API key; and tampers with weights."""
 
 import os
 import signal
@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
+from safetensors.torch import load_file, save_file
 
 from caopd.models import ModelSource
+from caopd.rollouts.vllm.files import Written
 
 KEY = "sesame-7f3a"
 TAKES_WEIGHTS = ("--worker-extension-cls", "caopd.vllm_host.keeper.WeightKeeper")
@@ -67,3 +69,13 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def without_head(delivery):
+    """The weights on their way to a vLLM, but not those of the head."""
+    directory, number = delivery.files
+    for file in directory.glob("*.safetensors"):
+        weights = load_file(file)
+        number -= weights.pop("lm_head.weight", None) is not None
+        save_file(weights, file)
+    return delivery._replace(files=Written(directory, number))

@@ -49,12 +49,7 @@ class TransformersEngine(RolloutEngine):
     @property
     def rounding(self) -> float | None:
         """Largest mean difference (nats) that a key-value cache and padding explain; None before the first ``sync``."""
-        if self._policy is None:
-            return None
-        kind = self._policy.device.type
-        # How precise float32 is on tensor cores is a setting of torch, not of this engine.
-        exact = not torch.is_autocast_enabled(kind) and torch.get_float32_matmul_precision() == "highest"
-        return rounding_of(self._policy.dtype if exact else torch.bfloat16)
+        return None if self._policy is None else rounding_of(self._policy.dtype, self._policy)
 
     def rest(self) -> None:
         """Do nothing: the weights are the student's, so there is nothing to give back."""

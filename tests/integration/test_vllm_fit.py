@@ -23,11 +23,12 @@ ENGINE = {
 STALE = """
 from caopd.rollouts import VLLMEngine, VLLMOptions
 from caopd.rollouts.vllm.local import LocalVLLM
+from tests.vllm_servers import without_head
 
 
 class HeadStaysBehind(LocalVLLM):
-    def load(self, policy, weights, version):
-        super().load(policy, (pair for pair in weights if version == 0 or pair[0] != "lm_head.weight"), version)
+    def load(self, policy, delivery, version):
+        super().load(policy, without_head(delivery) if version else delivery, version)
 
 
 class StaleEngine(VLLMEngine):

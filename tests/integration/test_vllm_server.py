@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -17,9 +18,9 @@ pytestmark = needs_vllm
 def fit(forked, monkeypatch):
     """Run the command, its weights handed over in a folder of its own, and return what it printed."""
 
-    def run(root, port, key=KEY, servers="", **settings):
+    def run(root, port, key=KEY, servers="", more="", **settings):
         monkeypatch.setenv("VLLM_API_KEY", key)
-        return forked(arguments(root, port, servers, settings), root)
+        return forked(arguments(root, f"{port}{more}", servers, settings), root)
 
     return run
 
@@ -61,6 +62,14 @@ def test_a_run_uses_a_server_with_its_key_and_keeps_it_secret(server, fit, tmp_p
     check_secrets(run, tmp_path)
 
 
+@pytest.mark.slow
+def test_a_server_that_shares_no_folder_gets_weights_over_http(server, fit, tmp_path):
+    run = fit(tmp_path, server[1], servers="weights_address: 127.0.0.1, ")
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert max(Run(tmp_path).scalars("rollout/parity_max")) < 1e-4
+    check_secrets(run, tmp_path)
+
+
 def test_a_wrong_key_is_an_error_that_names_its_variable(server, fit, tmp_path):
     run = fit(tmp_path, server[1], key="wrong-7f3a")
     check(
@@ -96,6 +105,31 @@ def test_a_server_that_takes_no_weights_is_an_error_that_says_how_it_is_started(
 @pytest.mark.slow
 def test_a_server_that_is_killed_while_it_samples_is_an_error_that_names_it(fit, tmp_path):
     with vllm_server() as (process, port):
-        threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL)).start()
+        kill_at_work(process, tmp_path)
         run = fit(tmp_path, port, **{"trainer.max_epochs": 1000})
     check(run, tmp_path, f"Start the vLLM server http://127.0.0.1:{port}, or correct `servers.urls`")
+
+
+@pytest.mark.slow
+def test_of_two_servers_one_can_be_killed(server, fit, tmp_path):
+    """The run goes on with the other one, and draws the same completions as with both."""
+    with vllm_server() as (process, port):
+        kill_at_work(process, tmp_path)
+        run = fit(tmp_path, server[1], more=f", http://127.0.0.1:{port}", **{"trainer.max_epochs": 3})
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert f"vLLM server http://127.0.0.1:{port} is left out" in run.stderr
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert fit(alone, server[1], **{"trainer.max_epochs": 3}).returncode == 0
+    assert Run(tmp_path).scalars("train/loss") == pytest.approx(Run(alone).scalars("train/loss"), abs=1e-5)
+
+
+def kill_at_work(process, root):
+    """Kill a server when the first round has been sampled."""
+
+    def wait_and_kill():
+        while not list(root.rglob("round_00000.jsonl")):
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()

@@ -1,4 +1,4 @@
-"""vLLM in process 0 of two, its groups handed whole to their processes: the same run as one process makes of it.
+"""Two processes, each with a vLLM of its own, make the same run as one process with one vLLM.
 
 The one process holds vLLM itself, which starts faster.
 """
@@ -24,6 +24,7 @@ DDP = {"trainer.strategy": "ddp", "trainer.devices": 2}
 TOLERANCE = 1e-5
 """Largest difference of a weight or a loss: other batches and halved sums round differently in float32."""
 DYING = """
+from caopd.distributed import process_number
 from caopd.rollouts import VLLMEngine, VLLMOptions
 from caopd.rollouts.vllm.local import LocalVLLM
 
@@ -31,8 +32,13 @@ NUMBERS = iter(range(100))
 
 
 class KillsItself(LocalVLLM):
+    def start(self, *arguments):
+        super().start(*arguments)
+        with open(f"started_by_{process_number()}", "a") as file:
+            file.write("again ")
+
     def sample(self, *arguments):
-        if next(NUMBERS) == 2:  # validation, first round, second round
+        if next(NUMBERS) == 2 and process_number() == 1:  # validation, first round, second round
             self._child._process.kill()
         return super().sample(*arguments)
 
@@ -49,12 +55,16 @@ def one_process(fit, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("one"), **ONE_PROCESS)
 
 
-def test_fsdp2_samples_and_trains_as_one_process_also_when_vllm_dies_in_the_second_round(one_process, spawn, tmp_path):
-    """Process 0 starts vLLM again and samples the same round, while the other process waits for its groups."""
+def test_fsdp2_samples_and_trains_as_one_process_also_when_a_vllm_dies_in_the_second_round(
+    one_process, spawn, tmp_path
+):
+    """Process 1 starts its vLLM again, which samples the same share; that of process 0 has sampled and runs on."""
     (tmp_path / "dying.py").write_text(DYING)
     settings = {name: value for name, value in VLLM.items() if not name.startswith("data.engine")}
     run = spawn(tmp_path, **settings, **FSDP2, **{"trainer.devices": 2, "data.engine": "dying.DyingEngine"})
     assert_same_run(run, one_process)
+    started = [(tmp_path / f"started_by_{number}").read_text().split() for number in range(2)]
+    assert list(map(len, started)) == [1, 2]
 
 
 @pytest.mark.slow

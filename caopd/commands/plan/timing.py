@@ -59,10 +59,8 @@ def rollout_seconds(setup: Setup, device: Device) -> float:
         return 0.0
     student, size = setup.student, setup.student.size
     is_vllm = setup.engine.kind == "vllm"
-    # vLLM's copies serve the prompts of all processes; one copy may span several devices.
-    copies = (
-        max(1, setup.processes // setup.engine.devices) if is_vllm and setup.engine.devices > 1 else setup.processes
-    )
+    # Every process samples with a vLLM of its own, unless the devices of several share one.
+    copies = max(1, setup.processes // setup.engine.devices) if is_vllm else setup.processes
     share, prompts = (setup.engine.devices if is_vllm else 1), setup.num_prompts / copies
     total_rows = prompts * setup.num_rollouts
     rows = min(_VLLM_ROWS, total_rows) if is_vllm else min(setup.rows_at_once, total_rows)

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
+from caopd.rollouts.vllm.files import Written
+from caopd.rollouts.vllm.placement import Place
 from caopd.vllm_host.host import Sampled
 
 _LARGEST_SEED = 2**62
 """vLLM adds the rollout's index to the seed of its group and takes 63 bits."""
 
 
-class Backend(Protocol):
-    """A running vLLM, for process 0 alone. Methods raise EngineDiedError where it has ended and can be restarted."""
+Way = Literal["files", "handles", "kept"]
+"""How weights reach a vLLM: in files, by handles to GPU memory, or not at all: it keeps those under an adapter."""
 
-    def start(self, policy: LanguageModel) -> None:
-        """Prepare for a model's architecture; the weights follow by :meth:`load`."""
+
+class Delivery(NamedTuple):
+    """A policy's weights, as they are handed to a vLLM.
+
+    Attributes:
+        files: Where they are; None where they came by :meth:`Backend.receive`, or it keeps what it has.
+        adapter: The weights of a LoRA adapter that travels on its own; empty without.
+    """
+
+    files: Written | None
+    adapter: dict[str, Tensor]
+
+
+class Backend(Protocol):
+    """A running vLLM, or several servers, for one process. Methods raise EngineDiedError where it can be restarted."""
+
+    def start(self, policy: LanguageModel, place: Place) -> None:
+        """Prepare for a model's architecture; the weights follow by :meth:`load`.
+
+        Args:
+            policy: A model of that architecture.
+            place: What it gets of its machine.
+        """
         ...
 
     @property
@@ -33,7 +56,19 @@ class Backend(Protocol):
         """Length, in tokens, of the longest prompt plus completion; known after ``start``."""
         ...
 
-    def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+    def takes(self, policy: LanguageModel) -> Way:
+        """Return how it takes a policy's weights, beside those of an adapter that travels on its own."""
+        ...
+
+    def folder(self, policy: LanguageModel) -> str:
+        """Return the folder in which it reads a policy's weights that come in files."""
+        ...
+
+    def receive(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Take weights by handles; they are in use after the :meth:`load` that follows."""
+        ...
+
+    def load(self, policy: LanguageModel, delivery: Delivery, version: int) -> None:
         """Take over weights, forget what was computed with earlier ones, and remember the version."""
         ...
 

@@ -10,15 +10,17 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from caopd.distributed import gather_in_order, is_first_process, on_first_process, process_number
+from caopd.distributed import gather_in_order, is_first_process, together
 from caopd.errors import ConfigError, EngineDiedError, PromptTooLongError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.models.weights import Fingerprint, fingerprint, inference_weights
 from caopd.rollouts.base import RolloutEngine, RolloutRequest, Sampling, rounding_of
 from caopd.rollouts.decoding import decode_ids
 from caopd.rollouts.vllm.base import Backend
+from caopd.rollouts.vllm.handover import handed_over
 from caopd.rollouts.vllm.local import LocalVLLM
 from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
+from caopd.rollouts.vllm.placement import Placement
 from caopd.rollouts.vllm.server import VLLMServers
 from caopd.rollouts.vllm.words import remedy_of
 from caopd.types import Rollout, StopReason
@@ -36,7 +38,7 @@ class Held(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What every process knows of the running vLLM."""
+    """What a process knows of the running vLLM that samples for it."""
 
     dtype: torch.dtype
     max_length: int
@@ -44,9 +46,12 @@ class Facts(NamedTuple):
 
 
 class VLLMEngine(RolloutEngine):
-    """Samples with vLLM, which belongs to process 0, and hands every process its groups.
+    """Samples with vLLM: every process has one of its own, on its own device, and draws its own share.
 
-    The vLLM starts with the first :meth:`sync`. Weights that have not changed since the last one are not sent again. If
+    Where a model takes several GPUs (``tensor_parallel_size``), the first of as many processes holds a vLLM on theirs
+    and draws for all of them; servers are asked by process 0.
+
+    A vLLM starts with the first :meth:`sync`. Weights that have not changed since the last one are not sent again. If
     its process ends after it has worked, it is started again, given the same weights, and samples the same completions;
     one that ends before it has sampled anything would end again, and ends the run.
 
@@ -88,6 +93,7 @@ class VLLMEngine(RolloutEngine):
         self._wanted: Held | None = None
         self._held: Held | None = None
         self._facts: Facts | None = None
+        self._placement: Placement | None = None
         self._proven: set[str] = set()  # architectures that it has sampled with
 
     def start(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -99,10 +105,14 @@ class VLLMEngine(RolloutEngine):
     @property
     def rounding(self) -> float | None:
         """Largest mean difference (nats) that rounding may explain; None before the first ``sync``."""
-        return None if self._facts is None else rounding_of(self._facts.dtype)
+        if self._facts is None or self._policy is None:
+            return None
+        return rounding_of(self._facts.dtype, self._policy)
 
     def sync(self, policy: LanguageModel, version: int) -> None:
-        """Send the policy's weights, unless vLLM has them; a collective operation."""
+        """Send the policy's weights to every vLLM that does not have them; a collective operation."""
+        if self._placement is None:
+            self._placement = Placement.of_run(None if self.options is None else self.options.tensor_parallel_size)
         self._policy = policy
         self._wanted = Held(fingerprint(policy), version)
         if any(gather_in_order([self._held != self._wanted])):
@@ -113,30 +123,41 @@ class VLLMEngine(RolloutEngine):
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling
     ) -> list[list[Rollout]]:
         """Sample ``num_rollouts`` completions for every request; a collective operation."""
-        if self._policy is None:
+        if self._policy is None or self._placement is None:
             raise RolloutError("Expected `start` and `sync` before `generate`, but the engine has no policy yet.")
-        shares = gather_in_order([list(requests)])
-        every = [request for share in shares for request in share]
-        groups = self._surely(lambda: on_first_process(lambda: self._sample(every, num_rollouts, sampling)))
+        placement, asked = self._placement, list(requests)
+        shares = gather_in_order([asked]) if placement.is_shared else []
+        if placement.is_shared:
+            asked = placement.of_group(shares) if placement.holds else []
+        sampled: list[list[list[Rollout]]] = []
+
+        def sample() -> None:
+            if not sampled:  # else another process's vLLM has ended meanwhile, and not this one's
+                sampled.append(self._sample(asked, num_rollouts, sampling) if asked else [])
+
+        self._surely(sample)
         self._proven.add(_architecture(self._policy))
-        first = sum(len(share) for share in shares[: process_number()])
-        return groups[first : first + len(requests)]
+        return placement.handed_back(gather_in_order(sampled), shares) if placement.is_shared else sampled[0]
 
     def rest(self) -> None:
         """Let vLLM give back its memory; the next :meth:`sync` sends all weights."""
         self._held = None
-        try:
-            on_first_process(self._backend.rest)
-        except EngineDiedError:  # the next sync starts another one
-            self._stop()
+        if self._placement is not None and self._placement.holds:
+            try:
+                self._backend.rest()
+            except EngineDiedError:  # the next sync starts another one
+                self._stop()
 
     def close(self) -> None:
         """End vLLM and forget the policy."""
-        self._policy = self._wanted = None
+        self._policy = self._wanted = self._placement = None
         self._stop()
 
-    def _surely(self, work: Callable[[], T]) -> T:
-        """Do collective work with the weights of the last sync; where vLLM ends meanwhile, restart it and do all anew.
+    def _surely(self, work: Callable[[], None]) -> None:
+        """Do work in every process with the weights of the last sync; where a vLLM ends meanwhile, restart it.
+
+        Args:
+            work: Is called again in every process, whichever vLLM has ended.
 
         Raises:
             RolloutError: Raised in every process, if vLLM has ended before it worked, or too often.
@@ -145,11 +166,10 @@ class VLLMEngine(RolloutEngine):
         assert policy is not None
         while True:
             try:
-                if self._held is None:
-                    self._load()
-                return work()
+                self._load()
+                self._everywhere(work)
+                return
             except EngineDiedError as error:
-                self._stop()
                 if _architecture(policy) not in self._proven:
                     raise RolloutError(
                         f"{remedy_of(str(error))} vLLM failed before it had sampled anything, so it is not started "
@@ -161,41 +181,65 @@ class VLLMEngine(RolloutEngine):
                         f"ended {self.max_restarts + 1} times in this run, the last time with: {error}"
                     ) from error
                 self._restarts_left -= 1
-                logger.warning("vLLM is started again; %d restarts are left. %s", self._restarts_left, error)
+                if is_first_process():
+                    logger.warning("vLLM is started again; %d restarts are left. %s", self._restarts_left, error)
+
+    def _everywhere(self, work: Callable[[], T]) -> T | None:
+        """Do work in every process, and go on where it has been done in all; a collective operation.
+
+        Raises:
+            EngineDiedError: Raised in every process, where the vLLM of one has ended; there it is stopped.
+        """
+        died: list[EngineDiedError] = []
+
+        def attempt() -> T | None:
+            try:
+                return work()
+            except EngineDiedError as error:
+                self._stop()
+                died.append(error)
+                return None
+
+        result = together(attempt)
+        ended = gather_in_order(died)
+        if ended:
+            raise ended[0]
+        return result
 
     def _load(self) -> None:
-        """Start vLLM where it does not run, and send the weights of the last sync; a collective operation."""
-        policy, wanted = self._policy, self._wanted
+        """Start every vLLM that does not run, and send it the weights of the last sync; a collective operation."""
+        policy, wanted, placement = self._policy, self._wanted, self._placement
         assert policy is not None
         assert wanted is not None
+        assert placement is not None
+        lacks = placement.holds and self._held is None
+        if not any(gather_in_order([lacks])):
+            return
+        self._everywhere(lambda: self._start_backend(policy) if lacks else None)
+        self._facts = gather_in_order([self._facts])[placement.group[0]]
+        assert self._facts is not None
+        every = inference_weights(policy, self._facts.dtype, self._separate_adapters)
+        way = self._backend.takes(policy) if lacks else None
+        with handed_over(self._backend, way, policy, every, placement, self._everywhere) as delivery:
+            self._everywhere(lambda: self._backend.load(policy, delivery, wanted.version) if lacks else None)
+        self._held = wanted
+
+    def _start_backend(self, policy: LanguageModel) -> None:
+        """Start this process's vLLM, unless one of the policy's architecture runs."""
+        assert self._placement is not None
         architecture = _architecture(policy)
         if self._facts is not None and self._facts.architecture != architecture:  # an external teacher
             self._stop()
         if self._facts is None:
-            self._facts = on_first_process(lambda: self._start_backend(policy, architecture))
-        weights = inference_weights(policy, self._facts.dtype, self._separate_adapters)
-        failure: Exception | None = None
-        if is_first_process():
-            try:
-                self._backend.load(policy, weights, wanted.version)
-            except Exception as error:  # the error reaches every process below
-                failure = error
-        for _ in weights:  # gathering shards needs every process, to the end
-            pass
-        on_first_process(lambda: _raise(failure))
-        self._held = wanted
-
-    def _start_backend(self, policy: LanguageModel, architecture: str) -> Facts:
-        self._backend.start(policy)
-        return Facts(self._backend.dtype, self._backend.max_length, architecture)
+            self._backend.start(policy, self._placement.place)
+            self._facts = Facts(self._backend.dtype, self._backend.max_length, architecture)
 
     def _stop(self) -> None:
         self._held = self._facts = None
-        if is_first_process():
-            self._backend.close()
+        self._backend.close()
 
     def _sample(self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling) -> list[list[Rollout]]:
-        """Sample in process 0, and stamp every completion with the version of the weights that vLLM itself reports."""
+        """Sample with this process's vLLM, and stamp completions with the version of the weights that it reports."""
         assert self._policy is not None
         assert self._tokenizer is not None
         assert self._wanted is not None
@@ -245,8 +289,3 @@ def _check_finite(logprobs: Sequence[Sequence[float]], version: int) -> None:
             "they are not: its weights, or what it computes in its dtype, are NaN or infinite. Take an earlier "
             "checkpoint, or another `dtype` in the engine's options."
         )
-
-
-def _raise(failure: Exception | None) -> None:
-    if failure is not None:
-        raise failure

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any, Self
 
+import requests
 from requests import PreparedRequest, RequestException, Response, Session, Timeout, codes
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import ReadTimeoutError
 
-from caopd.errors import ConfigError, RolloutError
+from caopd.errors import ConfigError, RolloutError, ServerLostError
 from caopd.rollouts.vllm.options import ServerOptions
 
 _OVERLOADED = (429, 502, 503, 504)
@@ -64,7 +65,8 @@ class ServerSession:
             body: What is sent, as JSON.
 
         Raises:
-            RolloutError: There is no answer, or one that says that the server cannot do it.
+            ServerLostError: There is no answer, or one that says that the server has failed.
+            RolloutError: It says that it cannot do what it is asked for.
         """
         where = url.rstrip("/") + path
         limit = "timeout_seconds" if seconds is None else "start_seconds"
@@ -72,18 +74,31 @@ class ServerSession:
         try:
             answer = self._http.request(verb, where, json=body, timeout=seconds)
         except Timeout as error:
-            raise RolloutError(
+            raise ServerLostError(
                 f"Restart the vLLM server {url}, or raise `{limit}` of `servers` if it needs longer: it did not answer "
                 f"{path} within {seconds:g} s."
             ) from error
         except RequestException as error:
-            raise RolloutError(
+            raise ServerLostError(
                 f"Start the vLLM server {url}, or correct `servers.urls`: nothing answered {where} in "
                 f"{self._servers.retries + 1} tries ({_innermost(error)})."
             ) from error
         if not answer.ok:
-            raise RolloutError(f"{self._remedy(url, answer)} It answered {where} with {_words(answer)}")
+            kind = ServerLostError if _has_failed(answer) else RolloutError
+            raise kind(f"{self._remedy(url, answer)} It answered {where} with {_words(answer)}")
         return answer.json()
+
+    def is_alive(self, url: str, seconds: float = 5.0) -> bool:
+        """Return whether a server says that it works; it is asked once.
+
+        Args:
+            url: Address of the server.
+            seconds: Longest time to wait for the answer.
+        """
+        try:
+            return requests.get(url.rstrip("/") + "/health", auth=self._with_key, timeout=seconds).ok
+        except RequestException:
+            return False
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -107,7 +122,7 @@ class ServerSession:
                 f"Start the vLLM server {url} with VLLM_SERVER_DEV_MODE=1 in its environment: without it, it takes no "
                 "weights."
             )
-        if "has no attribute" in answer.text:
+        if _lacks_extension(answer):
             return (
                 f"Start the vLLM server {url} with `--worker-extension-cls caopd.vllm_host.keeper.WeightKeeper`, and "
                 "with this package installed: its workers cannot take weights."
@@ -124,6 +139,14 @@ class _Retry(Retry):
         if isinstance(error, ReadTimeoutError):
             raise error
         return super().increment(*arguments, **more)
+
+
+def _lacks_extension(answer: Response) -> bool:
+    return "has no attribute" in answer.text
+
+
+def _has_failed(answer: Response) -> bool:
+    return answer.status_code >= codes.server_error and not _lacks_extension(answer)
 
 
 def _words(answer: Response) -> str:

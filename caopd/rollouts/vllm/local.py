@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,14 +17,14 @@ from torch import Tensor, distributed
 
 from caopd.errors import ConfigError
 from caopd.models.language_model import LanguageModel
-from caopd.models.weights import is_adapter
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.progress import tell_progress
-from caopd.rollouts.vllm.base import num_drawn, sampling_arguments
+from caopd.rollouts.vllm.base import Delivery, Way, num_drawn, sampling_arguments
 from caopd.rollouts.vllm.child import VLLMChild
-from caopd.rollouts.vllm.files import handles, roomy_directory, shared_places, written
+from caopd.rollouts.vllm.files import handles, roomy_directory, shared_places
 from caopd.rollouts.vllm.guard import Guard
 from caopd.rollouts.vllm.options import VLLMOptions
+from caopd.rollouts.vllm.placement import Place
 from caopd.vllm_host.folders import OwnedFolder, clear_dead
 from caopd.vllm_host.host import Adapter, Progress, Sampled, VLLMHost, Weights
 
@@ -35,6 +34,8 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of LoRA adapters that vLLM can reserve room for."""
 _ADAPTER_FILE = "adapter_model.safetensors"
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+_GPUS = "CUDA_VISIBLE_DEVICES"
+_CORES = "VLLM_CPU_OMP_THREADS_BIND"
 _DEFAULTS = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 """Environment variables for vLLM, unless the user has set them."""
 
@@ -68,8 +69,12 @@ class LocalVLLM:
         self._guard: Guard | None = None
         self._num_drawn, self._num_sampled = 0, 0
 
-    def start(self, policy: LanguageModel) -> None:
+    def start(self, policy: LanguageModel, place: Place) -> None:
         """Start a vLLM of the policy's architecture, which takes seconds to minutes.
+
+        Args:
+            policy: A model of that architecture.
+            place: What it gets of this machine: on GPUs those from the policy's on, else a share of the cores.
 
         Raises:
             ConfigError: There is a process group already, with which one in this process does not work.
@@ -81,21 +86,28 @@ class LocalVLLM:
                 "is one: processes train together, or another vLLM runs in this process. Set `mode: child`."
             )
         self._on_gpu = policy.device.type == "cuda"
-        self._on_first_gpu = self._on_gpu and policy.device.index in (None, 0)
         self._dtype = policy.dtype if self.options.dtype == "auto" else getattr(torch, self.options.dtype)
         arguments = self._arguments(policy)
         clear_dead(*shared_places())
         self._folder = OwnedFolder(tempfile.gettempdir(), "vllm")
         policy.hf.config.save_pretrained(self._folder.path)
-        environment = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()} | _ENVIRONMENT
+        defaults = _DEFAULTS | self._cores(place)
+        environment = {name: os.environ.get(name, value) for name, value in defaults.items()} | _ENVIRONMENT
         if self.in_process:
             os.environ.update(environment)
             self._call = _caller(self._host(self._tell))
         else:
+            if self._on_gpu:
+                environment[_GPUS] = place.gpus(policy.device.index or 0, self.options.tensor_parallel_size)
             self._child = VLLMChild(self._folder.path / "vllm.log", environment, self.options, self._tell)
             self._call = self._child.call
         self._guard = Guard(shared_places(), None if self._child is None else self._child.process_id)
         self._max_length = int(self._do("start", str(self._folder.path), arguments))
+
+    def _cores(self, place: Place) -> dict[str, str]:
+        """Return the setting by which vLLMs on one CPU take different cores; each would take all, or the same one."""
+        alone = self._on_gpu or place.total == 1 or self.options.tensor_parallel_size > 1
+        return {} if alone else {_CORES: place.cores()}
 
     def _arguments(self, policy: LanguageModel) -> dict[str, Any]:
         options = self.options
@@ -125,8 +137,8 @@ class LocalVLLM:
 
     @property
     def _by_handles(self) -> bool:
-        # A process cannot open its own handles, and vLLM starts on the first GPU.
-        possible = self._on_first_gpu and self.options.tensor_parallel_size == 1 and not self.in_process
+        # A process cannot open its own handles.
+        possible = self._on_gpu and self.options.tensor_parallel_size == 1 and not self.in_process
         return self.options.transfer == "handles" or (self.options.transfer == "auto" and possible)
 
     @property
@@ -139,24 +151,27 @@ class LocalVLLM:
         """Length, in tokens, of the longest prompt plus completion."""
         return self._max_length
 
-    def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take over weights through files in memory; the weights under an adapter are sent only once."""
-        adapter: dict[str, Tensor] = {}
-        rest = _without_adapter(weights, adapter)
+    def takes(self, policy: LanguageModel) -> Way:
+        """Return how it takes a policy's weights; those under an adapter are sent only once."""
         if self._base_of is policy:
-            deque(rest, maxlen=0)
-            self._do("take", None, self._written_adapter(policy, adapter), version)
-            return
-        if self._by_handles:
-            self._do("wake")
-            for update in handles(rest):
-                self._do("take_handles", update)
-            self._do("take", None, self._written_adapter(policy, adapter), version)
-        else:
-            size = sum(weight.numel() for weight in policy.parameters()) * self._dtype.itemsize
-            with written(rest, roomy_directory(size)) as (directory, number):
-                self._do("take", Weights(str(directory), number), self._written_adapter(policy, adapter), version)
-        self._base_of = policy if adapter else None
+            return "kept"
+        return "handles" if self._by_handles else "files"
+
+    def folder(self, policy: LanguageModel) -> str:
+        """Return a folder in memory, where there is room."""
+        return roomy_directory(sum(weight.numel() for weight in policy.parameters()) * self._dtype.itemsize)
+
+    def receive(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Take weights over from the memory of the GPU that both processes see."""
+        self._do("wake")
+        for update in handles(weights):
+            self._do("take_handles", update)
+
+    def load(self, policy: LanguageModel, delivery: Delivery, version: int) -> None:
+        """Take over weights."""
+        files = None if delivery.files is None else Weights(str(delivery.files.directory), delivery.files.num_weights)
+        self._do("take", files, self._written_adapter(policy, delivery.adapter), version)
+        self._base_of = policy if delivery.adapter else None
 
     def _written_adapter(self, policy: LanguageModel, weights: dict[str, Tensor]) -> Adapter | None:
         """Write the adapter's folder, and remove the previous one, which vLLM has read; None without an adapter."""
@@ -234,15 +249,6 @@ def _caller(host: VLLMHost) -> Callable[..., Any]:
             return getattr(host, method)(*arguments)
 
     return call
-
-
-def _without_adapter(weights: Iterable[tuple[str, Tensor]], adapter: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights, but put those of a LoRA adapter into ``adapter`` instead."""
-    for name, weight in weights:
-        if is_adapter(name):
-            adapter[name] = weight.cpu()
-        else:
-            yield name, weight
 
 
 @contextmanager

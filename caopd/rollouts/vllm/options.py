@@ -15,7 +15,8 @@ class VLLMOptions:
     Attributes:
         dtype: The dtype that vLLM computes in; ``auto`` is the dtype of the policy's parameters. Under mixed precision
             the parameters are float32: give ``bfloat16``.
-        tensor_parallel_size: Number of GPUs that share the model: those of this machine, from the first one on.
+        tensor_parallel_size: Number of GPUs that share the model: those of this machine, from the process's own on. As
+            many processes sample with one vLLM, which the first of them holds.
         memory_share: Share of each GPU's memory that vLLM may take while it generates, weights included.
         kv_cache_gib: Size of the key-value cache in GiB; None is 2 on the CPU, on a GPU what ``memory_share`` leaves.
         max_num_seqs: Largest number of completions that are sampled at once.
@@ -74,6 +75,8 @@ class ServerOptions:
         urls: Addresses of the servers, for example ``[http://10.0.0.2:8000]``; prompts are spread over them.
         weights_directory: Folder in which weights are handed over; this process writes it and every server reads it.
             Only this user can read what is written there, or the folder's group where its setgid bit is set.
+        weights_address: This machine as the servers reach it, such as ``10.0.0.1`` or ``10.0.0.1:8900``, to send them
+            weights over HTTP where they see no folder of it; None hands weights over in ``weights_directory``.
         api_key_variable: Environment variable that holds the servers' API key, if they ask for one. The key is sent
             with every request and written nowhere.
         concurrency: Largest number of prompts that one server works on at a time.
@@ -82,6 +85,7 @@ class ServerOptions:
         start_seconds: Longest time to wait for a server's first answer, by which it says its model.
         timeout_seconds: Longest time to wait for any other answer: the completions of one prompt, or new weights. The
             default fits the weights of 32B parameters from a slow disk.
+        silence_seconds: How long a server that works on something may not say that it lives; then it counts as lost.
 
     Raises:
         ConfigError: A value outside what is described above.
@@ -89,12 +93,14 @@ class ServerOptions:
 
     urls: list[str]
     weights_directory: str = "/dev/shm"
+    weights_address: str | None = None
     api_key_variable: str = "VLLM_API_KEY"
     concurrency: int = 64
     retries: int = 5
     backoff_seconds: float = 1.0
     start_seconds: float = 60.0
     timeout_seconds: float = 1800.0
+    silence_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         wrong = [url for url in self.urls if not url.startswith(("http://", "https://"))]
@@ -111,7 +117,7 @@ class ServerOptions:
         for name, least in {"concurrency": 1, "retries": 0, "backoff_seconds": 0}.items():
             if self.__dict__[name] < least:
                 raise ConfigError(f"Expected `{name}` of ServerOptions to be at least {least}.")
-        _check_positive(self, "start_seconds", "timeout_seconds")
+        _check_positive(self, "start_seconds", "timeout_seconds", "silence_seconds")
 
 
 def _check_positive(options: VLLMOptions | ServerOptions, *names: str) -> None:

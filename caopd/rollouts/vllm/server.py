@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,21 +15,26 @@ from caopd.errors import ConfigError, EngineDiedError, RolloutError
 from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.progress import tell_progress
-from caopd.rollouts.vllm.base import sampling_arguments
-from caopd.rollouts.vllm.files import shared_places, written
+from caopd.rollouts.vllm.base import Delivery, Way, sampling_arguments
+from caopd.rollouts.vllm.files import roomy_directory, shared_places
 from caopd.rollouts.vllm.guard import Guard
 from caopd.rollouts.vllm.http import ServerSession
 from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
+from caopd.rollouts.vllm.placement import Place
+from caopd.rollouts.vllm.pool import ServerPool
+from caopd.rollouts.vllm.sending import sent
 from caopd.vllm_host.folders import clear_dead
 from caopd.vllm_host.host import Sampled
+from caopd.vllm_host.keeper import SHAPING
 
 
 class VLLMServers:
     """Spreads prompts over servers that hold the same policy.
 
     A server runs with ``--worker-extension-cls caopd.vllm_host.keeper.WeightKeeper`` and ``VLLM_SERVER_DEV_MODE=1``, so
-    that it takes weights. A request that finds no server is sent again with growing waits, then ends in an error that
-    names the server.
+    that it takes weights. A request that finds no server is sent again with growing waits. A server that is lost all
+    the same is left out, its prompts are drawn by the others, and it is asked again when there are new weights; where
+    none is left, an error names them.
 
     Args:
         servers: Addresses of the servers, and how they are asked.
@@ -39,14 +45,15 @@ class VLLMServers:
         self._servers = servers
         self._options = options
         self._http = ServerSession(servers)
-        self._models: list[dict[str, Any]] = []
+        self._pool = ServerPool(servers, self._http)
+        self._models: dict[str, dict[str, Any]] = {}
         self._guard: Guard | None = None
 
-    def start(self, policy: LanguageModel) -> None:
-        """Ask every server for its model, and whether it takes weights.
+    def start(self, policy: LanguageModel, place: Place) -> None:
+        """Ask the servers for their models, and whether they take weights; at the first start every one must answer.
 
         Raises:
-            ConfigError: Weights cannot be written into ``weights_directory``.
+            ConfigError: Weights cannot be written into ``weights_directory``, or a server holds another architecture.
             RolloutError: One does not answer, refuses the API key, or was started without what it needs.
         """
         directory = self._servers.weights_directory
@@ -56,13 +63,32 @@ class VLLMServers:
                 f"{directory!r}: create it, or name another one that the servers see under the same path."
             )
         self._dtype = policy.dtype if self._options.dtype == "auto" else getattr(torch, self._options.dtype)
-        seconds = self._servers.start_seconds
-        self._models = [self._http.call("GET", url, "/v1/models", seconds)["data"][0] for url in self._servers.urls]
-        for url in self._servers.urls:
-            self._worker(url, "policy_version", seconds=seconds)
+        if self._models:
+            self._pool.each(lambda url: self._check(url, policy))
+        else:
+            for url in self._servers.urls:
+                self._check(url, policy)
         places = (*shared_places(), directory)
         clear_dead(*places)
         self._guard = Guard(places)
+
+    def _check(self, url: str, policy: LanguageModel) -> None:
+        """Ask a server for its model, and whether it takes weights.
+
+        Raises:
+            ConfigError: It holds another architecture.
+            RolloutError: It does not answer, or cannot take weights.
+        """
+        seconds = self._servers.start_seconds
+        model = self._http.call("GET", url, "/v1/models", seconds)["data"][0]
+        described = json.loads(self._worker(url, "describe_model", seconds=seconds))
+        wrong = _differences(described, policy)
+        if wrong:
+            raise ConfigError(
+                f"Expected the vLLM server {url} to hold the policy's architecture, but that of {model['id']!r} has "
+                f"{'; '.join(wrong)}: start it with `--model` and the model that is trained, or correct `servers.urls`."
+            )
+        self._models[url] = model
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,44 +98,60 @@ class VLLMServers:
     @property
     def max_length(self) -> int:
         """Length, in tokens, of the longest prompt plus completion that every server takes."""
-        return min(int(model["max_model_len"]) for model in self._models)
+        return min(int(self._models[url]["max_model_len"]) for url in self._pool.urls)
 
-    def load(self, policy: LanguageModel, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Write the weights once and let every server read them."""
-        with written(weights, self._servers.weights_directory) as (directory, num_weights):
-            for url in self._servers.urls:
-                self._worker(url, "take_policy", str(directory), str(num_weights))
-        for url in self._servers.urls:
+    def takes(self, policy: LanguageModel) -> Way:
+        """Return that weights come in files."""
+        return "files"
+
+    def folder(self, policy: LanguageModel) -> str:
+        """Return the folder that the servers read, or one from which weights are sent."""
+        if self._servers.weights_address is None:
+            return self._servers.weights_directory
+        return roomy_directory(sum(weight.numel() for weight in policy.parameters()) * self._dtype.itemsize)
+
+    def receive(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Raise: a server takes no handles."""
+        raise NotImplementedError
+
+    def load(self, policy: LanguageModel, delivery: Delivery, version: int) -> None:
+        """Let every server read the weights; one that was lost and answers again does so, too."""
+        assert delivery.files is not None
+        directory, num_weights = delivery.files
+
+        def take(url: str) -> None:
+            self._worker(url, "take_policy", place, str(num_weights))
             self._worker(url, "stamp_policy", str(version))
             if not self._http.call("POST", url, "/reset_prefix_cache")["success"]:
                 raise RolloutError(
                     f"The vLLM server {url} could not forget its prefix cache: is it shared with others?"
                 )
 
+        address = self._servers.weights_address
+        self._pool.rejoin(lambda url: self._check(url, policy))
+        with nullcontext(str(directory)) if address is None else sent(directory, address) as place:
+            self._pool.each(take)
+
     def sample(
         self, requests: Sequence[RolloutRequest], num_rollouts: int, sampling: Sampling, stops: Sequence[int]
     ) -> list[list[Sampled]]:
-        """Sample completions, request by request on the servers in turn."""
-        urls = self._servers.urls
+        """Sample completions, each server those of the next prompt when it is free."""
 
-        def sample_one(index: int) -> list[Sampled]:
-            turn, request = index % len(urls), requests[index]
+        def sample_one(url: str, number: int) -> list[Sampled]:
             body = {
-                "model": self._models[turn]["id"],
-                "prompt": list(request.prompt_ids),
+                "model": self._models[url]["id"],
+                "prompt": list(requests[number].prompt_ids),
                 "return_token_ids": True,
-                **sampling_arguments(request, num_rollouts, sampling, stops),
+                **sampling_arguments(requests[number], num_rollouts, sampling, stops),
             }
-            choices = self._http.call("POST", urls[turn], "/v1/completions", body=body)["choices"]
+            choices = self._http.call("POST", url, "/v1/completions", body=body)["choices"]
             choices.sort(key=lambda choice: choice["index"])
             return [Sampled(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in choices]
 
-        sampled = []
-        with ThreadPoolExecutor(self._servers.concurrency * len(urls)) as pool:
-            for group in pool.map(sample_one, range(len(requests))):
-                sampled.append(group)
-                tell_progress(len(sampled) * num_rollouts, len(requests) * num_rollouts)
-        return sampled
+        def tell(done: int) -> None:
+            tell_progress(done * num_rollouts, len(requests) * num_rollouts)
+
+        return self._pool.share(sample_one, len(requests), tell)
 
     def version(self) -> int:
         """Return the version that all servers hold.
@@ -117,7 +159,7 @@ class VLLMServers:
         Raises:
             EngineDiedError: They hold different versions, as after the restart of one: weights must be sent again.
         """
-        held = {url: self._worker(url, "policy_version") for url in self._servers.urls}
+        held = self._pool.each(lambda url: self._worker(url, "policy_version"))
         if len(set(held.values())) > 1:
             raise EngineDiedError(f"the vLLM servers hold different policies, versions {held}: one was restarted")
         return int(next(iter(held.values())))
@@ -140,3 +182,14 @@ class VLLMServers:
         if len(results) != 1:
             raise RolloutError(f"Expected the workers of {url} to agree on `{method}`, but got {sorted(results)}.")
         return results.pop()
+
+
+def _differences(described: Mapping[str, Any], policy: LanguageModel) -> list[str]:
+    """Return how a server's model differs from the policy in what decides the names and shapes of weights."""
+    config = policy.hf.config.get_text_config()
+    mine = {"architectures": [type(policy.hf).__name__], **{name: getattr(config, name, None) for name in SHAPING}}
+    return [
+        f"`{name}` {described[name]!r} in place of {value!r}"
+        for name, value in mine.items()
+        if value is not None and described[name] is not None and described[name] != value
+    ]

@@ -7,6 +7,7 @@ from caopd.models import LanguageModel
 from caopd.rollouts import RolloutRequest, Sampling, VLLMOptions
 from caopd.rollouts.vllm.base import sampling_arguments
 from caopd.rollouts.vllm.local import LocalVLLM
+from caopd.rollouts.vllm.placement import Place
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM")
 STORED = {
@@ -37,5 +38,5 @@ def test_a_rank_that_vllm_has_no_room_for_is_refused_before_it_starts(policy):
     wide = LanguageModel(policy.hf, policy.stop_token_ids, policy.pad_token_id, lora_rank=600)
     backend = LocalVLLM(VLLMOptions(lora="adapter"))
     with pytest.raises(ConfigError, match=r"`rank` of LoRA to be at most 512.*600.*`lora: merged`"):
-        backend.start(wide)
+        backend.start(wide, Place())
     backend.close()

@@ -1,16 +1,22 @@
 """What happens when servers fail; that real ones work is in the contract suite."""
 
 import json
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
 
 from caopd.errors import ConfigError, EngineDiedError, RolloutError
 from caopd.rollouts import RolloutRequest, Sampling, ServerOptions, VLLMEngine, VLLMOptions
+from caopd.rollouts.vllm.base import Delivery
+from caopd.rollouts.vllm.files import Written
+from caopd.rollouts.vllm.placement import Place
 from caopd.rollouts.vllm.server import VLLMServers
+from caopd.vllm_host.keeper import SHAPING
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -23,6 +29,7 @@ class Answers(BaseHTTPRequestHandler):
         server.seen.append((self.path, body))
         server.keys.append(self.headers.get("Authorization"))
         server.wait.wait()
+        time.sleep(server.delay)
         status = server.failures.pop(0) if server.failures else 200
         payload = json.dumps(self.answer(body)).encode() if status == 200 else server.complaint.encode()
         self.send_response(status)
@@ -35,6 +42,10 @@ class Answers(BaseHTTPRequestHandler):
     def answer(self, body):
         if self.path == "/v1/models":
             return {"data": [{"id": "model", "max_model_len": self.server.max_model_len}]}
+        if self.path == "/health":
+            return {}
+        if self.path == "/collective_rpc" and body["method"] == "describe_model":
+            return {"results": [json.dumps({**SHAPES, **self.server.shapes})]}
         if self.path == "/collective_rpc":
             held = self.server.version if body["method"] == "policy_version" else body["args"][0]
             if body["method"] == "stamp_policy":
@@ -61,7 +72,8 @@ def make_server():
         server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
         server.failures, server.max_model_len = list(failures), max_model_len
         server.seen, server.keys, server.version, server.forgets = [], [], "-1", True
-        server.complaint, server.wait = "busy", threading.Event()
+        server.complaint, server.wait, server.shapes = "busy", threading.Event(), {}
+        server.delay = 0.0
         server.wait.set()
         server.url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -92,42 +104,42 @@ def backend():
         servers.close()
 
 
+EXPECTED = [[[number, index] for index in range(3)] for number in range(5)]
+SENT = Delivery(Written(Path("/shared/weights"), 1), {})
+SHAPES = {name: None for name in ("architectures", *SHAPING)}
 REQUESTS = [RolloutRequest((number, 7), number) for number in range(5)]
 
 
 def test_prompts_are_spread_and_answers_come_back_in_order(make_server, policy, backend):
     first, second = make_server(max_model_len=50), make_server()
     servers = backend(first, second)
-    servers.start(policy)
+    servers.start(policy, Place())
     assert servers.max_length == 50
     assert servers.dtype == torch.float32
     sampled = servers.sample(REQUESTS, 3, Sampling(), (2,))
-    assert [[completion.token_ids for completion in group] for group in sampled] == [
-        [[number, index] for index in range(3)] for number in range(5)
-    ]
+    assert [[completion.token_ids for completion in group] for group in sampled] == EXPECTED
     assert sampled[0][2].logprobs == [-0.5, -2]
-    prompts = [[body["prompt"][0] for path, body in s.seen if path == "/v1/completions"] for s in (first, second)]
-    assert [sorted(numbers) for numbers in prompts] == [[0, 2, 4], [1, 3]]
+    assert sorted(drawn_by(first) + drawn_by(second)) == list(range(5))
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_overloaded_server_is_asked_again(make_server, policy, status, backend):
     server = make_server(failures=[status, status])
-    backend(server).start(policy)
+    backend(server).start(policy, Place())
     assert [path for path, _ in server.seen] == ["/v1/models"] * 3 + ["/collective_rpc"]
 
 
 def test_patience_has_an_end(make_server, policy, backend):
     server = make_server(failures=[503] * 9)
     with pytest.raises(RolloutError, match="503"):
-        backend(server).start(policy)
+        backend(server).start(policy, Place())
     assert len(server.seen) == 3
 
 
 def test_a_server_that_is_not_there_is_named(policy, backend):
     expected = r"^Start the vLLM server http://127.0.0.1:9, or correct `servers.urls`: .* in 3 tries .*refused"
     with pytest.raises(RolloutError, match=expected):
-        backend("http://127.0.0.1:9").start(policy)
+        backend("http://127.0.0.1:9").start(policy, Place())
 
 
 @pytest.mark.parametrize(
@@ -136,7 +148,7 @@ def test_a_server_that_is_not_there_is_named(policy, backend):
         ([404], "Not Found", r"^Start the vLLM server http://\S+ with VLLM_SERVER_DEV_MODE=1"),
         (
             [500],
-            "Worker failed with error ''GPUWorker' object has no attribute 'policy_version''",
+            "Worker failed with error ''GPUWorker' object has no attribute 'describe_model''",
             r"^Start the vLLM server http://\S+ with `--worker-extension-cls caopd.vllm_host.keeper.WeightKeeper`",
         ),
         ([500], "broken", r"^Look into the log of the vLLM server http://\S+. It answered \S+ with 500: broken"),
@@ -148,7 +160,7 @@ def test_a_server_that_takes_no_weights_is_found_at_the_start(
     server = make_server(failures=[200, *failures])
     server.complaint = complaint
     with pytest.raises(RolloutError, match=message):
-        backend(server).start(policy)
+        backend(server).start(policy, Place())
 
 
 def test_a_server_that_does_not_answer_in_time_is_asked_once(make_server, policy, backend):
@@ -156,18 +168,95 @@ def test_a_server_that_does_not_answer_in_time_is_asked_once(make_server, policy
     stuck.wait.clear()
     begin = time.monotonic()
     with pytest.raises(RolloutError, match=rf"^Restart the vLLM server {stuck.url}, or raise `start_seconds`.* 0.5 s"):
-        backend(well, stuck, start_seconds=0.5).start(policy)
+        backend(well, stuck, start_seconds=0.5).start(policy, Place())
     assert time.monotonic() - begin < 5
     assert len(stuck.seen) == 1
 
 
-def test_a_server_that_is_stuck_later_is_named(make_server, policy, backend):
+def drawn_by(server):
+    """The prompts that a server was asked to complete."""
+    return [body["prompt"][0] for path, body in server.seen if path == "/v1/completions"]
+
+
+def drawn(servers):
+    return [[each.token_ids for each in group] for group in servers.sample(REQUESTS, 3, Sampling(), (2,))]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"silence_seconds": 0.5}, r"has not said for 0.5 s that it lives"),
+        ({"timeout_seconds": 0.5}, r"did not answer /v1/completions within 0.5 s"),
+    ],
+    ids=["silent", "late"],
+)
+def test_the_prompts_of_a_server_that_gets_stuck_are_drawn_by_another(
+    make_server, policy, backend, caplog, settings, why
+):
+    """It is a server that works on prompts, and it is used again when it answers and there are new weights."""
     well, stuck = make_server(), make_server()
-    servers = backend(well, stuck, timeout_seconds=0.5)
-    servers.start(policy)
+    servers = backend(well, stuck, concurrency=2, **settings)
+    servers.start(policy, Place())
     stuck.wait.clear()
-    with pytest.raises(RolloutError, match=rf"^Restart the vLLM server {stuck.url}, or raise `timeout_seconds`"):
+    well.delay = 0.1  # so that both are given some
+    assert drawn(servers) == EXPECTED
+    assert drawn_by(stuck)
+    assert set(drawn_by(well)) == set(range(5))
+    assert re.search(rf"vLLM server {stuck.url} is left out.* {why}", caplog.text)
+    num_asked = len(drawn_by(stuck))
+    assert drawn(servers) == EXPECTED
+    assert servers.version() == -1
+    assert len(drawn_by(stuck)) == num_asked
+    stuck.wait.set()
+    servers.load(policy, SENT, 4)
+    assert f"{stuck.url} answers again" in caplog.text
+    assert (well.version, stuck.version) == ("4", "4")
+    assert drawn(servers) == EXPECTED
+
+
+@pytest.mark.parametrize("failures", [[500], [503] * 9])
+def test_the_prompts_of_a_server_that_fails_are_drawn_by_another(make_server, policy, backend, failures):
+    well, failing = make_server(), make_server()
+    servers = backend(well, failing)
+    servers.start(policy, Place())
+    failing.failures = failures
+    well.delay = 0.1
+    assert drawn(servers) == EXPECTED
+
+
+def test_where_no_server_is_left_all_are_named(make_server, policy, backend):
+    first, second = make_server(), make_server()
+    servers = backend(first, second, silence_seconds=0.5)
+    servers.start(policy, Place())
+    first.wait.clear()
+    second.wait.clear()
+    with pytest.raises(RolloutError, match=r"^Restart the vLLM server \S+, or raise `silence_seconds`") as caught:
         servers.sample(REQUESTS, 3, Sampling(), (2,))
+    assert all(server.url in str(caught.value) for server in (first, second))
+
+
+def test_what_a_server_refuses_is_not_asked_of_another(make_server, policy, backend):
+    first, second = make_server(), make_server()
+    servers = backend(first, second)
+    servers.start(policy, Place())
+    first.failures = second.failures = [400] * 5
+    first.complaint = second.complaint = "prompt too long"
+    with pytest.raises(RolloutError, match="400: prompt too long"):
+        servers.sample(REQUESTS, 3, Sampling(), (2,))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "found"),
+    [
+        ({"architectures": ["Qwen3ForCausalLM"]}, r"`architectures` \['Qwen3ForCausalLM'\] in place of"),
+        ({"hidden_size": 4096}, r"`hidden_size` 4096 in place of"),
+    ],
+)
+def test_a_server_of_another_model_is_refused_by_name(make_server, policy, backend, shapes, found):
+    server = make_server()
+    server.shapes = shapes
+    with pytest.raises(ConfigError, match=rf"vLLM server {server.url} .* that of 'model' has {found}"):
+        backend(server).start(policy, Place())
 
 
 def test_every_request_carries_the_key(make_server, policy, backend, monkeypatch, tmp_path):
@@ -178,8 +267,8 @@ def test_every_request_carries_the_key(make_server, policy, backend, monkeypatch
     monkeypatch.setenv("THE_KEY", "sesame")
     server = make_server()
     servers = backend(server, api_key_variable="THE_KEY")
-    servers.start(policy)
-    servers.load(policy, iter([("weight", torch.ones(2))]), 4)
+    servers.start(policy, Place())
+    servers.load(policy, SENT, 4)
     servers.sample(REQUESTS, 3, Sampling(), (2,))
     assert len(server.keys) > 5
     assert set(server.keys) == {"Bearer sesame"}
@@ -190,7 +279,7 @@ def test_a_refused_key_is_asked_for_and_not_shown(make_server, policy, backend, 
     monkeypatch.setenv("VLLM_API_KEY", key)
     server = make_server(failures=[401])
     with pytest.raises(RolloutError, match=rf"^Put the API key of the vLLM server .*`VLLM_API_KEY`.*{held}") as caught:
-        backend(server).start(policy)
+        backend(server).start(policy, Place())
     assert "wrong-key" not in str(caught.value)
     assert server.keys == [f"Bearer {key}" if key else None]
 
@@ -205,25 +294,27 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(backend, monkeypatch
 
 def test_a_folder_for_weights_that_is_not_there_is_found_at_the_start(make_server, policy, backend, tmp_path):
     with pytest.raises(ConfigError, match=r"`weights_directory`.*write into.*nowhere"):
-        backend(make_server(), weights_directory=str(tmp_path / "nowhere")).start(policy)
+        backend(make_server(), weights_directory=str(tmp_path / "nowhere")).start(policy, Place())
 
 
 def test_a_cache_that_stays_is_an_error(make_server, policy, backend):
     server = make_server()
     server.forgets = False
     with pytest.raises(RolloutError, match="prefix cache"):
-        backend(server).load(policy, iter([("weight", torch.ones(2))]), 4)
+        backend(server).load(policy, SENT, 4)
 
 
-def test_weights_are_written_once_and_removed(make_server, policy, tmp_path):
+def test_weights_are_written_once_and_removed(make_server, policy, tokenizer, tmp_path):
     first, second = make_server(), make_server()
     options = ServerOptions([first.url, second.url], weights_directory=str(tmp_path))
-    servers = VLLMServers(options, VLLMOptions())
-    servers.load(policy, iter([("weight", torch.ones(2))]), 4)
+    engine = VLLMEngine(mode="server", servers=options)
+    engine.start(tokenizer)
+    engine.sync(policy, 4)
+    engine.close()
     paths = {body["args"][0] for s in (first, second) for _, body in s.seen if body.get("method") == "take_policy"}
     assert len(paths) == 1
     assert not list(tmp_path.iterdir())
-    assert servers.version() == 4
+    assert (first.version, second.version) == ("4", "4")
 
 
 def test_a_restarted_server_gets_the_weights_again(make_server, policy, tokenizer, tmp_path):
