@@ -1,5 +1,7 @@
 """Models that are loaded in shards, by processes of their own, are those that one process loads."""
 
+import gc
+
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -93,6 +95,25 @@ def test_another_model_is_sharded_with_the_students_rows(in_processes, tokenizer
     for found in in_processes(load, 2):
         for name, weight in model.named_parameters():
             assert torch.equal(found[f"hf.{name}"], weight[: len(tokenizer)]), name
+
+
+def test_process_0_keeps_no_whole_model(in_processes):
+    """Nor leaves one to the next garbage collection, which is off here: weights are let go as they are sent."""
+
+    def tensors():
+        return [each for each in gc.get_objects() if isinstance(each, torch.Tensor)]
+
+    def load(loader):
+        gc.disable()
+        before = tensors()
+        student = loader.load(ModelSource())
+        Frozen().make(student, loader)
+        known = {id(each) for each in before}
+        new = [each for each in tensors() if id(each) not in known and not isinstance(each, DTensor)]
+        return max(each.numel() for each in new if not each.is_meta)
+
+    rows, width = len(ModelSource().load_tokenizer()), 64
+    assert max(in_processes(load, 2)) <= (rows + 1) // 2 * width
 
 
 def test_what_process_0_cannot_load_is_an_error_in_all(in_processes, tmp_path):
