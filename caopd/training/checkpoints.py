@@ -120,7 +120,7 @@ def check_given(path: str, training: bool) -> None:
     if not (path and Path(path).exists()):
         raise ConfigError(
             f"Expected `ckpt_path` to be a checkpoint file or `{LAST}`, but there is no file {path!r} in {Path.cwd()}. "
-            "Checkpoints are under `checkpoints/` of a run directory."
+            "Checkpoints are under `checkpoints/` of a run directory; the last lines of a fit name its best."
         )
     check_checkpoint(Path(path), training)
 

@@ -13,10 +13,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from caopd.errors import ConfigError
 from caopd.models.shards import META
-from caopd.run_directory import CONFIG, read_config, run_of_checkpoint
+from caopd.run_directory import CONFIG, differences, read_config, run_of_checkpoint, run_settings
 from caopd.texts import escaped_lines
 from caopd.training.checkpoints import UnsoundCheckpointError, check_checkpoint, newest_first
-from caopd.training.run_identity import differences, run_settings
 
 RUN = "caopd_run"
 """Key of a checkpoint under which it says whose it is."""

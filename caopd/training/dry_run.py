@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 from rich.console import Console
 
+from caopd.commands.outputs import tell
 from caopd.errors import ConfigError, name_of
 from caopd.evaluation.held_out import load_held_out
 from caopd.rollouts.declared_marks import declared_marks
@@ -37,11 +38,13 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Command line of ``caopd fit``, with or without the option.
     """
+    given = [each for each in arguments if each != OPTION]
 
     def dry_run(*parts: Any, **settings: Any) -> None:  # noqa: ANN401 (LightningCLI's own)
         show(PlannedRun(*parts, **settings), Console(highlight=False))
+        tell([], [["caopd", "plan", *given[1:]], ["caopd", *given]])
 
-    return lightning_cli.run([each for each in arguments if each != OPTION], dry_run)
+    return lightning_cli.run(given, dry_run)
 
 
 def show(cli: PlannedRun, console: Console) -> None:
@@ -161,7 +164,7 @@ def _steps(
         f"method {type(model.method).__name__}, loss {type(model.loss).__name__}, teacher {teacher}, engine "
         f"{type(data.engine).__name__}",
         f"trained: {_trained(trainer, model)}",
-        "nothing was trained or written; memory and time: caopd plan",
+        "nothing was trained or written",
     ]
 
 

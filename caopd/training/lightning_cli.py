@@ -31,7 +31,7 @@ from caopd.commands.command_line import show_user_error
 from caopd.commands.configs.shipped import config_file
 from caopd.errors import CaopdError, ConfigError, UserCodeError
 from caopd.files import disk_full, full_disks_told_once
-from caopd.run_directory import RUNS, free_folder, own_run_directory, run_name
+from caopd.run_directory import RUNS, free_folder, own_run_directory, run_name, run_settings
 from caopd.texts import check_utf8, escaped_lines
 from caopd.training.callbacks import (
     PhaseProgressBar,
@@ -58,9 +58,8 @@ from caopd.training.continuing import (
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
 from caopd.training.interrupts import ignored_interrupts_raised
-from caopd.training.logger_settings import explicit, with_names, with_run
+from caopd.training.logger_settings import called_as_before, explicit, with_names, with_run
 from caopd.training.module import DistillationModule
-from caopd.training.run_identity import run_settings
 from caopd.training.sharded import take_strategy
 from caopd.training.spelling import explained
 
@@ -72,12 +71,12 @@ ABOUT = {
     "fit": """Train a model on its own rollouts.
 
 examples:
-  caopd fit --config quickstart                              CaOPD on SDFT, embedded model, CPU
-  caopd fit --config quickstart --model.method=SDFT          the baseline: any setting can be overridden
-  caopd fit --config one_gpu --config my_data.yaml           the second config goes over the first
-  caopd fit --config one_gpu --dry_run                       prompts, masks and steps; nothing is trained
-  caopd fit --config one_gpu --ckpt_path last                go on with this run where it was, or start
-  caopd fit --model.method.help=CaOPD                        the settings of a class""",
+  caopd fit --config quickstart                       CaOPD, embedded model, CPU
+  caopd fit --config quickstart --model.method=SDFT   any setting can be given
+  caopd fit --config one_gpu --config my_data.yaml    the second over the first
+  caopd fit --config one_gpu --dry_run                prompts, masks and steps
+  caopd fit --config one_gpu --ckpt_path last         go on with it, or start
+  caopd fit --model.method.help=CaOPD                 the settings of a class""",
     "validate": """Measure a model on the validation split.
 
 example:
@@ -285,7 +284,8 @@ class CaopdCLI(LightningCLI):
             callbacks[callbacks.index(trainer.progress_bar_callback)] = PhaseProgressBar()
         if all(isinstance(logger, DummyLogger) for logger in trainer.loggers):
             new, run = Path(trainer.default_root_dir) / RUNS / self._name, self._continued
-            trainer.logger = Unlogged(free_folder(new) if run is None else run.directory)
+            known = None if run is None else called_as_before(run.directory, trainer.default_root_dir)
+            trainer.logger = Unlogged(known or free_folder(new))
         elif self.subcommand == "fit" and not isinstance(trainer.logger, CSVLogger | TensorBoardLogger):
             trainer.loggers = [*trainer.loggers, RunCurves(trainer)]
         return trainer
@@ -301,7 +301,7 @@ def run(arguments: Sequence[str] | None = None, make: Callable[..., object] | No
     given = list(sys.argv[1:] if arguments is None else arguments)
     resume = ResumeCommand(given)
     try:
-        _ignore_idle_warnings()
+        _ignore_idle_warnings(given[0])
         with ignored_interrupts_raised(), full_disks_told_once():
             (make or CaopdCLI)(given[0], args=None if arguments is None else given, **settings_of(given[0], [resume]))
     except UserCodeError as error:
@@ -380,17 +380,19 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _ignore_idle_warnings() -> None:
+def _ignore_idle_warnings(command: str) -> None:
     """Silence what does not apply: there are no workers, the teacher is in evaluation mode on purpose, and a tip."""
+    if command != "fit":  # nothing is saved, so it is no matter where
+        warnings.filterwarnings("ignore", message="The dirpath has changed from")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
     # The data module resumes a round itself, from the rollouts on disk.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_of_the_run)
     transformers_logging.disable_progress_bar()
 
 
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    """Return whether a message of Lightning's is about the run, and no advertisement."""
-    return "Tip: For seamless cloud" not in record.getMessage()
+def _is_of_the_run(record: logging.LogRecord) -> bool:
+    """Return whether a message of Lightning's is about the run, and neither an advertisement nor about absent chips."""
+    return not any(words in record.getMessage() for words in ("Tip: For seamless cloud", "TPU available: False"))

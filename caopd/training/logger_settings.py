@@ -65,9 +65,24 @@ def with_run(logger: Any, run: ContinuedRun, goes_on: bool) -> None:  # noqa: AN
             each.dict_kwargs = {**(each.get("dict_kwargs") or {}), "purge_step": run.step}
 
 
+def called_as_before(directory: Path, root: str) -> Path:
+    """Return a run directory relative to the current folder where the setting of its folder is relative, too.
+
+    ``ModelCheckpoint`` knows its best checkpoints again only where their folder has the same name as before.
+
+    Args:
+        directory: The run directory, absolute.
+        root: Folder of the runs, as it is set.
+    """
+    here = Path.cwd()
+    is_relative = not Path(root).is_absolute() and directory.is_relative_to(here)
+    return directory.relative_to(here) if is_relative else directory
+
+
 def _lead(logger: Namespace, directory: Path) -> None:
     """Let the first logger, which says where the run directory is, say where it is already."""
-    arguments, folder = logger.init_args, directory.absolute().parent
+    arguments = logger.init_args
+    folder = called_as_before(directory.absolute(), arguments.get("save_dir") or ".").parent
     if logger.class_path in (_TENSORBOARD, _CSV):
         arguments.save_dir, arguments.name = str(folder.parent), folder.name
     elif logger.class_path == _WANDB and arguments.get("project") in (None, folder.name):

@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.strategies import ModelParallelStrategy
 from rich.console import Console
 
+from caopd.commands.outputs import tell
 from caopd.commands.plan.devices import CPU, GPUS, device_of
 from caopd.commands.plan.memory import GPU_LIBRARIES, LOADED_LATER, largest
 from caopd.commands.plan.micro_batches import RoundShape, Rows
@@ -76,6 +77,7 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.write(json.dumps(made.as_json(), indent=2) + "\n")
         else:
             show(made, Console(width=110))
+            tell([], [["caopd", "fit", *rest, "--dry_run"]])
 
     return lightning_cli.run(["fit", *rest], plan)
 
@@ -124,6 +126,7 @@ def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:
         completions=lengths.completions,
         held_out_rows=min(most, data.evaluation.batch_size, data.evaluation.num_examples or most),
         held_out_length=held_out,
+        nodes=int(trainer.num_nodes),
     )
     return make_plan(setup, device, libraries, [*lengths.sources, *_sources(setup, name, options)])
 

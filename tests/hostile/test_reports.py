@@ -2,16 +2,35 @@
 
 import csv
 import json
+import re
 
 import pytest
 from markdown_it import MarkdownIt
 
-from caopd.texts import escaped
+from caopd.texts import escaped, escaped_lines
 
-from .conftest import TEXTS, Page, run_directory
+from .conftest import DANGEROUS, TEXTS, Page, run_directory
 
-ELEMENTS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "section", "figure", "code"}
+ELEMENTS = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "h1",
+    "h2",
+    "p",
+    "div",
+    "section",
+    "figure",
+    "code",
+    "ul",
+    "li",
+}
 TABLES = {"table", "thead", "tbody", "tr", "th", "td", "strong", "span", "footer"}
+SECTIONS = {"nav", "a", "ul", "li"}
+FIELDS = {"form", "label", "input", "select", "option", "button", "script", "noscript", "details", "summary"}
 SVG = {"svg", "defs", "g", "path", "use", "clippath", "rect", "pattern", "image", "style"}
 ATTRIBUTES = {"onerror", "onload", "src"}
 
@@ -27,10 +46,10 @@ def test_texts_of_a_config_stay_texts_on_every_page(caopd, here):
     status, output = caopd("report", "runs", "--output=report", f"--title={TEXTS[0]}")
     assert status == 0, output
     page = Page((here / "report" / "report.html").read_text())
-    assert page.tags <= ELEMENTS | TABLES | SVG
+    assert page.tags <= ELEMENTS | TABLES | SECTIONS | SVG
     assert not ATTRIBUTES & page.attributes
     rendered = Page(MarkdownIt("commonmark").enable("table").render((here / "report" / "report.md").read_text()))
-    assert rendered.tags <= ELEMENTS | TABLES | {"img", "a"}
+    assert rendered.tags <= ELEMENTS | TABLES | SECTIONS | {"img"}
     for text in TEXTS:
         assert " ".join(escaped(text).split()) in " ".join(page.text.split())
         assert " ".join(escaped(text).split()) in " ".join(rendered.text.split())
@@ -39,6 +58,26 @@ def test_texts_of_a_config_stay_texts_on_every_page(caopd, here):
     assert "'=cmd|' /C calc'!A0" in models
     assert not [model for model in models if model.startswith(("=", "+", "-", "@"))]
     assert "\\input" not in (here / "report" / "tables" / "runs.tex").read_text()
+
+
+def test_texts_of_completions_stay_texts_in_the_page(caopd, here):
+    rows = [
+        {"prompt_id": text, "category": text, "question": text, "response": text, "answer": text, "target": text}
+        | {"confidence": 0.5, "correct": 1}
+        for text in TEXTS
+    ]
+    run_directory(here / "run", predictions=rows)
+    status, output = caopd("report", "run", "--output=report")
+    assert status == 0, output
+    html = (here / "report" / "report.html").read_text()
+    page = Page(html)
+    assert page.tags <= ELEMENTS | TABLES | SECTIONS | FIELDS | SVG
+    assert not ATTRIBUTES & page.attributes
+    assert not DANGEROUS & set(html)
+    data, script = re.findall("<script[^>]*>(.*?)</script>", html, flags=re.DOTALL)
+    shown = [" ".join(row[3].split()) for row in json.loads(data)["rows"]]
+    assert shown[:6] == [" ".join(escaped_lines(text).split()) for text in TEXTS[:6]]
+    assert not any(text in script for text in TEXTS)
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))

@@ -50,6 +50,13 @@ trainer:
       init_args: {every_n_epochs: 1, save_on_train_epoch_end: true, save_top_k: -1, filename: "round{epoch}",
                   auto_insert_metric_name: false}
 """
+BEST = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {monitor: rollout/mu_hat, mode: max, save_top_k: 2, save_on_train_epoch_end: true,
+                  filename: "round{epoch}", auto_insert_metric_name: false}
+"""
 
 
 @pytest.fixture
@@ -112,6 +119,20 @@ def test_a_run_that_sigterm_ended_goes_on_in_its_directory(at, stopped, uninterr
     assert ("round0.ckpt" if at[-3:] == "1 0" else "it has no checkpoint yet") in message
     assert stopped(ckpt_path="last") == 0
     assert_same_run(Run(tmp_path / "runs"), uninterrupted)  # which asserts that there is one directory
+
+
+@pytest.mark.parametrize("logger", ["true", "false"])
+def test_the_best_checkpoints_are_known_again_where_the_folder_of_runs_is_relative(logger, tmp_path, monkeypatch):
+    """``ModelCheckpoint`` forgets them where its folder is called by another path, absolute in place of relative."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.yaml").write_text(BEST)
+    for rounds in (1, 2):
+        settings = {"trainer.max_epochs": rounds, "trainer.logger": logger, "ckpt_path": "last"}
+        assert main(fit_arguments("runs", (QUICKSTART, "best.yaml"), settings)) == 0
+    (run,) = (tmp_path / "runs" / "lightning_logs").iterdir()
+    content = torch.load(run / "checkpoints" / "round1.ckpt", weights_only=True)
+    (state,) = (state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint"))
+    assert [path.rpartition("/")[2] for path in state["best_k_models"]] == ["round0.ckpt", "round1.ckpt"]
 
 
 def test_a_handler_of_the_users_own_is_called_as_well(stopped):

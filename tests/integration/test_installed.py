@@ -52,6 +52,9 @@ def test_the_quickstart_runs_by_its_name(installed):
     result = installed("fit", "--config", "quickstart", *options(SIZES))
     assert result.returncode == 0, result.stderr[-3000:]
     assert list(installed.elsewhere.glob("runs/quickstart/lightning_logs/CaOPD-SDFT-DrawTask-seed0/metrics.json"))
+    result = installed("report", "runs")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "completions-form" in (installed.elsewhere / "report" / "report.html").read_text()
 
 
 def test_configs_are_listed_and_copied(installed):

@@ -114,7 +114,7 @@ def test_a_report_finds_the_curves_in_the_run_directory(run):
 
 
 def test_the_path_is_printed_as_it_is(printed, run):
-    assert f"metrics: {run}/metrics.json" in printed.splitlines()
+    assert f"metrics:    {run}/metrics.json" in printed.splitlines()
 
 
 def test_a_second_run_of_the_same_id_is_refused_before_anything_is_written(run, root, tmp_path, capsys):

@@ -168,9 +168,12 @@ def evaluate(command, run, tmp_path, **settings):
 def test_validate_gives_the_last_validation_again(run, report, tmp_path, capsys):
     assert evaluate("validate", run, tmp_path) == 0
     output = capsys.readouterr().out
-    for event in ("greedy", "sampled"):
-        (printed,) = re.findall(rf"val/{event}/brier .*?([0-9.]+)", output)
-        assert float(printed) == pytest.approx(report["final"][event]["brier"], abs=1e-6)
+    path = run.directory / "step_000008" / "validate.json"
+    assert f"metrics: {path}\n" in output
+    record = json.loads(path.read_text())
+    assert (record["checkpoint"], record["step"]) == (str(run.checkpoint_file("round1")), 8)
+    assert record["tasks"] == {"in_domain": {event: report["final"][event] for event in ("greedy", "sampled")}}
+    assert len(re.findall("brier ", output)) == 2  # the table takes the place of Lightning's
 
 
 def test_test_uses_the_test_split(run, tmp_path, capsys):
@@ -194,6 +197,7 @@ def test_predictions_agree_with_their_responses(run, tmp_path):
         assert row["confidence"] == reading.value
         assert row["correct"] == int(row["response"].split("\n")[0] == row["target"])
         assert row["category"].startswith("e=")
+        assert row["question"].startswith("Which ")
 
 
 def test_predictions_score_as_they_are_and_as_their_task_verifies_them(run, tmp_path):
@@ -269,7 +273,7 @@ def test_a_terminal_shows_what_the_run_does_and_how_long_that_takes(in_terminal)
 
 
 def test_neither_advertisements_nor_names_of_lightning_are_shown(in_terminal):
-    for word in ("Tip", "litlogger", "v_num", "train/loss", "Warning", "0.00it/s"):
+    for word in ("Tip", "TPU", "litlogger", "v_num", "train/loss", "Warning", "0.00it/s"):
         assert word not in in_terminal, word
 
 

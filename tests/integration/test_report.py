@@ -1,18 +1,21 @@
 """``caopd report`` on real runs: what its pages show is what the runs measured, and a browser shows it offline."""
 
+import base64
 import csv
+import hashlib
 import itertools
 import json
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from caopd.cli import main
+from caopd.commands.report.browser import SCRIPT
+from caopd.commands.report.collect import collect
 from caopd.commands.score.bootstrap import score
 from caopd.commands.score.predictions import read_predictions
+from tests.chromium import CHROMIUM, REASON, Chromium
 
 FIGURES = [
     *("reliability-1-greedy", "reliability-1-sampled", "reliability-2-sampled"),
@@ -20,7 +23,6 @@ FIGURES = [
     *("confidence-sampled", "risk-coverage-sampled", "pareto-sampled"),
     "training",
 ]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +104,23 @@ def test_markdown_shows_tables_and_names_figures_that_are_there(report):
         assert f"| {row['run']} | {row['moment']} |" in text
 
 
-def test_the_page_needs_nothing_else(report):
+def test_the_page_needs_nothing_else_and_runs_one_script_alone(report):
     page = (report / "report.html").read_text()
     assert "<title>A &lt;comparison&gt;</title>" in page
-    assert not re.findall(r"<(?:script|link|img|iframe|object)\b|\bsrc=|@import|url\((?!#)", page)
+    assert not re.findall(r"<(?:link|img|iframe|object)\b|\bsrc=|@import|url\((?!#)", page)
     assert not [target for target in re.findall(r'href="(.*?)"', page) if not target.startswith("#")]
+    data, script = re.findall(r"<script(.*?)>(.*?)</script>", page, flags=re.DOTALL)
+    assert data[0] == ' type="application/json" id="completions-data"'
+    assert script == ("", SCRIPT.read_text())
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)
+    allowed = dict(each.split(maxsplit=1) for each in policy.split("; "))
+    assert allowed == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "script-src": f"'sha256-{digest}'",
+    }
 
 
 def test_ids_of_the_page_are_unique_and_every_reference_finds_one(report):
@@ -122,53 +136,50 @@ def test_figures_are_well_formed_and_named(report):
     assert all(ET.fromstring(svg).get("aria-label") for svg in plotted)
 
 
-@pytest.fixture
-def browse(tmp_path):
-    """Open a page in headless Chromium: its document after loading, and what it complains of."""
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
     if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-
-    def open_page(path):
-        quiet = ["disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-sync"]
-        options = [f"--{name}" for name in ("headless", "no-sandbox", *quiet, "disable-component-update")]
-        profile = f"--user-data-dir={tmp_path / 'profile'}"
-        command = [CHROMIUM, *options, profile, "--enable-logging=stderr", "--dump-dom", path.as_uri()]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        return shown.stdout, [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
-
-    return open_page
+        pytest.skip(REASON)
+    browser = Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
 MEASURE = """
-<script>
-document.title = [...document.querySelectorAll("figure > svg")].map(svg => {
+[...document.querySelectorAll("figure > svg")].map(svg => {
   const box = svg.getBoundingClientRect();
   const used = [...svg.querySelectorAll("use")].every(use => svg.querySelector(use.getAttribute("xlink:href")));
   const seen = box.width > 200 && box.height > 200 && box.right <= innerWidth;
   return [seen, used, svg.querySelectorAll("path").length > 20];
-}).join(";");
-</script>
+})
 """
 
 
-def test_chromium_shows_every_figure_and_has_nothing_to_complain_of(report, browse, tmp_path):
-    document, complaints = browse(report / "report.html")
-    assert complaints == []
-    assert document.count("<figure>") == document.count("<svg") == len(FIGURES)
-    # The page has no script; a copy gets one that measures what the browser has plotted.
-    measured = tmp_path / "measured.html"
-    measured.write_text((report / "report.html").read_text().replace("</body>", f"{MEASURE}</body>"))
-    document, complaints = browse(measured)
-    assert complaints == []
-    assert re.search(r"<title>(.*?)</title>", document)[1].split(";") == ["true,true,true"] * len(FIGURES)
+def test_chromium_shows_every_figure_and_has_nothing_to_complain_of(report, chromium):
+    chromium.open(report / "report.html")
+    assert chromium.evaluate(MEASURE) == [[True, True, True]] * len(FIGURES)
+    assert chromium.evaluate("document.querySelector('#completions-found').textContent").startswith("304 of 304 comp")
+    assert chromium.complaints == []
 
 
-def test_the_browser_would_complain(browse, tmp_path):
-    """The check above would pass on a browser that says nothing."""
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_small_screen_is_as_wide_as_the_page_in_light_and_dark(report, chromium, dark):
+    chromium.open(report / "report.html", width=400, height=800, dark=dark)
+    assert chromium.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    luminance = (
+        "getComputedStyle(document.body).{}.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + +part / 765, 0)"
+    )
+    paper, ink = (chromium.evaluate(luminance.format(name)) for name in ("backgroundColor", "color"))
+    assert (paper < 0.2, ink > 0.8) == (dark, dark)
+    assert chromium.complaints == []
+
+
+def test_the_browser_would_complain(chromium, tmp_path):
+    """The checks above would pass on a browser that says nothing."""
     (tmp_path / "bad.html").write_text("<!DOCTYPE html><title>x</title><script>there_is_none()</script>")
-    _, complaints = browse(tmp_path / "bad.html")
-    assert len(complaints) == 1
-    assert "there_is_none" in complaints[0]
+    chromium.open(tmp_path / "bad.html")
+    assert len(chromium.complaints) == 1
+    assert "there_is_none" in chromium.complaints[0]
 
 
 def test_a_folder_is_searched_for_runs_and_runs_can_be_named(runs, tmp_path):
@@ -176,6 +187,27 @@ def test_a_folder_is_searched_for_runs_and_runs_can_be_named(runs, tmp_path):
     assert main(["report", str(root), f"--output={tmp_path}", "--names", "one", "two & three"]) == 0
     assert [row["run"] for row in rows_of(tmp_path, "runs")] == ["one", "two & three"]
     assert r"two \& three" in (tmp_path / "tables" / "runs.tex").read_text()
+
+
+def test_a_run_that_went_on_and_another_seed_are_one_line(runs, fit, tmp_path):
+    """A run goes on for a further round in another directory, and a second seed is fitted at one go."""
+    settings = {"trainer.check_val_every_n_epoch": 1, "trainer.max_epochs": 3, "model.method": "SDFT"}
+    longer = fit(tmp_path / "longer", **settings, ckpt_path=runs[1] / "checkpoints" / "round1.ckpt").directory
+    other = fit(tmp_path / "other", **settings, **{"data.seed": 1}).directory
+    assert main(["report", *map(str, (runs[1], longer, other)), f"--output={tmp_path / 'report'}"]) == 0
+    listed = rows_of(tmp_path / "report", "runs")
+    assert [(row["run"], row["steps"]) for row in listed] == [("SDFT, seed 0", "12"), ("SDFT, seed 1", "12")]
+    assert [row["went_on_from"] for row in listed] == [str(runs[1]), ""]
+    (before, after) = rows_of(tmp_path / "report", "metrics_greedy")
+    ends = [json.loads((each / "metrics.json").read_text())["final"]["greedy"] for each in (longer, other)]
+    first, second = (end["brier"] for end in ends)
+    assert float(after["brier"]) == pytest.approx((first + second) / 2)
+    assert float(after["brier_high"]) == pytest.approx(min(1, (first + second) / 2 + 12.7062 * abs(first - second) / 2))
+    (going_on, whole) = collect([runs[1], longer, other])
+    for name, curve in whole.curves.items():
+        assert [step for step, _ in going_on.curves[name]] == [step for step, _ in curve], name
+    assert len(whole.curves["train/loss"]) == 12
+    assert (before["seeds"], before["n"]) == ("2", "48")
 
 
 def test_a_run_with_nothing_but_metrics_is_reported(runs, tmp_path):
@@ -187,7 +219,7 @@ def test_a_run_with_nothing_but_metrics_is_reported(runs, tmp_path):
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| unnamed | after | greedy | 4 | **0.500** | - | - |" in text
     assert "not all measured on the same prompts" in text
-    assert "No run directory holds a `predictions.greedy.jsonl` with confidences" in text
+    assert "- unnamed; SDFT: the run directory holds no `predictions.greedy.jsonl` with confidences" in text
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,11 @@ def test_weights_that_no_validation_has_seen_are_validated_at_the_end(tmp_path):
     assert unseen == measured
     assert [unseen[moment]["step"] for moment in ("initial", "final")] == [0, 2]
     assert trainer.state == validated.state
+    file = Path(trainer.log_dir) / "step_000002" / "validate.json"
+    assert not file.parent.exists()  # the validation that ends a fit is none of its own
+    trainer.validate(trainer.lightning_module, datamodule=trainer.datamodule)
+    tasks = json.loads(file.read_text())["tasks"]
+    assert tasks == {"in_domain": {name: unseen["final"][name] for name in ("greedy", "sampled")}}
 
 
 def test_a_run_that_goes_on_from_its_end_is_measured_again(tmp_path):

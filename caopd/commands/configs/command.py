@@ -9,9 +9,9 @@ from pathlib import Path
 
 from caopd.commands.command_line import run_command
 from caopd.commands.configs.shipped import about, config_named, shipped
+from caopd.commands.outputs import tell
 from caopd.errors import ConfigError
 from caopd.files import write_text
-from caopd.texts import escaped
 
 DESCRIPTION = """List the configs that come with caopd, each with what it trains; with NAMEs, copy these, to be changed.
 `caopd fit --config NAME` takes them as they are."""
@@ -52,6 +52,5 @@ def _copy(names: Sequence[str], folder: Path) -> None:
     for copy, file in copies.items():
         folder.mkdir(parents=True, exist_ok=True)
         write_text(copy, file.read_text(encoding="utf-8"))
-        sys.stdout.write(f"written: {escaped(str(copy))}\n")
-    given = " ".join(f"--config {escaped(str(copy))}" for copy in copies)
-    sys.stdout.write(f"\nchange what you like, then:  caopd fit {given}\n")
+    fit: list[str | Path] = ["caopd", "fit", *(word for copy in copies for word in ("--config", copy))]
+    tell([("written", copy) for copy in copies], [[*fit, "--dry_run"], fit])

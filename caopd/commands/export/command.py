@@ -38,12 +38,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from rich.console import Console
     from transformers.utils import logging as transformers_logging
 
     from caopd.commands.export.checkpoint import export
-    from caopd.texts import in_terminal
+    from caopd.commands.outputs import tell
 
     transformers_logging.disable_progress_bar()
     export(options.checkpoint, options.directory, options.config, options.weights, options.overwrite)
-    Console().print(in_terminal(f"model: {options.directory}"), soft_wrap=True)
+    tell([("model", options.directory), ("how to use it", options.directory / "README.md")])

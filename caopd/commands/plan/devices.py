@@ -25,6 +25,7 @@ class Device:
         flops_16: The same of bfloat16 matrices.
         bandwidth: Bytes per second that its memory reads, at best.
         link: Bytes per second that it exchanges with the others of its node.
+        network: Bytes per second that it exchanges with those of other nodes, an assumption: 400 Gbit/s for each.
         layer_seconds: Time that a decoder layer takes to be started in a step of transformers' ``generate``.
         efficiency: Share of the best rates that a run reaches, an assumption.
         measured: Whether the rates were measured, not assumed.
@@ -39,6 +40,7 @@ class Device:
     layer_seconds: float = 6e-4
     efficiency: float = 0.4
     measured: bool = False
+    network: float = 50e9
 
     @property
     def is_cpu(self) -> bool:

@@ -168,23 +168,22 @@ def pair_bytes(setup: Setup, size: ModelSize, attention: str, rows: Rows, one_la
 def training_copies(setup: Setup) -> float:
     """Return the bytes of the copies of float32 weights that autocast multiplies with, until the backward pass.
 
-    Autocast keeps copies of what is trained; of frozen weights under adapters, autograd keeps those it needs, which
-    with gradient checkpointing are one layer's.
+    Lightning's autocast keeps none, but autograd keeps those it needs, which with gradient checkpointing are one
+    layer's.
     """
     student = setup.student
     if not student.mixed:
         return 0.0
-    layers = 1 if student.adapted and student.checkpointing else student.size.num_layers
+    layers = 1 if student.checkpointing else student.size.num_layers
     return layers * student.size.linear_weights_per_layer * BYTES[student.compute_dtype]
 
 
 def rollout_copies(setup: Setup) -> float:
-    """Return the bytes of the copies that autocast keeps while transformers samples: of trained weights, head too."""
+    """Return the bytes of the largest copy that autocast multiplies with while transformers samples, the head's."""
     student = setup.student
-    if not student.mixed or student.adapted or setup.engine.kind != "transformers":
+    if not student.mixed or setup.engine.kind != "transformers":
         return 0.0
-    linear = student.size.num_layers * student.size.linear_weights_per_layer
-    return (linear + student.size.embedding_parameters) * BYTES[student.compute_dtype]
+    return student.size.embedding_parameters * BYTES[student.compute_dtype]
 
 
 def gathered(setup: Setup) -> float:

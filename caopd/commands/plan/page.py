@@ -19,7 +19,10 @@ def show(plan: Plan, console: Console) -> None:
         plan: The plan.
         console: Where it is printed.
     """
-    for table in (_round(plan), _memory(plan), _time(plan)):
+    tables = [_round(plan), _memory(plan), _time(plan)]
+    if plan.moved:
+        tables.insert(2, _moved(plan))
+    for table in tables:
         console.print(table)
     for line in plan.assumptions:
         console.print(in_terminal(f"- {line}"))
@@ -50,6 +53,14 @@ def _memory(plan: Plan) -> Table:
     table.add_row("total", *map(size_text, (total.rollouts, total.training, total.step)), style="bold")
     shared = f" for {setup.processes} processes" if plan.device.is_cpu and setup.processes > 1 else ""
     table.add_row(f"{plan.device.name} has{shared}", "", size_text(plan.device.memory), "")
+    return table
+
+
+def _moved(plan: Plan) -> Table:
+    table = Table("Weights and gradients that a process receives in a round", "")
+    table.columns[1].justify = "right"
+    for name, value in plan.moved.items():
+        table.add_row(name, size_text(value))
     return table
 
 

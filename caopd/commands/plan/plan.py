@@ -9,6 +9,7 @@ from caopd.commands.plan.devices import GIB, Device
 from caopd.commands.plan.memory import Part, engine_cache_tokens, parts
 from caopd.commands.plan.setup import Setup
 from caopd.commands.plan.timing import seconds
+from caopd.commands.plan.traffic import moved
 
 TIGHT = 0.9
 """Share of a device's memory from which on a run may not fit, since the allocator cannot use every byte."""
@@ -50,6 +51,11 @@ class Plan:
         """Names of what a round has -> how many of it."""
         return counts(self.setup)
 
+    @property
+    def moved(self) -> dict[str, float]:
+        """Where weights and gradients go -> the bytes of them that one process receives in a round."""
+        return moved(self.setup)
+
     def as_json(self) -> dict[str, object]:
         """Return everything as plain numbers and texts."""
         return {
@@ -57,6 +63,7 @@ class Plan:
             "round": self.counts,
             "memory_bytes": [asdict(part) for part in (*self.parts, self.total)],
             "peak_bytes": self.peak,
+            "moved_bytes": self.moved,
             "seconds": {**self.seconds, "total": sum(self.seconds.values())},
             "warnings": list(self.warnings),
             "assumptions": list(self.assumptions),

@@ -144,6 +144,7 @@ class Setup:
         completions: Lengths of completions that are trained on.
         held_out_rows: Completions of held-out prompts that are sampled at once.
         held_out_length: Length, in tokens, of the longest of them.
+        nodes: Number of machines that the processes are on.
     """
 
     student: StudentSetup
@@ -163,6 +164,7 @@ class Setup:
     completions: Lengths
     held_out_rows: int
     held_out_length: int
+    nodes: int = 1
 
     @property
     def shards(self) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from caopd.commands.plan.devices import Device
-from caopd.commands.plan.memory import held_weights, teacher_weights
 from caopd.commands.plan.micro_batches import Rows
 from caopd.commands.plan.setup import Setup
+from caopd.commands.plan.traffic import exchange_seconds, sync_seconds
 from caopd.models.layout import PackingCost
 from caopd.models.size import BYTES, ModelSize
 
@@ -29,6 +29,7 @@ def seconds(setup: Setup, device: Device) -> dict[str, float]:
         "student's forward and backward passes": training_seconds(setup, device),
         "optimizer steps": optimizer_seconds(setup, device),
         "exchange between processes": exchange_seconds(setup, device),
+        "weights to vLLM": sync_seconds(setup, device),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -108,14 +109,3 @@ def optimizer_seconds(setup: Setup, device: Device) -> float:
     per_weight = (3 + moved) * BYTES[student.trained_dtype] + 2 * student.optimizer_bytes
     moved_bytes = student.trained * per_weight / setup.shards
     return setup.num_steps * moved_bytes / (device.bandwidth * _BANDWIDTH_SHARE)
-
-
-def exchange_seconds(setup: Setup, device: Device) -> float:
-    """Return the seconds of gathering shards (student twice, teacher once) and of adding up gradients."""
-    if setup.processes == 1:
-        return 0.0
-    gradients = setup.student.trained * BYTES[setup.student.trained_dtype]
-    if not setup.sharded:
-        return setup.num_steps * 2 * gradients / device.link
-    gathered = 2 * held_weights(setup) + teacher_weights(setup) + gradients
-    return setup.num_micro_batches * gathered / device.link

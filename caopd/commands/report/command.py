@@ -9,7 +9,8 @@ from pathlib import Path
 from caopd.commands.command_line import run_command
 
 DESCRIPTION = """Compare runs in one page, as Markdown and as self-contained HTML, with its tables as CSV and LaTeX and
-its figures as SVG, PDF and PNG. RUN is a run directory, or a folder with run directories somewhere below."""
+its figures as SVG, PDF and PNG. RUN is a run directory, or a folder with run directories somewhere below. Runs that
+differ in their seed alone are compared by their mean, and a run that went on in another directory is one run."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,7 +26,12 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(prog="caopd report", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directory with a metrics.json")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs, in their order (default: the methods)")
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="of the runs, in their order, one for all seeds (default: the methods)",
+    )
     parser.add_argument("--output", type=Path, default=Path("report"), metavar="DIR", help="(default: report)")
     parser.add_argument("--title", default="Comparison of runs", help="of the page")
     return parser
@@ -36,8 +42,9 @@ def _report(options: argparse.Namespace) -> None:
 
     from caopd.commands.report.collect import collect
     from caopd.commands.report.pages import write_report
+    from caopd.commands.report.sets import sets_of
     from caopd.texts import in_terminal
 
-    records = collect(options.runs, options.names)
-    for path in write_report(records, options.output, options.title):
+    sets = sets_of(collect(options.runs), options.names)
+    for path in write_report(sets, options.output, options.title):
         Console().print(in_terminal(f"written: {path}"), soft_wrap=True)

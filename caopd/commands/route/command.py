@@ -38,15 +38,16 @@ def parser() -> argparse.ArgumentParser:
 def _route(options: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from caopd.commands.outputs import tell
     from caopd.commands.route.choices import Choices, read_cascade
     from caopd.commands.route.output import as_json, table, written
-    from caopd.texts import in_terminal
 
     curve, event = read_cascade(options.small, options.large, options.small_cost, options.large_cost)
     choices = Choices.of(curve, options.target_accuracy, options.budget)
-    console = Console()
-    console.print(table(curve, choices, event))
+    Console().print(table(curve, choices, event))
     if options.output is not None:
         files = {"small": str(options.small), "large": str(options.large), "event": event}
-        for path in written(options.output, {**files, **as_json(curve, choices)}, curve, choices):
-            console.print(in_terminal(f"written: {path}"), soft_wrap=True)
+        paths = written(options.output, {**files, **as_json(curve, choices)}, curve, choices)
+        tell([("written", path) for path in paths])
+    else:
+        tell([], [["caopd", "route", options.small, options.large, "--output", "route"]])

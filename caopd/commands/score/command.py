@@ -77,11 +77,11 @@ def _seconds(text: str) -> float | None:
 def _score(options: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from caopd.commands.outputs import tell
     from caopd.commands.score.judge import Judge
     from caopd.commands.score.predictions import read_predictions
     from caopd.files import write_text
     from caopd.metrics.functional.certainty import LEVEL
-    from caopd.texts import in_terminal
 
     if options.task is None and (options.confidence_format is not None or options.percent_without_sign):
         given = "--percent_without_sign" if options.percent_without_sign else "--confidence_format"
@@ -110,7 +110,7 @@ def _score(options: argparse.Namespace) -> None:
         }
         text = json.dumps({**record, **found}, indent=2, allow_nan=False, ensure_ascii=False)
         write_text(options.output, text + "\n")
-        console.print(in_terminal(f"metrics: {options.output}"), soft_wrap=True)
+        tell([("metrics", options.output)])
 
 
 def _check_number(files: Sequence[Path], paired: bool) -> None:

@@ -15,14 +15,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
+from caopd.commands.outputs import tell
 from caopd.distributed import on_first_process
 from caopd.evaluation import NO_VERDICT
 from caopd.files import write_text
 from caopd.metrics.catalogue import FLOOR, P_VALUE, shown_of_runs
 from caopd.run_directory import METRICS, run_directory
-from caopd.texts import in_terminal
 from caopd.training.callbacks.numbers import TITLE, count, number, p_value, with_interval, without_nan
 from caopd.training.callbacks.run_config import check_alone
+from caopd.training.callbacks.what_next import after_fit, kept_checkpoint
 from caopd.training.module import DistillationModule
 
 Moment = dict[str, Any]
@@ -105,13 +106,13 @@ class BeforeAfterMetrics(Callback):
             fitting = replace(trainer.state)
             trainer.validate(pl_module, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
             trainer.state = fitting
-        on_first_process(self._report)
+        on_first_process(lambda: self._report(trainer))
 
-    def _report(self) -> None:
-        path = self.write()
-        console = Console()
-        console.print(self.table())
-        console.print(in_terminal(f"metrics: {path}"), soft_wrap=True)
+    def _report(self, trainer: Trainer) -> None:
+        path, checkpoint = self.write(), kept_checkpoint(trainer)
+        Console().print(self.table())
+        files = [("metrics", path), *([] if checkpoint is None else [("checkpoint", checkpoint)])]
+        tell(files, after_fit(trainer, self._directory))
 
     def write(self) -> Path:
         """Write ``metrics.json`` into the run directory and return its path."""

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from caopd.distributed import on_first_process
 from caopd.evaluation import EvaluationBatch, ScoredCompletion
 from caopd.run_directory import run_directory
+from caopd.texts import shortened
 from caopd.training.callbacks.media import log_table
 
 
@@ -59,21 +60,15 @@ class SampleCompletions(Callback):
         verified = completion.verified
         confidence, verdict = verified.reading.value, verified.verdict
         return [
-            self._shortened(completion.example.question),
+            shortened(completion.example.question, self.max_characters),
             event,
-            self._shortened(verified.rollout.text),
-            self._shortened(completion.example.target),
+            shortened(verified.rollout.text, self.max_characters),
+            shortened(completion.example.target, self.max_characters),
             "no verdict" if verdict is None else "yes" if verdict.correct else "no",
             "none" if confidence is None else f"{confidence:.2f}",
             verified.reading.outcome.value,
             "-" if verdict is None else verdict.outcome.value,
         ]
-
-    def _shortened(self, text: str) -> str:
-        if len(text) > self.max_characters:
-            half = self.max_characters // 2
-            text = f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
-        return text
 
 
 _COLUMNS = ("question", "event", "completion", "target", "correct", "confidence", "confidence form", "answer form")

@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
-from rich.console import Console
 
+from caopd.commands.outputs import tell
 from caopd.distributed import gather_in_order, on_first_process
 from caopd.evaluation import EvaluationBatch, Event, ScoredCompletion
 from caopd.files import write_text
-from caopd.texts import in_terminal
+from caopd.run_directory import run_directory
 from caopd.training.callbacks.run_config import results_directory
+from caopd.training.callbacks.what_next import Command, reporting
 
 
 class PredictionWriter(Callback):
-    """Writes one line per completion of ``caopd predict``: event, prompt_id, category, response, confidence, correct.
+    """Writes one line per completion of ``caopd predict``: event, prompt_id, question, response, confidence, correct.
 
     Beside them stand the outcomes of reading: in which form confidence and answer are, or why none could be read.
 
@@ -32,12 +33,12 @@ class PredictionWriter(Callback):
 
     def __init__(self, output: str | None = None) -> None:
         self.output = output
-        self._path = Path()
+        self._path = self._run = Path()
         self._lines: dict[Path, list[str]] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out where the files are, and make their folder."""
-        directory = results_directory(trainer)  # a collective operation
+        directory, self._run = results_directory(trainer), run_directory(trainer)  # collective operations
         self._path = directory / "predictions.jsonl" if self.output is None else Path(self.output)
         # They are written at the end: what keeps them from being written should show before anything is sampled.
         on_first_process(lambda: self._path.parent.mkdir(parents=True, exist_ok=True))
@@ -66,7 +67,8 @@ class PredictionWriter(Callback):
     def _write(self) -> None:
         for path, lines in self._lines.items():
             write_text(path, "".join(lines))
-            Console().print(in_terminal(f"predictions: {path}"), soft_wrap=True)
+        scoring: list[Command] = [["caopd", "score", path] for path in self._lines]
+        tell([("predictions", path) for path in self._lines], [*scoring, *reporting(self._run)])
         self._lines = {}
 
     def _file_of(self, task: str, event: Event) -> Path:
@@ -83,6 +85,7 @@ def _row(completion: ScoredCompletion, task: str, event: Event, index: int) -> d
         "prompt_id": completion.example.id,
         **({"sample": index % event.num_samples} if event.num_samples > 1 else {}),
         "category": completion.example.category,
+        "question": completion.example.question,
         "response": verified.rollout.text,
         "target": completion.example.target,
         "confidence": verified.reading.value,

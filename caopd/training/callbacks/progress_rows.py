@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -87,7 +88,8 @@ class ProgressRows:
     def __init__(self, console: Console) -> None:
         self.rows: list[Row] = []
         self.values: Mapping[str, float] = {}
-        self.is_live = console.is_terminal or console.is_jupyter
+        # In a notebook rich draws with ipywidgets; without it, nothing but a warning would be shown.
+        self.is_live = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
         self._console = console
         self._live: Live | None = None
         self._last_line = time.monotonic()

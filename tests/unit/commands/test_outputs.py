@@ -1,8 +1,9 @@
 import os
+from pathlib import Path
 
 import pytest
 
-from caopd.commands.outputs import together
+from caopd.commands.outputs import tell, together
 
 
 def contents(directory):
@@ -57,3 +58,14 @@ def test_after_an_error_nothing_has_changed(tmp_path, exists):
     assert contents(tmp_path) == before
     assert target.exists() == exists
     assert os.listdir(tmp_path) == (["target"] if exists else [])
+
+
+def test_lines_can_be_copied_whatever_the_names_are(tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tell([("a", tmp_path / "here" / "x y.json"), ("file", Path("../other"))], [["rm", Path("x y.json"), "[b]\x1b"]])
+    assert capsys.readouterr().out.splitlines() == [
+        "a:    x y.json",
+        f"file: {tmp_path / 'other'}",
+        r"next: rm 'x y.json' '[b]\x1b'",
+    ]

@@ -1,7 +1,7 @@
 """The command line's own part of Lightning's."""
 
 import caopd.training.lightning_cli
-from caopd.cli import main
+from caopd.cli import HELP, main
 
 
 def test_one_parser_is_made_that_of_the_given_command(monkeypatch, capsys):
@@ -18,3 +18,8 @@ def test_one_parser_is_made_that_of_the_given_command(monkeypatch, capsys):
         assert main([command, "--config=no/such/file.yaml"]) == 2
         assert "no/such/file.yaml" in capsys.readouterr().err
         assert len(made) == number
+
+
+def test_what_help_begins_with_fits_into_80_columns():
+    for text in (HELP, *caopd.training.lightning_cli.ABOUT.values()):
+        assert max(map(len, text.splitlines())) <= 80

@@ -73,6 +73,7 @@ class Page(HTMLParser):
 
 TITLE = r"<i>&\udce9 *all* #"
 TAGS = {"html", "body", "h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "strong", "code", "img"}
+TAGS |= {"ul", "li"}
 
 
 def read(path):

@@ -27,7 +27,10 @@ def test_any_group_is_written_so_that_it_scores(tmp_path, capsys, group_of):
     writer.on_predict_batch_end(trainer, BoringModel(), None, EvaluationBatch(drawn), 0)
     writer.on_predict_end(trainer, BoringModel())
     path, other = (tmp_path / "[b]" / "step_000000" / f"predictions.{name}.jsonl" for name in ("greedy", "sampled"))
-    assert capsys.readouterr().out == f"predictions: {path}\npredictions: {other}\n"
+    assert capsys.readouterr().out == (
+        f"predictions: {path}\npredictions: {other}\n"
+        f"next:        caopd score '{path}'\n             caopd score '{other}'\n"
+    )
     assert {json.loads(line)["event"] for line in other.read_text(encoding="utf-8").split("\n")[:-1]} == {"sampled"}
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     assert {row["event"] for row in rows} == {"greedy"}

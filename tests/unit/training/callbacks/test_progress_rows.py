@@ -45,6 +45,13 @@ def shown(terminal, width=80):
     return ProgressRows(Console(file=io.StringIO(), force_terminal=terminal, width=width))
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_a_notebook_draws_where_it_can_and_else_is_said_lines(is_installed, monkeypatch):
+    installed = {"ipywidgets": object()} if is_installed else {}
+    monkeypatch.setattr(progress_rows, "find_spec", installed.get)
+    assert ProgressRows(Console(file=io.StringIO(), force_jupyter=True)).is_live == is_installed
+
+
 def text_of(rows):
     return rows._console.file.getvalue()
 

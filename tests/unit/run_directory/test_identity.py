@@ -2,7 +2,7 @@
 
 import pytest
 
-from caopd.training.run_identity import MISSING, differences, run_settings
+from caopd.run_directory import MISSING, differences, run_settings
 
 CALLBACKS = "lightning.pytorch.callbacks"
 CONFIG = {

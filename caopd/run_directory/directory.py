@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RUNS = "lightning_logs"
 """Folder of the runs, as Lightning's loggers name it."""
-CONFIG, METRICS, TEST, STAGES = "config.yaml", "metrics.json", "test.json", "stages.json"
+CONFIG, METRICS, STAGES = "config.yaml", "metrics.json", "stages.json"
 CSV_LOG = "metrics.csv"
 """Name of the file that Lightning's CSVLogger writes."""
 MAX_SETTINGS = 100_000
