@@ -16,11 +16,17 @@ import torch
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.strategies.model_parallel import _load_raw_module_state
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType
 from torch.optim import Optimizer
 
@@ -110,6 +116,37 @@ class AtomicModelParallelStrategy(ModelParallelStrategy):
                 raise full from error
             raise
         on_first_process(lambda: put_in_place(part, path))
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a folder or a file into the shards; a collective operation.
+
+        Lightning takes the numbers of an optimizer's weights, in a file, for their order in the model. It is that in
+        the optimizer's groups.
+
+        Args:
+            checkpoint_path: The checkpoint.
+            weights_only: As in Lightning.
+        """
+        path = Path(self.broadcast(checkpoint_path))
+        if path.is_dir():
+            return super().load_checkpoint(path, weights_only)
+        assert self.model is not None
+        content: dict[str, Any] = torch.load(path, mmap=True, map_location="cpu", weights_only=weights_only)
+        _load_raw_module_state(content.pop("state_dict"), self.model)
+        names = {id(weight): name for name, weight in self.model.named_parameters()}
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        for optimizer, state in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
+            own = [names[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
+            set_optimizer_state_dict(self.model, optimizer, _named(state, own), options=options)
+        return content
+
+
+def _named(state: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return an optimizer's state by the names of its weights, which come in the order of its groups."""
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    name_of = dict(zip(numbers, names, strict=True))
+    groups = [{**group, "params": [name_of[number] for number in group["params"]]} for group in state["param_groups"]]
+    return {"state": {name_of[number]: each for number, each in state["state"].items()}, "param_groups": groups}
 
 
 def take_strategy(trainer: Namespace) -> None:
