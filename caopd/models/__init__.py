@@ -3,9 +3,9 @@
 from caopd.models.ema import make_teacher, update_teacher
 from caopd.models.finite import check_finite
 from caopd.models.language_model import LanguageModel, stop_token_ids
+from caopd.models.loader import Loader
 from caopd.models.lora import LoRA
 from caopd.models.precision import check_precision
-from caopd.models.sharding import shard
 from caopd.models.size import ModelSize
 from caopd.models.source import EMBEDDED, SMOLLM2, ModelSource
 from caopd.models.teacher import EMA, External, Frozen, Teacher, TrustRegion
@@ -18,6 +18,7 @@ __all__ = [
     "Frozen",
     "LanguageModel",
     "LoRA",
+    "Loader",
     "ModelSize",
     "ModelSource",
     "Teacher",
@@ -25,7 +26,6 @@ __all__ = [
     "check_finite",
     "check_precision",
     "make_teacher",
-    "shard",
     "stop_token_ids",
     "update_teacher",
 ]

@@ -39,6 +39,9 @@ class LanguageModel(nn.Module):
         stop_token_ids: Every id that ends a completion.
         pad_token_id: Id that fills the left of shorter prompts.
         lora_rank: Rank of the LoRA adapters in ``hf``; None for a model without.
+
+    Attributes:
+        can_share: Whether the model computes the same where several completions follow one prompt.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class LanguageModel(nn.Module):
         self.pad_token_id = pad_token_id
         self.lora_rank = lora_rank
         self._is_compiled = False
-        self._can_share = can_share(hf.config.get_text_config())
+        self.can_share = can_share(hf.config.get_text_config())
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +104,7 @@ class LanguageModel(nn.Module):
     def packing_cost(self) -> PackingCost | None:
         """What reading rows costs; None for a model that cannot read several completions after one prompt."""
         config = self.hf.config.get_text_config()
-        if not self._can_share:
+        if not self.can_share:
             return None
         embedding = self.hf.get_input_embeddings().weight
         num_weights = sum(weight.numel() for weight in self.hf.base_model.parameters()) - embedding.numel()
@@ -233,12 +236,12 @@ class LanguageModel(nn.Module):
 
         What it computes then is not decided by the mask and the positions that it is given.
         """
-        if not self._can_share:
+        if not self.can_share:
             return
         apart, shared = (self.hidden_and_head(self._probe(cost))[0].float() for cost in (None, PackingCost(pair=0.0)))
         most = 1e-2 if self.dtype.itemsize >= 4 else 1e-1  # two orders of the same sums in 16 bits differ by 2 %
-        self._can_share = bool((apart - shared).abs().max() <= most * apart.abs().max())
-        if not self._can_share:
+        self.can_share = bool((apart - shared).abs().max() <= most * apart.abs().max())
+        if not self.can_share:
             rank_zero_warn(
                 f"{type(self.hf).__name__} does not compute the same where several completions follow one prompt: "
                 "training reads the prompt of a group once for every rollout, which takes longer."

@@ -18,12 +18,14 @@ from transformers import (
     AutoTokenizer,
     GgufConfig,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from caopd.errors import ConfigError, ModelError
 from caopd.models.language_model import LanguageModel, stop_token_ids
 from caopd.models.lora import LoRA
+from caopd.models.outlines import ModelFacts
 from caopd.models.stored import check_loaded, settle_config, settle_tokenizer
 from caopd.tasks.hub import hub_answers
 
@@ -122,28 +124,54 @@ class ModelSource:
                 cannot be trained with the losses of this package.
             ConfigError: If LoRA's targets cannot be adapted.
         """
-        config = self.load_config()
-        settle_config(config, self.name_or_path)
-        extra: dict[str, Any] = {"config": config, "dtype": getattr(torch, self.dtype)}
-        if self.attn_implementation is not None:
-            extra["attn_implementation"] = self.attn_implementation
+        extra = self._settings()
         if self._gguf_file is not None:
             extra["quantization_config"] = GgufConfig(dequantize=True)
         hf, loading_info = self._load(AutoModelForCausalLM.from_pretrained, output_loading_info=True, **extra)
         check_loaded(hf, loading_info, self.name_or_path)
         stops = stop_token_ids(hf, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
-        if self.lora is not None:
-            self.lora.add_to(hf)
-        model = LanguageModel(hf, stops, int(pad), None if self.lora is None else self.lora.rank)
+        model = self._wrapped(hf, stops, int(pad))
         model.check_head()
         model.check_modes()
         model.settle_packing()
         if self.lora is not None:
             model.warn_untrained()
+        self._set_checkpointing(hf)
+        return model
+
+    def outline(self, like: ModelFacts) -> LanguageModel:
+        """Make the model that another process has loaded, without weights: parameters and buffers are on ``meta``.
+
+        Args:
+            like: What the loaded model says of itself.
+
+        Raises:
+            ModelError: If the model has other weights than the loaded one, or keeps tensors beside its weights.
+        """
+        with torch.device("meta"):
+            hf = AutoModelForCausalLM.from_config(trust_remote_code=self.trust_remote_code, **self._settings()).eval()
+            model = self._wrapped(hf, like.stop_token_ids, like.pad_token_id)
+        self._set_checkpointing(hf)
+        like.give_to(model, self.name_or_path)
+        return model
+
+    def _settings(self) -> dict[str, Any]:
+        config = self.load_config()
+        settle_config(config, self.name_or_path)
+        settings: dict[str, Any] = {"config": config, "dtype": getattr(torch, self.dtype)}
+        if self.attn_implementation is not None:
+            settings["attn_implementation"] = self.attn_implementation
+        return settings
+
+    def _wrapped(self, hf: PreTrainedModel, stops: tuple[int, ...], pad: int) -> LanguageModel:
+        if self.lora is not None:
+            self.lora.add_to(hf)
+        return LanguageModel(hf, stops, pad, None if self.lora is None else self.lora.rank)
+
+    def _set_checkpointing(self, hf: PreTrainedModel) -> None:
         if self.gradient_checkpointing:
             hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return model
 
     @property
     def location(self) -> str:

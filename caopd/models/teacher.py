@@ -13,11 +13,11 @@ from typing import ClassVar
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from caopd.errors import ConfigError, ModelError
-from caopd.models.ema import make_teacher, update_teacher
+from caopd.models.ema import update_teacher
 from caopd.models.language_model import LanguageModel
+from caopd.models.loader import Loader
 from caopd.models.packing import PackedSequences
 from caopd.models.source import ModelSource
 
@@ -31,14 +31,14 @@ class Teacher(ABC):
     external: ClassVar[bool] = False
     """Whether the teacher is another model than the student, which can teach without privileged context."""
 
-    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+    def make(self, student: LanguageModel, loader: Loader) -> LanguageModel:
         """Return the teacher's model, frozen and in evaluation mode; by default a copy of the student.
 
         Args:
-            student: The student as it is in memory, not sharded yet.
-            tokenizer: The student's tokenizer.
+            student: The student as it is in memory, sharded where the run shards models.
+            loader: Has loaded it, copies it, and loads other models likewise.
         """
-        return make_teacher(student)
+        return loader.copy(student)
 
     def max_length(self) -> float:
         """Return the longest sequence that the teacher takes, in tokens; infinity where it sets no limit."""
@@ -82,7 +82,7 @@ class EMA(Teacher):
     def __post_init__(self) -> None:
         _check_rate(self)
 
-    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+    def make(self, student: LanguageModel, loader: Loader) -> LanguageModel:
         """Return a copy of the student.
 
         A step moves a weight by ``rate`` times its distance from the student's. Rounding to the nearest float undoes a
@@ -90,8 +90,8 @@ class EMA(Teacher):
         At a rate of 0.01 these are 50: in bfloat16, of 8 bits, 20 to 40 % of the weight, in float32 6e-6 of it.
 
         Args:
-            student: The student as it is in memory, not sharded yet.
-            tokenizer: The student's tokenizer.
+            student: The student as it is in memory.
+            loader: Has loaded it, and copies it.
 
         Raises:
             ConfigError: If the trained weights are too coarse for the copy to follow them. Above a rate of 1/2 no step
@@ -113,7 +113,7 @@ class EMA(Teacher):
                 "weight. Set `model.source.dtype` to float32 (and `trainer.precision` to bf16-mixed, which computes in "
                 "bfloat16), or `model.teacher` to Frozen or TrustRegion."
             )
-        return super().make(student, tokenizer)
+        return super().make(student, loader)
 
     def update(self, copy: LanguageModel, student: LanguageModel) -> None:
         """Move the copy's weights towards the student's."""
@@ -175,25 +175,29 @@ class External(Teacher):
     source: ModelSource = field(default_factory=ModelSource)
     external = True
 
-    def make(self, student: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+    def make(self, student: LanguageModel, loader: Loader) -> LanguageModel:
         """Load the model; where its head is padded beyond the student's, its distribution is over the student's rows.
 
         Args:
             student: Its head gives the number of rows.
-            tokenizer: The student's tokenizer, which encodes prompts and completions for both models.
+            loader: Loads the model, with the student's tokenizer, which encodes prompts and completions for both.
 
         Raises:
             ModelError: If its tokenizer has another vocabulary, or its head fewer rows than the student's.
         """
-        own = self.source.load_tokenizer()
-        if own.get_vocab() != tokenizer.get_vocab():
+        own, vocabulary = self.source.load_tokenizer(), loader.tokenizer.get_vocab()
+        if own.get_vocab() != vocabulary:
             raise ModelError(
                 f"Expected the teacher {self.source.name_or_path!r} to have the student's tokenizer, but their "
-                f"vocabularies differ ({len(own)} and {len(tokenizer)} tokens): distributions over different tokens "
+                f"vocabularies differ ({len(own)} and {len(vocabulary)} tokens): distributions over different tokens "
                 "cannot be compared. Choose `model.teacher.source` from the student's family."
             )
-        teacher = self.source.load_model(tokenizer)
-        own_rows, rows = (len(model.hf.get_output_embeddings().weight) for model in (teacher, student))
+        rows = len(student.hf.get_output_embeddings().weight)
+        return loader.load(self.source, lambda teacher: self._fit(teacher, rows)).eval()
+
+    def _fit(self, teacher: LanguageModel, rows: int) -> None:
+        """Freeze the model, and cut its head to the student's rows."""
+        own_rows = len(teacher.hf.get_output_embeddings().weight)
         if own_rows < rows:
             raise ModelError(
                 f"Expected the head of the teacher {self.source.name_or_path!r} to have at least as many rows as the "
@@ -202,7 +206,7 @@ class External(Teacher):
             )
         if own_rows > rows:
             teacher.hf.resize_token_embeddings(rows)
-        return teacher.requires_grad_(False).eval()
+        teacher.requires_grad_(False)
 
     def max_length(self) -> float:
         """Return the length, in tokens, of the longest sequence that the model takes."""

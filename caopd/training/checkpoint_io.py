@@ -1,4 +1,4 @@
-"""Writes checkpoints so that a name holds a whole checkpoint or none."""
+"""Writes checkpoints so that a name holds a whole checkpoint or none, and reads sharded ones too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from caopd.files import written
+from caopd.models.shards import check_shards, read_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,3 +39,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             Path(place).unlink()
         with written(Path(place)) as file:
             torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **keywords: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Read a file, or the folder of a sharded checkpoint; arguments and errors as in Lightning.
+
+        Args:
+            path: The checkpoint.
+            arguments: Lightning's, for a file; a folder is read as plain data, always.
+            keywords: Likewise.
+
+        Raises:
+            ValueError: A part of the folder is missing, cut, damaged, or could run code; the message names it.
+        """
+        if not Path(path).is_dir():
+            return super().load_checkpoint(path, *arguments, **keywords)
+        check_shards(Path(path))
+        return read_checkpoint(Path(path))

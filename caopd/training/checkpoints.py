@@ -16,9 +16,10 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from caopd.errors import CaopdError, ConfigError
+from caopd.models.shards import META, SHARDED, check_shards
 from caopd.run_directory import CONFIG, run_of_checkpoint
+from caopd.training.checkpoint_io import AtomicCheckpointIO
 from caopd.training.sharded import check_chunks, check_sums, damaged_entry
-from caopd.training.shards import META, SHARDED, check_shards
 
 PACKAGE, FORMAT = "caopd", 2
 """Key in a checkpoint of what belongs to this package as a whole, and the version of its content, ``format``.
@@ -249,20 +250,23 @@ def refuse_settings(*_: object, **__: object) -> NoReturn:
 
 
 def check_sharding(path: Path, trainer: Trainer) -> None:
-    """Raise if the checkpoint is sharded and the trainer's strategy cannot load such a one.
+    """Raise if the checkpoint is sharded and the trainer cannot load such a one.
 
     Args:
         path: Folder of the checkpoint.
         trainer: The trainer that is to load it.
 
     Raises:
-        ConfigError: The strategy cannot load it; the message names one that can.
+        ConfigError: It has a way of its own to read checkpoints.
     """
-    if path.is_dir() and not isinstance(trainer.strategy, ModelParallelStrategy):
+    strategy = trainer.strategy
+    reads_shards = isinstance(strategy, ModelParallelStrategy) or isinstance(strategy.checkpoint_io, AtomicCheckpointIO)
+    if path.is_dir() and not reads_shards:
         raise ConfigError(
-            f"Expected `trainer.strategy` to be ModelParallelStrategy, since {path} is a sharded checkpoint, but got "
-            f"{type(trainer.strategy).__name__}: set it, on any number of devices, or write whole checkpoints with its "
-            "`save_distributed_checkpoint: false`."
+            f"Expected no CheckpointIO in `trainer.plugins`, since {path} is a sharded checkpoint, but got "
+            f"{type(strategy.checkpoint_io).__name__}: remove it, or set `trainer.strategy` to "
+            "caopd.training.sharded.AtomicModelParallelStrategy. In a script, give "
+            "`caopd.training.checkpoint_io.AtomicCheckpointIO()` to the Trainer as a plugin."
         )
 
 

@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from caopd.errors import ConfigError
+from caopd.models.shards import META
 from caopd.run_directory import CONFIG, differences, read_config, run_of_checkpoint, run_settings
 from caopd.texts import escaped_lines
 from caopd.training.checkpoints import UnsoundCheckpointError, check_checkpoint, newest_first
-from caopd.training.shards import META
 
 RUN = "caopd_run"
 """Key of a checkpoint under which it says whose it is."""

@@ -60,6 +60,7 @@ from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
 from caopd.training.interrupts import ignored_interrupts_raised
 from caopd.training.logger_settings import called_as_before, explicit, with_names, with_run
 from caopd.training.module import DistillationModule
+from caopd.training.sharded import take_strategy
 from caopd.training.spelling import explained
 
 MAX_LINES = 20
@@ -184,6 +185,7 @@ class CaopdCLI(LightningCLI):
             check_none_is_taken(Path(config.trainer.default_root_dir or "."))
         if self.subcommand != "fit" and config.ckpt_path is not None:
             self._continued = judged_run(Path(config.ckpt_path))
+        take_strategy(config.trainer)
         self._name = run_name(plain, "fit" if self._continued else self.subcommand)
         self._name_loggers(config)
         text = parser.dump(given, skip_none=False)

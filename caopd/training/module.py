@@ -22,7 +22,7 @@ from caopd.errors import ConfigError, ModelError
 from caopd.evaluation import EvaluationBatch, EvaluationScores
 from caopd.losses import LossInputs, LossOutput, ModelOutput, TrainingLoss
 from caopd.methods import CaOPD, Method
-from caopd.models import LanguageModel, ModelSource, Teacher, check_finite, check_precision, shard
+from caopd.models import LanguageModel, Loader, ModelSource, Teacher, check_finite, check_precision
 from caopd.rounds.batches import Packing, TokenBatch
 from caopd.rounds.groups import Policies
 from caopd.training.checkpoints import FORMAT, PACKAGE, check_format, refuse_settings
@@ -43,6 +43,7 @@ from caopd.training.optimizing import (
 )
 from caopd.training.resume import apply_settings, settings_of, settle_loops, validation_is_due
 from caopd.training.saving import SavingCallbacks
+from caopd.training.sharded_loading import ShardedLoader
 from caopd.training.step_guard import StepGuard
 from caopd.types import Signal
 
@@ -130,22 +131,20 @@ class DistillationModule(LightningModule):
         return [] if has_it else [FiniteWeights()]
 
     def configure_model(self) -> None:
-        """Load the student, make a teacher if there is one, and shard both alike under a sharding strategy."""
+        """Load the student, and make a teacher if there is one; under a sharding strategy both are sharded alike."""
         if hasattr(self, "student"):
             return
-        together(self._load_models)  # before anything is sharded, which is collective
-        if self.device_mesh is not None:
-            shard(self.student, self.device_mesh["data_parallel"])
-            if self.loss.needs_teacher:
-                shard(self.teacher, self.device_mesh["data_parallel"])
+        together(self._load_models)
 
     def _load_models(self) -> None:
-        self.student: LanguageModel = self.source.load_model(self.tokenizer).train()
+        backend, mesh = self.source.torch_compile_backend, self.device_mesh
+        loader = Loader(self.tokenizer, backend)
+        if mesh is not None:
+            device = self.trainer.strategy.root_device
+            loader = ShardedLoader(self.tokenizer, backend, mesh["data_parallel"], device)
+        self.student: LanguageModel = loader.load(self.source).train()
         if self.loss.needs_teacher:
-            self.teacher: LanguageModel = self.teacher_rule.make(self.student, self.tokenizer)
-        if self.source.torch_compile_backend is not None:
-            for model in (self.student, self.teacher) if self.loss.needs_teacher else (self.student,):
-                model.compile_layers(self.source.torch_compile_backend)
+            self.teacher: LanguageModel = self.teacher_rule.make(self.student, loader)
 
     def policies(self, version: int) -> Policies:
         """Return the models whose completions a round samples.

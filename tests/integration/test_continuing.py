@@ -299,22 +299,39 @@ from lightning import Callback
 
 class OneIsAsked(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_rank == int(os.environ["ASKED"]) and batch_idx == 1:
+        if batch_idx == 1:
+            self.ask(trainer, "batch")
+
+    def on_validation_batch_start(self, trainer, *arguments):
+        if trainer.state.fn == "validate":  # behind the last round
+            self.ask(trainer, "last validation")
+
+    def ask(self, trainer, where):
+        if trainer.global_rank == int(os.environ["ASKED"]) and where == os.environ["ASKED_AT"]:
             os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
-@pytest.mark.parametrize("asked", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize(
+    ("asked", "at", "said"),
+    [
+        pytest.param(0, "batch", "The run ended after optimizer step 2;", marks=pytest.mark.slow),
+        (1, "batch", "The run ended after optimizer step 2;"),
+        pytest.param(0, "last validation", "", marks=pytest.mark.slow),
+        (1, "last validation", ""),
+    ],
+)
 def test_a_signal_to_one_of_two_processes_ends_both_behind_the_same_batch(
-    asked, fit_with_defaults, tmp_path, monkeypatch
+    asked, at, said, fit_with_defaults, tmp_path, monkeypatch
 ):
     (tmp_path / "asked.py").write_text(TWO_PROCESSES)
     (tmp_path / "callbacks.yaml").write_text("trainer: {callbacks: [{class_path: asked.OneIsAsked}]}")
     monkeypatch.setenv("ASKED", str(asked))
+    monkeypatch.setenv("ASKED_AT", at)
     settings = {"trainer.devices": 2, "trainer.strategy": "ddp"}
     result = fit_with_defaults(tmp_path, tmp_path / "callbacks.yaml", **settings)
     assert result.statuses == [128 + signal.SIGTERM] * 2
-    assert "The run ended after optimizer step 2;" in result.stderr
+    assert said in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -327,7 +327,7 @@ def test_files_that_are_no_checkpoints_are_errors(failure, run, tmp_path, conten
     assert message in failure(path, f"--config={run.directory / 'config.yaml'}", "--weights=teacher")
 
 
-def test_a_directory_of_shards_is_an_error_that_says_how_to_join_them(failure, run, tmp_path):
+def test_a_directory_that_is_no_sharded_checkpoint_is_an_error(failure, run, tmp_path):
     (tmp_path / "sharded").mkdir()
     message = failure(tmp_path / "sharded", f"--config={run.directory / 'config.yaml'}")
-    assert "`save_distributed_checkpoint: false`" in message
+    assert "without .metadata and meta.pt" in message

@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from caopd.cli import main
 
-from .conftest import STRATEGIES, newest_results
+from .conftest import FSDP2, STRATEGIES, newest_results
 
 # The teacher moves fast enough that a wrong teacher would show within two rounds.
 # Plain SGD without clipping, since Adam and clipping would hide a gradient of the wrong scale.
@@ -134,6 +135,46 @@ def test_checkpoint_goes_on_in_one_process(one_process, two_processes, fit, tmp_
     expected = one_process.checkpoint("round1")["state_dict"]
     for name, weight in resumed.checkpoint("round1")["state_dict"].items():
         torch.testing.assert_close(weight, expected[name], atol=TOLERANCE, rtol=0, msg=name)
+
+
+@pytest.fixture(scope="module")
+def sharded(spawn, tmp_path_factory):
+    shards = {**FSDP2, "trainer.strategy.save_distributed_checkpoint": "true"}
+    return spawn(tmp_path_factory.mktemp("shards"), **TWO_PROCESSES, **shards)
+
+
+def assert_same_weights(found, expected):
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, atol=TOLERANCE, rtol=0, msg=name)
+
+
+def test_a_sharded_checkpoint_goes_on_in_one_process(one_process, sharded, fit, tmp_path):
+    assert sharded.checkpoint_file("round0").is_dir()
+    resumed = fit(tmp_path, ckpt_path=sharded.checkpoint_file("round0"), **ONE_PROCESS)
+    assert_same_weights(resumed.checkpoint("round1")["state_dict"], one_process.checkpoint("round1")["state_dict"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_a_sharded_checkpoint_goes_on_under_any_strategy(strategy, number, one_process, sharded, spawn, tmp_path):
+    settings = {**COMMON, **STRATEGIES[strategy], "trainer.devices": number}
+    settings |= {"trainer.accumulate_grad_batches": 2} if number == 1 else {}
+    settings |= {"data.batch_size": 2} if number == 4 else {}
+    if strategy == "fsdp2":
+        settings["trainer.strategy.data_parallel_size"] = number
+    resumed = spawn(tmp_path, ckpt_path=sharded.checkpoint_file("round0"), **settings)
+    assert_same_weights(resumed.checkpoint("round1")["state_dict"], one_process.checkpoint("round1")["state_dict"])
+
+
+@pytest.mark.parametrize("weights", ["student", "teacher"])
+def test_a_sharded_checkpoint_is_exported_as_it_is(weights, one_process, sharded, tmp_path):
+    assert main(["export", str(sharded.checkpoint_file("round1")), str(tmp_path / "model"), "--weights", weights]) == 0
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
+    prefix, expected = f"{weights}.hf.", one_process.checkpoint("round1")["state_dict"]
+    of_model = {name.removeprefix(prefix): value for name, value in expected.items() if name.startswith(prefix)}
+    assert_same_weights(exported, of_model)
 
 
 SAMPLED = """

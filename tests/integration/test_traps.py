@@ -145,3 +145,15 @@ def test_groups_of_sharded_weights_are_those_of_whole_ones(decayed, spawn, every
     begun = sharded.checkpoint_file("step2")
     resumed = spawn(tmp_path / "resumed", every_step, **two, ckpt_path=begun).checkpoint("step4")["state_dict"]
     assert all(torch.equal(weight, resumed[name]) for name, weight in found.items())
+
+
+@pytest.mark.slow
+def test_groups_of_one_process_go_on_in_shards(spawn, tmp_path):
+    """An optimizer numbers its weights by its groups, whose order is not the model's."""
+    rounds = {**DECAY, "trainer.max_epochs": 2}
+    one = spawn(tmp_path / "one", **{**rounds, "data.batch_size": 4})
+    settings = {**rounds, **FSDP2, "trainer.devices": 2, "data.batch_size": 2}
+    two = spawn(tmp_path / "two", **settings, ckpt_path=one.checkpoint_file("round0"))
+    found = two.checkpoint("round1")["state_dict"]
+    for name, weight in one.checkpoint("round1")["state_dict"].items():
+        torch.testing.assert_close(found[name], weight, atol=1e-5, rtol=0, msg=name)

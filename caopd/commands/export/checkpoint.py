@@ -19,11 +19,13 @@ from caopd.confidence import ConfidenceFormat, InlineConfidence
 from caopd.errors import ConfigError, ModelError
 from caopd.files import write_text
 from caopd.models import LanguageModel, ModelSource, check_finite
+from caopd.models.shards import META, SHARDED, check_shards, read_shards
 from caopd.models.weights import inference_weights
 from caopd.run_directory import CONFIG, read_config, read_metrics, run_of_checkpoint, setting
 from caopd.texts import check_utf8
 
 Weights = Literal["student", "teacher"]
+_AS_DATA: dict[str, Any] = {"map_location": "cpu", "weights_only": True, "mmap": True}
 
 
 def export(
@@ -36,7 +38,7 @@ def export(
     """Write weights, tokenizer, generation config and model card.
 
     Args:
-        checkpoint: A checkpoint file of a run.
+        checkpoint: A checkpoint of a run, a file or the folder of a sharded one.
         directory: Where the model is written.
         config: The config that the checkpoint was trained with; None is ``config.yaml`` of its run directory, which
             may name no code but this package's.
@@ -65,7 +67,7 @@ def export(
         max_new_tokens = setting(settings, "data", "sampling", "max_new_tokens")
     if not isinstance(max_new_tokens, int | None):
         raise ConfigError(f"Expected `max_new_tokens` of the evaluation to be a number, but got {max_new_tokens!r}.")
-    saved = _read(checkpoint)
+    saved = _read(checkpoint, weights)
     tokenizer = source.load_tokenizer()
     model = _merged(source, tokenizer, _of(weights, saved["state_dict"], checkpoint))
     model.hf.generation_config = _greedy(model, max_new_tokens)
@@ -139,14 +141,10 @@ def _made(settings: Mapping[str, Any]) -> tuple[ModelSource, ConfidenceFormat]:
     return source, made.confidence or InlineConfidence()
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
-    if checkpoint.is_dir():
-        raise ModelError(
-            f"Expected a checkpoint file, but {checkpoint} is a directory of shards: go on from it with the strategy's "
-            "`save_distributed_checkpoint: false`, which writes one file."
-        )
+def _read(checkpoint: Path, weights: Weights) -> dict[str, Any]:
+    """Read a checkpoint: a file without the data of its tensors, of a folder of shards the weights alone."""
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        saved = _of_shards(checkpoint, weights) if checkpoint.is_dir() else torch.load(checkpoint, **_AS_DATA)
     except UnpicklingError as error:
         raise ModelError(
             f"Expected {checkpoint} to be a checkpoint of `caopd fit`, but it is damaged, or holds more than plain "
@@ -163,6 +161,16 @@ def _read(checkpoint: Path) -> dict[str, Any]:
             f"Expected {checkpoint} to be a checkpoint of `caopd fit`, but it holds no `state_dict` and `global_step`."
         )
     return saved
+
+
+def _of_shards(folder: Path, weights: Weights) -> dict[str, Any]:
+    missing = [name for name in SHARDED if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"it is a folder without {' and '.join(missing)}, so no whole sharded checkpoint")
+    check_shards(folder)
+    step = torch.load(folder / META, **_AS_DATA).get("global_step")
+    state = read_shards(folder, f"state_dict.{weights}.") or read_shards(folder, "state_dict.")
+    return {"global_step": step, **state}
 
 
 def _are_weights(state: object) -> bool:

@@ -25,7 +25,9 @@ def run(arguments: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(prog="caopd export", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint file of a run")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CKPT", help="checkpoint of a run: a file, or the folder of a sharded one"
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="where the model is written")
     parser.add_argument(
         "--config", type=Path, help="config that the checkpoint was trained with (default: config.yaml of its run)"

@@ -29,7 +29,8 @@ class Preemption(Callback):
     """Answers SIGTERM, and under SLURM SIGUSR1 too: the run ends behind the batch in hand, in every process at once.
 
     Lightning's own handlers communicate, or save a checkpoint, in the middle of whatever their process is doing: of an
-    optimizer step, or of a collective operation that the other processes are in.
+    optimizer step, or of a collective operation that the other processes are in, where they wait for ever. So this one
+    takes their place in every stage, also in the validation after the last round; what is only measured ends likewise.
 
     Under SLURM a checkpoint is saved, ``preempted-stepN.ckpt``, and the job is put back into the queue; it goes on from
     there when it starts again. While rollouts are sampled there is no batch: if the newest checkpoint holds the weights
@@ -44,6 +45,7 @@ class Preemption(Callback):
         self._signal: int | None = None
         self._stops = False
         self._requeued = False
+        self._fits, self._is_first = False, False
         self._phase: Phase | None = None
         self._step, self._saved_step = 0, -1
         self._checkpoints = Path()
@@ -51,24 +53,28 @@ class Preemption(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for the run directory, a collective operation, and remember the handlers of the user's own."""
+        self._is_first = trainer.is_global_zero
         if stage == "fit":
-            self._checkpoints = run_directory(trainer) / "checkpoints"
-            self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+            self._fits, self._checkpoints = True, run_directory(trainer) / "checkpoints"
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            if signal.getsignal(number) != self._receive:  # the stage is none within a fit
+                self._before[number] = signal.getsignal(number)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over from Lightning's handlers, which it restores in the end."""
-        self.on_train_start(trainer, pl_module)
+        self._take_over()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over from Lightning's handlers, which it restores in the end."""
-        self._is_first = trainer.is_global_zero
+    on_train_start = on_test_start = on_predict_start = on_sanity_check_start
+
+    def _take_over(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR1) if self._under_slurm else (signal.SIGTERM,):
                 signal.signal(number, self._receive)
 
     def on_phase(self, phase: Phase) -> None:
-        """Remember what the round is doing."""
+        """Remember what the round is doing; the first one of a run that goes on is sampled before it trains."""
         self._phase = phase
+        self._take_over()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remember which weights were saved."""
@@ -107,8 +113,11 @@ class Preemption(Callback):
             self._stops = True
             self._end()
 
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the run if it was asked to."""
+        """End the run if it was asked to; one that only validates begins here."""
+        self._take_over()
         self._end()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -117,7 +126,7 @@ class Preemption(Callback):
 
     @property
     def _under_slurm(self) -> bool:
-        return self.requeue and SLURMEnvironment.detect()
+        return self.requeue and self._fits and SLURMEnvironment.detect()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Remember the signal; everything else would have to wait until the processes are at the same point."""
@@ -133,11 +142,11 @@ class Preemption(Callback):
         if not self._under_slurm:
             return
         path = self._checkpoints / f"preempted-step{trainer.global_step}.ckpt"
-        earlier = [file for file in self._checkpoints.glob("preempted-step*.ckpt") if file != path and file.is_file()]
+        earlier = [each for each in self._checkpoints.glob("preempted-step*.ckpt") if each != path]
         trainer.save_checkpoint(path, weights_only=False)
         rank_zero_info(escaped_lines(f"The run was asked to end. It is saved as {path}."))
-        for file in earlier if trainer.is_global_zero else []:
-            file.unlink(missing_ok=True)
+        for each in earlier if trainer.is_global_zero else []:
+            trainer.strategy.remove_checkpoint(each)
 
     def _end(self) -> None:
         """End the run, if the processes have agreed to."""

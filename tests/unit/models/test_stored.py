@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from caopd.errors import ModelError, RolloutError
-from caopd.models import External, LanguageModel, ModelSource
+from caopd.models import External, LanguageModel, Loader, ModelSource
 from caopd.models.packing import pack
 from caopd.models.stored import settle_config
 from caopd.rollouts import RolloutRequest, Sampling, TransformersEngine
@@ -153,7 +153,7 @@ def test_generation_defaults_that_get_through_change_nothing_or_stop_the_run(dir
 
 def test_several_generation_defaults_are_not_used_by_a_teacher_either(directory, policy, tokenizer, plain):
     write(directory / "generation_config.json", repetition_penalty=1.3, top_k=3, do_sample=True, suppress_tokens=[120])
-    teacher = External(ModelSource(str(directory))).make(policy, tokenizer)
+    teacher = External(ModelSource(str(directory))).make(policy, Loader(tokenizer))
     assert (sampled(teacher, tokenizer), sampled(teacher, tokenizer, GREEDY)) == plain
 
 

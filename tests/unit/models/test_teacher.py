@@ -12,6 +12,7 @@ from caopd.models import (
     External,
     Frozen,
     LanguageModel,
+    Loader,
     LoRA,
     ModelSource,
     TrustRegion,
@@ -120,7 +121,7 @@ def other(tmp_path):
 def test_another_model_teaches_as_it_is(pair, batch, other, tokenizer):
     _, student = pair
     teacher = External(other())
-    model = teacher.make(student, tokenizer)
+    model = teacher.make(student, Loader(tokenizer))
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     before = [parameter.clone() for parameter in model.parameters()]
@@ -136,7 +137,7 @@ def test_another_model_teaches_as_it_is(pair, batch, other, tokenizer):
 def test_a_teacher_with_another_vocabulary_is_refused(pair, other, tokenizer):
     source = other(lambda model, tokenizer: tokenizer.add_tokens(["<|more|>"]))
     with pytest.raises(ModelError, match=r"student's tokenizer.*vocabularies differ.*`model.teacher.source`"):
-        External(source).make(pair[1], tokenizer)
+        External(source).make(pair[1], Loader(tokenizer))
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -155,7 +156,7 @@ def test_a_teacher_with_a_padded_head_teaches_the_students_rows(pair, batch, oth
     source = other(pad)
     hidden_TH, head_VH = whole[0].hidden_and_head(batch)
     teacher = External(source)
-    model = teacher.make(pair[1], tokenizer)
+    model = teacher.make(pair[1], Loader(tokenizer))
     found_TH, found_head_VH = teacher.hidden_and_head(model, pair[1], batch)
     assert len(found_head_VH) == rows
     torch.testing.assert_close(found_TH @ found_head_VH.T, (hidden_TH @ head_VH.T)[:, :rows])
@@ -167,14 +168,14 @@ def test_a_student_with_a_padded_head_is_refused_another_model_as_its_teacher(pa
     student = build_model(tokenizer, width=32, num_layers=1)
     student.resize_token_embeddings(rows + 8)
     with pytest.raises(ModelError, match=rf"at least as many rows as the student's, {rows + 8}, but it has {rows}.*"):
-        External(other()).make(LanguageModel(student, (0,), 0), tokenizer)
+        External(other()).make(LanguageModel(student, (0,), 0), Loader(tokenizer))
 
 
 def test_a_copy_has_no_length_of_its_own(pair, tokenizer):
     for teacher in (EMA(), Frozen(), TrustRegion()):
         assert teacher.max_length() == float("inf")
         assert not teacher.external
-        made = teacher.make(pair[1], tokenizer)
+        made = teacher.make(pair[1], Loader(tokenizer))
         assert all(map(torch.equal, made.parameters(), pair[1].parameters()))
 
 
@@ -184,7 +185,7 @@ def test_a_moving_average_that_rounding_would_stop_is_refused(rate, tokenizer):
     with pytest.raises(
         ConfigError, match=rf"float32.*torch\.bfloat16.*rate {rate} .*`model\.source\.dtype`.*TrustRegion"
     ):
-        EMA(rate).make(student, tokenizer)
+        EMA(rate).make(student, Loader(tokenizer))
 
 
 @pytest.mark.parametrize(("dtype", "eps"), [(torch.bfloat16, 2.0**-7), (torch.float32, 2.0**-23)])
@@ -208,7 +209,7 @@ def test_adapters_are_float32_and_a_moving_average_follows_them(tokenizer):
     student = ModelSource(dtype="bfloat16", lora=LoRA(rank=2)).load_model(tokenizer)
     dtypes = {(weight.requires_grad, weight.dtype) for weight in student.parameters()}
     assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
-    teacher = EMA(0.01).make(student, tokenizer)
+    teacher = EMA(0.01).make(student, Loader(tokenizer))
     before = [weight.clone() for weight in teacher.parameters()]
     with torch.no_grad():
         for weight in student.parameters():
@@ -222,14 +223,14 @@ def test_adapters_are_float32_and_a_moving_average_follows_them(tokenizer):
 
 def test_a_rate_that_looks_like_a_decay_gives_a_warning(policy, tokenizer, recwarn):
     for rate in (0.0, 0.01, 0.89, 1.0):
-        EMA(rate).make(policy, tokenizer)
+        EMA(rate).make(policy, Loader(tokenizer))
     assert not recwarn
     with pytest.warns(UserWarning, match=r"rate` of 0\.995.*Is 0\.005 meant"):
-        EMA(0.995).make(policy, tokenizer)
+        EMA(0.995).make(policy, Loader(tokenizer))
 
 
 def test_a_teacher_that_follows_or_stays_is_made_of_narrow_weights_too(policy, tokenizer):
     narrow = copy.deepcopy(policy).to(torch.bfloat16)
-    EMA(0.05).make(policy, tokenizer)
+    EMA(0.05).make(policy, Loader(tokenizer))
     for teacher in (EMA(0.0), EMA(0.6), EMA(1.0), Frozen(), TrustRegion()):
-        teacher.make(narrow, tokenizer)
+        teacher.make(narrow, Loader(tokenizer))

@@ -9,6 +9,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from caopd.errors import ConfigError
+from caopd.training.checkpoint_io import AtomicCheckpointIO
 from caopd.training.checkpoints import (
     check_checkpoint,
     check_sharding,
@@ -122,13 +123,15 @@ def test_a_sharded_checkpoint_that_was_cut_is_named(sharded, pattern, share):
     assert file.name in refusal(sharded)
 
 
-def test_a_sharded_checkpoint_needs_a_strategy_that_loads_one(tmp_path, whole):
+def test_a_sharded_checkpoint_needs_a_reader_of_shards(tmp_path, whole):
     one_device = Trainer(accelerator="cpu", devices=1, logger=False)
     check_sharding(whole, one_device)
-    with pytest.raises(ConfigError, match=r"ModelParallelStrategy.*SingleDeviceStrategy"):
+    with pytest.raises(ConfigError, match=r"TorchCheckpointIO.*AtomicModelParallelStrategy.*AtomicCheckpointIO\(\)"):
         check_sharding(tmp_path, one_device)
     sharding = Trainer(accelerator="cpu", strategy=ModelParallelStrategy(1, 1), devices=1, logger=False)
-    check_sharding(tmp_path, sharding)
+    reading = Trainer(accelerator="cpu", devices=1, logger=False, plugins=[AtomicCheckpointIO()])
+    for trainer in (sharding, reading):
+        check_sharding(tmp_path, trainer)
 
 
 def test_checkpoints_below_every_folder_come_in_the_order_of_their_writing(tmp_path):

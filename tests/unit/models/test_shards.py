@@ -11,8 +11,9 @@ import torch.distributed.checkpoint as sharded
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, MetadataIndex
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
-from caopd.training.shards import check_shards
+from caopd.models.shards import check_shards, read_checkpoint, read_shards
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "half": torch.ones(2, dtype=torch.bfloat16), "lr": 1e-3}
 
@@ -110,3 +111,39 @@ def test_values_lie_in_the_folder_of_the_checkpoint(folder, path):
 def test_metadata_of_another_form_is_no_traceback(folder, metadata):
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
     assert ".metadata" in refusal(folder)
+
+
+def trained():
+    """A model, and its optimizer with two groups in another order than the model's."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    matrices, vectors = [model[0].weight, model[1].weight], [model[0].bias, model[1].bias]
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], lr=0.1)
+    for _ in range(3):
+        model(torch.randn(5, 3)).square().sum().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def test_a_checkpoint_is_read_as_if_it_were_one_file(tmp_path):
+    model, optimizer = trained()
+    states = {"state_dict": get_model_state_dict(model), "optimizer_0": get_optimizer_state_dict(model, optimizer)}
+    sharded.save(states, checkpoint_id=tmp_path, no_dist=True)
+    torch.save({"global_step": 3}, tmp_path / "meta.pt")
+    check_shards(tmp_path)
+    found = read_checkpoint(tmp_path)
+    assert found.keys() == {"global_step", "state_dict", "optimizer_states"}
+    (state,), expected = found["optimizer_states"], optimizer.state_dict()
+    assert state["param_groups"] == expected["param_groups"]
+    assert state["state"].keys() == expected["state"].keys()
+    for number, values in expected["state"].items():
+        assert state["state"][number].keys() == values.keys()
+        assert all(torch.equal(state["state"][number][name], value) for name, value in values.items())
+    for name, weight in model.state_dict().items():
+        assert torch.equal(found["state_dict"][name], weight)
+    assert read_shards(tmp_path, "state_dict.0.")["state_dict"].keys() == {"0.weight", "0.bias"}
+
+
+def test_a_checkpoint_without_weights_is_refused(folder):
+    with pytest.raises(ValueError, match=r"its \.metadata names no weights"):
+        read_checkpoint(folder)

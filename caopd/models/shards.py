@@ -1,9 +1,10 @@
-"""Reads the pickled parts of a sharded checkpoint as data: torch itself would run whatever code they name."""
+"""Reads sharded checkpoints: their pickled parts as data, since torch itself would run whatever code they name."""
 
 from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -11,8 +12,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint._nested_dict import unflatten_state_dict
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
 
 SHARDED = METADATA, META = ".metadata", "meta.pt"
 """Files, beside the shards, by which a sharded checkpoint is recognised: what lies where; and what is not sharded."""
@@ -68,6 +71,51 @@ def check_shards(path: Path) -> None:
         raise _named(error, META) from error
 
 
+def read_shards(path: Path, prefix: str = "") -> dict[str, Any]:
+    """Return what is in the shards of a checkpoint, whole and nested as it was saved.
+
+    Args:
+        path: Folder of a checkpoint that :func:`check_shards` has passed.
+        prefix: Beginning of the names of what is read, of which only this is read.
+    """
+    reader = FileSystemReader(path)
+    metadata = reader.read_metadata()
+    found: dict[str, Any] = {
+        name: torch.empty(each.size, dtype=each.properties.dtype) if isinstance(each, TensorStorageMetadata) else None
+        for name, each in metadata.state_dict_metadata.items()
+        if name.startswith(prefix)
+    }
+    load(found, storage_reader=reader, no_dist=True)
+    return unflatten_state_dict(found, {name: metadata.planner_data[name] for name in found})
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a sharded checkpoint as it would be in one file.
+
+    Args:
+        path: Folder of a checkpoint that :func:`check_shards` has passed.
+
+    Raises:
+        ValueError: It holds no weights.
+    """
+    content: dict[str, Any] = torch.load(path / META, map_location="cpu", weights_only=True)
+    parts = read_shards(path)
+    if "state_dict" not in parts:
+        raise ValueError(f"its {METADATA} names no weights")
+    optimizers = sorted((name for name in parts if name != "state_dict"), key=lambda name: int(name.rpartition("_")[2]))
+    states = {"optimizer_states": [_numbered(parts[name]) for name in optimizers]} if optimizers else {}
+    return {**content, "state_dict": parts["state_dict"], **states}
+
+
+def _numbered(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's state by the numbers of the weights, as torch's optimizers take it, and not their names."""
+    names = [name for group in optimizer["param_groups"] for name in group["params"]]
+    numbers = {name: number for number, name in enumerate(names)}
+    groups = [{**each, "params": [numbers[name] for name in each["params"]]} for each in optimizer["param_groups"]]
+    state = {numbers[name]: each for name, each in optimizer.get("state", {}).items()}  # SGD has none, and saves none
+    return {"state": state, "param_groups": groups}
+
+
 class _Unchangeable(type):
     """Class of classes whose attributes stay: a pickle can set those of a class that it names."""
 
@@ -93,6 +141,9 @@ def _places(metadata: object) -> _Places:
     """Return where each value lies, after a look at what a damaged or made-up file may say."""
     if not isinstance(metadata, Metadata) or not isinstance(metadata.state_dict_metadata, dict):
         raise ValueError("it says not what the shards hold")
+    names = metadata.planner_data
+    if not isinstance(names, dict) or not all(name in names for name in metadata.state_dict_metadata):
+        raise ValueError("it says not how what the shards hold was nested")
     places: _Places = metadata.storage_data
     for place in places.values():
         # Only a path into the checkpoint's own folder, and no transforms, which name code: none are ever written here.
