@@ -9,8 +9,8 @@ import tensorboard.plugins.text.text_plugin as rendering
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from caopd.run_directory import GREEDY, SAMPLED
 from caopd.texts import escaped
+from caopd.types import GREEDY, SAMPLED
 
 from .conftest import TEXTS, Page
 
