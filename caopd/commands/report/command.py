@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caopd.commands.command_line import run_command
+from caopd.commands.outputs import tell
 
 DESCRIPTION = """Compare runs in one page, as Markdown and as self-contained HTML, with its tables as CSV and LaTeX and
 its figures as SVG, PDF and PNG. RUN is a run directory, or a folder with run directories somewhere below. Runs that
@@ -38,13 +39,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from caopd.commands.report.collect import collect
     from caopd.commands.report.pages import write_report
     from caopd.commands.report.sets import sets_of
-    from caopd.texts import in_terminal
 
     sets = sets_of(collect(options.runs), options.names)
-    for path in write_report(sets, options.output, options.title):
-        Console().print(in_terminal(f"written: {path}"), soft_wrap=True)
+    tell([("written", path) for path in write_report(sets, options.output, options.title)])
