@@ -2,25 +2,32 @@
 
 Supervised fine-tuning (``configs/smollm2_arithmetic_sft.yaml``), which all share; then every method from that model,
 with the same number of rollouts (``configs/smollm2_arithmetic.yaml``), for seeds that nothing was tuned on; then the
-completions of held-out questions, greedy and sampled: of the kinds that were trained on, of more digits and of another
-operator. Writes the measures of every method with their intervals (``--output``, JSON and a page beside it) and the
-figure of confidence against success by kind, and prints what was aimed at. Finished runs are kept: a second call makes
-what is missing.
+completions of held-out questions, greedy and sampled: of the kinds that were trained on, of more digits, of another
+operator and, with ``--data``, of physics. Writes the measures of every method with their intervals (``--output``, JSON
+and a page beside it) and the figure of confidence against success by kind, and prints what was aimed at.
+
+The runs take hours. What each predicted is kept as a table (``--tables``, in the repository), and a call makes those
+that are missing: ``--seeds 11`` today and ``--seeds 11 12`` on another machine tomorrow. A run of the same code that is
+finished below ``--directory`` is not made again either.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from caopd.plots.style import save_figure
-from fits import ROOT, RunFailedError, all_or_exit, environment, run_all, run_once
+from caopd.types import GREEDY
+from fits import ROOT, RunFailedError, all_or_exit, environment, finished_or_error, run_all, run_once
 from reckoning.figure import kinds_figure
+from reckoning.kept import TABLES, Kept, keep, kept, settings_of, unpack
 from reckoning.page import page, targets
-from reckoning.results import predictions_of, results
-from reckoning.settings import BASELINE, METHODS, START, Setting, export_run, method_run, predict_run, sft_run
+from reckoning.results import TRAINED, predictions_of, results
+from reckoning.settings import BASELINE, METHODS, START, Setting, export_run, method_run, predict_run, sft_run, slug
 
 
 def checkpoint_of(folder: Path) -> Path:
@@ -37,25 +44,62 @@ def checkpoint_of(folder: Path) -> Path:
 
 def predicted(folder: Path) -> dict:
     """Return nothing but a look: the result of a prediction is its files."""
-    predictions_of(folder, "trained", "greedy")
+    predictions_of(folder, TRAINED, GREEDY)
     return {}
 
 
-def run_one(method: str, seed: int, setting: Setting, directory: Path) -> dict:
-    """Return the record of a method on a seed; run what is missing."""
+def settings_of_run(method: str, seed: int, setting: Setting) -> str:
+    """Return a hash of what a method on a seed is asked to do, from the SFT on."""
+    nowhere = Path("checkpoint")
+    sft = sft_run(setting)
+    made_from = export_run(sft, nowhere)
+    fitted = [] if method == START else [method_run(method, seed, setting, made_from)]
+    found = predict_run(method, seed, setting, made_from, nowhere if fitted else None)
+    return settings_of([sft, *fitted, found])
+
+
+def run_one(method: str, seed: int, setting: Setting, directory: Path, tables: Path) -> dict:
+    """Run what is missing of a method on a seed, and keep its predictions."""
     sft = sft_run(setting)
     export = export_run(sft, checkpoint_of(directory / "sft"))
     made_from, fitted, checkpoint = export, {}, None
     if method != START:
         made_from = method_run(method, seed, setting, export)
-        fitted = run_once(made_from, directory, _nothing)
+        fitted = run_once(made_from, directory, _checkpoint)
         checkpoint = checkpoint_of(directory / made_from.name)
     found = run_once(predict_run(method, seed, setting, made_from, checkpoint), directory, predicted)
-    measured = {"cpu_seconds": fitted.get("cpu_seconds", 0), "predicting": found["cpu_seconds"]}
-    return {"method": method, "seed": seed, "folder": str(directory / found["name"]), **measured}
+    taken = {"sft": finished_or_error(sft, directory), "fit": fitted, "predicting": found}
+    record = {
+        "method": method,
+        "seed": seed,
+        "settings": settings_of_run(method, seed, setting),
+        "cpu_seconds": {name: each.get("cpu_seconds", 0) for name, each in taken.items()},
+        "environment": environment(setting.processes),
+    }
+    keep(f"{slug(method)}-{seed}", directory / found["name"], record, tables)
+    print(f"kept: {method}, seed {seed}", flush=True)
+    return record
 
 
-def _nothing(folder: Path) -> dict:
+def write(every: Sequence[Kept], asked: Mapping[str, list], output: Path, figure: Path) -> None:
+    """Measure all kept runs, and write record, page and figure."""
+    with TemporaryDirectory() as name:
+        folders: dict[str, dict[int, Path]] = {}
+        for each in every:
+            method, seed = each.key
+            folders.setdefault(method, {})[seed] = unpack(each, Path(name))
+        record = {
+            "asked": asked,
+            "runs": [each.record for each in every],
+            "tasks": results(folders, BASELINE, Path(name)),
+        }
+    output.write_text(json.dumps(record, indent=1) + "\n")
+    output.with_suffix(".md").write_text(page(record))
+    save_figure(kinds_figure(record), figure.with_suffix(""), (".svg",))
+    print(f"{targets(record)}\n\npage: {output.with_suffix('.md')}\nfigure: {figure}")
+
+
+def _checkpoint(folder: Path) -> dict:
     return {"checkpoint": str(checkpoint_of(folder))}
 
 
@@ -69,33 +113,29 @@ def main() -> None:
     parser.add_argument("--num_transfer", type=int, default=Setting.num_transfer)
     for name, of in (("options", "all runs"), ("sft_options", "the SFT"), ("fit_options", "the methods")):
         parser.add_argument(f"--{name}", nargs="*", default=[], metavar="NAME=VALUE", help=f"further options of {of}")
+    parser.add_argument("--data", type=Path, help="folder with science questions (docs/data.md), predicted as well")
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "benchmark-arithmetic")
+    parser.add_argument("--tables", type=Path, default=TABLES, help="where predictions are kept")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "arithmetic.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "arithmetic.svg")
     asked = parser.parse_args()
     directory = asked.directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     options = {name: tuple(f"--{each}" for each in getattr(asked, name)) for name in _OPTIONS}
-    setting = Setting(**options, num_test=asked.num_test, num_transfer=asked.num_transfer)
-    sft = run_once(sft_run(setting), directory)
-    run_once(export_run(sft_run(setting), checkpoint_of(directory / "sft")), directory, _model)
-    jobs = [partial(run_one, method, seed, setting, directory) for seed in asked.seeds for method in asked.methods]
-    records = all_or_exit(run_all(jobs, asked.processes))
-    folders = {
-        method: {each["seed"]: Path(each["folder"]) for each in records if each["method"] == method}
-        for method in asked.methods
-    }
-    record = {
-        "environment": environment(asked.processes),
-        "asked": {name: list(getattr(asked, name)) for name in ("seeds", *_OPTIONS)},
-        "sft": {"cpu_seconds": sft["cpu_seconds"], **sft["final"]},
-        "runs": [{key: each[key] for key in ("method", "seed", "cpu_seconds", "predicting")} for each in records],
-        "tasks": results(folders, BASELINE, directory),
-    }
-    asked.output.write_text(json.dumps(record, indent=1) + "\n")
-    asked.output.with_suffix(".md").write_text(page(record))
-    save_figure(kinds_figure(record), asked.figure.with_suffix(""), (".svg",))
-    print(f"{targets(record)}\n\npage: {asked.output.with_suffix('.md')}\nfigure: {asked.figure}")
+    sizes = {"num_test": asked.num_test, "num_transfer": asked.num_transfer, "processes": asked.processes}
+    setting = Setting(**options, **sizes, with_science=asked.data is not None)
+    if asked.data is not None:
+        (directory / "data").unlink(missing_ok=True)
+        (directory / "data").symlink_to(asked.data.absolute())
+    known = {(method, seed): settings_of_run(method, seed, setting) for method in asked.methods for seed in asked.seeds}
+    there = {each.key for each in kept(known, asked.tables)}
+    if missing := [key for key in known if key not in there]:
+        sft = sft_run(setting)
+        run_once(sft, directory)
+        run_once(export_run(sft, checkpoint_of(directory / "sft")), directory, _model)
+        jobs = [partial(run_one, *key, setting, directory, asked.tables) for key in missing]
+        all_or_exit(run_all(jobs, asked.processes))
+    write(kept(known, asked.tables), {name: getattr(asked, name) for name in _OPTIONS}, asked.output, asked.figure)
 
 
 _OPTIONS = ("options", "sft_options", "fit_options")

@@ -24,6 +24,8 @@ import torch
 from caopd.models.tiny import build_model, build_tokenizer
 from curving.works import write_model, write_rows
 from fits import ROOT, environment
+from sharded_memory import STRATEGY
+from sharded_memory import write_model as write_sharded
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
@@ -43,6 +45,14 @@ GROUPS = [
     *("--data.evaluation.tasks={}", "--data.evaluation.num_examples=2", "--trainer.limit_val_batches=0"),
 ]
 """Questions whose rollouts are all trained on, and share their prompts."""
+SHARDED = [
+    *("--config", "configs/quickstart.yaml", "--data.engine=caopd.rollouts.TransformersEngine"),
+    *("--model.source.attn_implementation=sdpa", "--data.task.num_train=64", "--trainer.callbacks=null"),
+    *("--trainer.enable_checkpointing=false", "--trainer.limit_val_batches=0", "--trainer.inference_mode=false"),
+    f"--trainer.strategy={STRATEGY}",
+    "--trainer.strategy.tensor_parallel_size=1",
+]
+"""Processes that share an untrained model of 46 million weights by FSDP2: what is measured is the largest of them."""
 
 
 def cases(directory: Path) -> dict[str, list[str]]:
@@ -59,7 +69,7 @@ def cases(directory: Path) -> dict[str, list[str]]:
         found[name] = [*UNTRAINED, f"--model.source.name_or_path={folder}"]
     small = f"--model.source.name_or_path={directory / 'width256'}"
     found["4M, gradient checkpointing"] = [*UNTRAINED, small, "--model.source.gradient_checkpointing=true"]
-    return found | grouped_cases(directory)
+    return found | grouped_cases(directory) | sharded_cases(directory)
 
 
 def grouped_cases(directory: Path) -> dict[str, list[str]]:
@@ -76,6 +86,24 @@ def grouped_cases(directory: Path) -> dict[str, list[str]]:
             "--data.tokens_per_batch=4000",
         ],
         "SmolLM2-135M, 4 prompts of 110 tokens, G = 4": [*short, *sizes(4, 4, 48, batch=4)],
+    }
+
+
+def sharded_cases(directory: Path) -> dict[str, list[str]]:
+    """Return the cases whose model two and four processes share."""
+    folder = directory / "sharded"
+    if not folder.exists():
+        write_sharded(folder)
+    model = f"--model.source.name_or_path={folder}"
+    return {
+        f"46M in {number} shards, G = 8": [
+            *SHARDED,
+            model,
+            *sizes(16, 8, 32, batch=32 // number),
+            f"--trainer.devices={number}",
+            f"--trainer.strategy.data_parallel_size={number}",
+        ]
+        for number in (2, 4)
     }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from caopd.types import SAMPLED
 from comparing.results import EVENTS
-from reckoning.results import TRAINED, largest_gap, seeds_of
+from reckoning.results import TRAINED, largest_gap
 from reckoning.settings import BASELINE
 
 SHOWN = ("accuracy", "mean_confidence", "ocg", "ece", "brier", "auroc", "spr", "format_adherence")
@@ -20,13 +20,12 @@ TARGETS = {"accuracy": "within 2 points of SDFT", "ocg": "at most .05 either way
 
 def page(record: dict) -> str:
     """Return the record as Markdown."""
-    asked, environment = record["asked"], record["environment"]
+    asked, runs = record["asked"], record["runs"]
     more = [f"{name}: {' '.join(asked[name])}" for name in ("options", "sft_options", "fit_options") if asked[name]]
-    seeds = ", ".join(map(str, asked["seeds"]))
+    seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))
     parts = [
         "# SmolLM2-135M on generated sums",
-        f"`python benchmarks/arithmetic.py`; {environment['timestamp'][:10]}, {environment['cpus']} CPU cores, "
-        f"{environment['processes']} runs at a time, one thread each, torch {environment['versions']['torch']}."
+        f"`python benchmarks/arithmetic.py`; one thread a run{_machines(runs)}."
         + (f" Options: {'; '.join(more)}." if more else ""),
         f"Seeds {seeds}, on which nothing was tuned. A number is of all seeds together with its 95 % interval, "
         f"prompts as units; `n` questions are held out. Differences are of the same questions, minus {BASELINE}.",
@@ -93,17 +92,31 @@ def _every_seed(events: Mapping[str, Mapping[str, dict]]) -> str:
         [event, method, seed, *(_number(found["seeds"][seed], name) for name in SHOWN)]
         for event, methods in events.items()
         for method, found in methods.items()
-        for seed in seeds_of(methods)
+        for seed in found["seeds"]
     ]
     return table(["event", "method", "seed", *SHOWN], rows)
 
 
 def _cost(record: dict) -> str:
-    rows = [["SFT, with its held-out completions", "", f"{record['sft']['cpu_seconds'] / 60:.1f}", ""]]
-    for run in record["runs"]:
-        minutes = [f"{run[name] / 60:.1f}" for name in ("cpu_seconds", "predicting")]
-        rows.append([run["method"], str(run["seed"]), *minutes])
-    return table(["", "seed", "CPU minutes", "of the test completions"], rows)
+    rows = [
+        [
+            run["method"],
+            str(run["seed"]),
+            *(f"{run['cpu_seconds'][name] / 60:.1f}" for name in ("sft", "fit", "predicting")),
+        ]
+        for run in record["runs"]
+    ]
+    return table(
+        ["method", "seed", "CPU minutes of the SFT (shared)", "of the method", "of the test completions"], rows
+    )
+
+
+def _machines(runs: Sequence[Mapping]) -> str:
+    found = {
+        f"{each['timestamp'][:10]}, {each['cpus']} CPU cores, torch {each['versions']['torch']}": None
+        for each in (run["environment"] for run in runs)
+    }
+    return "".join(f"; {machine}" for machine in found)
 
 
 def _number(measures: Mapping[str, dict], name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,11 +25,16 @@ def predictions_of(run: Path, task: str, event: str) -> Path:
     Raises:
         OSError: There is none, or more than one.
     """
-    name = f"predictions.{event}.jsonl" if task == TRAINED else f"predictions.{task}.{event}.jsonl"
+    name = file_name(task, event)
     found = list(run.rglob(name))
     if len(found) != 1:
         raise OSError(f"Expected one file {name} below {run}, but found {len(found)}.")
     return found[0]
+
+
+def file_name(task: str, event: str) -> str:
+    """Return the name that ``caopd predict`` gives to the file of a task and an event."""
+    return f"predictions.{event}.jsonl" if task == TRAINED else f"predictions.{task}.{event}.jsonl"
 
 
 def tasks_of(run: Path) -> list[str]:
@@ -115,8 +120,3 @@ def largest_gap(categories: Mapping[str, Mapping]) -> tuple[str, float] | None:
     """Return the category whose mean confidence is farthest from its success rate, and its gap; None without."""
     gaps = {name: each["ocg"]["value"] for name, each in categories.items() if "ocg" in each}
     return max(gaps.items(), key=lambda pair: abs(pair[1]), default=None)
-
-
-def seeds_of(found: Mapping[str, dict]) -> Sequence[str]:
-    """Return the seeds of the first method."""
-    return list(next(iter(found.values()))["seeds"])

@@ -16,7 +16,9 @@ METHODS: dict[str, tuple[str, ...]] = {
     "CaOPD on SDFT": (),
     "CaOPD on SDPO": (ON_SDPO,),
     "RLCR": ("--model.method=RLCR", "--data.round.num_trained_rollouts=null"),
+    "CaOPD on SDFT, self-consistency": ("--data.estimator=SelfConsistency",),
 }
+"""The last has no verifier: that rollouts agree with the teacher stands for that they are right."""
 START = "SFT"
 """What all of them start from, itself predicted on every seed."""
 
@@ -31,13 +33,17 @@ class Setting:
         fit_options: Further options of the methods alone.
         num_test: Held-out questions of the task that is trained on.
         num_transfer: Questions of every other task.
+        processes: Runs at a time.
+        with_science: Whether physics questions, of ``{directory}/data``, are predicted, too.
     """
 
     options: tuple[str, ...] = ()
     sft_options: tuple[str, ...] = ()
     fit_options: tuple[str, ...] = ()
     num_test: int = 1_000
-    num_transfer: int = 400
+    num_transfer: int = 200
+    processes: int = 2
+    with_science: bool = False
 
 
 def sft_run(setting: Setting) -> Run:
@@ -64,6 +70,10 @@ def predict_run(method: str, seed: int, setting: Setting, made_from: Run, checkp
         f"--data.evaluation.tasks.operators.init_args.num_test={setting.num_transfer}",
         *(f"--data.evaluation.tasks.{name}.init_args.seed={seed}" for name in ("more_digits", "operators")),
     ]
+    if setting.with_science:
+        files = '{"test": "{directory}/data/science/physics.test.jsonl"}'
+        task = f'{{"class_path": "caopd.tasks.ScienceQA", "init_args": {{"source": {{"files": {files}}}}}}}'
+        tasks.append(f"--data.evaluation.tasks.science={task}")
     chosen = [] if checkpoint is None else [f"--ckpt_path={checkpoint}", *METHODS[method]]
     arguments = ("-m", "caopd", "predict", "--config", CONFIG, *_shared(seed, setting), *tasks, *chosen)
     places = ("--trainer.default_root_dir={run}", "--predictions.output={run}/predictions.jsonl")
@@ -73,7 +83,7 @@ def predict_run(method: str, seed: int, setting: Setting, made_from: Run, checkp
 
 def slug(name: str) -> str:
     """Return a name as files have it."""
-    return name.replace(" ", "-").lower()
+    return name.replace(",", "").replace(" ", "-").lower()
 
 
 def _shared(seed: int, setting: Setting) -> list[str]:

@@ -10,13 +10,18 @@ import yaml
 
 from caopd.cli import main as caopd
 from reckoning.figure import kinds_figure
+from reckoning.kept import keep, kept, settings_of, unpack
 from reckoning.page import page
 from reckoning.results import TRAINED, largest_gap, results, tasks_of
-from reckoning.settings import BASELINE, START, Setting, export_run, method_run, predict_run, sft_run
+from reckoning.settings import BASELINE, START, Setting, export_run, method_run, predict_run, sft_run, slug
 
 KINDS = {"1+1": 0.9, "2-1": 0.5, "2*1": 0.1}
 """Success rate by kind."""
 EVENTS = ("greedy", "sampled")
+MADE = {
+    "cpu_seconds": {"sft": 90.0, "fit": 60.0, "predicting": 30.0},
+    "environment": {"timestamp": "2026-01-02T03:04", "cpus": 2, "processes": 1, "versions": {"torch": "2"}},
+}
 
 
 def write_predictions(folder, task, event, seed, stated, rate=lambda kind: KINDS[kind]):
@@ -79,10 +84,8 @@ def test_measures_are_those_of_the_predictions(predicted, tmp_path):
 def test_page_and_figure_show_every_method_kind_and_target(predicted, tmp_path):
     runs, _ = predicted
     record = {
-        "environment": {"timestamp": "2026-01-02T03:04", "cpus": 2, "processes": 1, "versions": {"torch": "2"}},
-        "asked": {"seeds": [11, 12], "options": [], "sft_options": [], "fit_options": ["trainer.max_epochs=3"]},
-        "sft": {"cpu_seconds": 90.0},
-        "runs": [{"method": BASELINE, "seed": 11, "cpu_seconds": 60.0, "predicting": 30.0}],
+        "asked": {"options": [], "sft_options": [], "fit_options": ["trainer.max_epochs=3"]},
+        "runs": [{"method": BASELINE, "seed": 11, **MADE}],
         "tasks": results(runs, BASELINE, tmp_path, resamples=40),
     }
     text = page(record)
@@ -100,6 +103,45 @@ def test_page_and_figure_show_every_method_kind_and_target(predicted, tmp_path):
     assert [axes.get_title() for axes in figure.axes] == list(runs)
     names = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert names == {"1·1", "2·1"}
+
+
+def test_predictions_are_the_same_after_they_were_kept_as_a_table(predicted, tmp_path):
+    runs, _ = predicted
+    for method, seeds in runs.items():
+        for seed, folder in seeds.items():
+            record = {"method": method, "seed": seed, "settings": "a", **MADE}
+            keep(f"{slug(method)}-{seed}", folder, record, tmp_path / "tables")
+    keys = [(method, seed) for method, seeds in runs.items() for seed in seeds]
+    found = kept(dict.fromkeys(keys, "a"), tmp_path / "tables")
+    assert [each.key for each in found] == keys
+    assert [each.key for each in kept({keys[0]: "a", keys[1]: "others"}, tmp_path / "tables")] == [keys[0]]
+    unpacked = {method: {} for method in runs}
+    for each in found:
+        unpacked[each.key[0]][each.key[1]] = unpack(each, tmp_path / "unpacked")
+    (tmp_path / "first").mkdir()
+    wanted = results(runs, BASELINE, tmp_path / "first", resamples=20)
+    assert results(unpacked, BASELINE, tmp_path, resamples=20) == wanted
+
+
+def test_a_table_keeps_what_a_completion_lacks(tmp_path):
+    row = {"prompt_id": "1 + 2", "category": "1+1", "correct": False, "confidence": None, "event": "greedy"}
+    outcomes = {"answer_outcome": "parsed", "confidence_outcome": "missing"}
+    for event in EVENTS:
+        (tmp_path / f"predictions.{event}.jsonl").write_text(json.dumps({**row, **outcomes, "event": event}) + "\n")
+    folder = unpack(keep("run", tmp_path, {"settings": "a"}, tmp_path / "tables"), tmp_path / "unpacked")
+    assert json.loads((folder / "predictions.greedy.jsonl").read_text()) == {**row, **outcomes}
+
+
+def test_settings_are_what_is_asked_for_whatever_the_code(monkeypatch):
+    def settings(**changed):
+        setting = Setting(**changed)
+        return settings_of([sft_run(setting), method_run("SDFT", 11, setting, sft_run(setting))])
+
+    asked = settings()
+    assert settings(fit_options=("--trainer.max_epochs=7",)) != asked
+    assert settings(processes=1) == asked
+    monkeypatch.setattr("fits.package_hash", lambda: "another")
+    assert settings() == asked
 
 
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
@@ -123,4 +165,4 @@ def test_runs_are_valid_commands_of_equal_budgets_from_the_same_model(method, tm
             assert config["model"]["method"]["class_path"].split(".")[-1] == method.split()[0]
             assert config["trainer"]["max_epochs"] == 7
     tasks = config["data"]["evaluation"]["tasks"].values()
-    assert [(task["init_args"]["num_test"], task["init_args"]["seed"]) for task in tasks] == [(400, 11), (400, 11)]
+    assert [(task["init_args"]["num_test"], task["init_args"]["seed"]) for task in tasks] == [(200, 11), (200, 11)]

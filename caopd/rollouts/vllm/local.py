@@ -30,6 +30,9 @@ from caopd.vllm_host.host import Adapter, Progress, Sampled, VLLMHost, Weights
 
 _GIB = 2**30
 _CPU_CACHE_GIB = 2.0
+_CPU_BLOCK = 32
+"""Tokens in a block of the key-value cache on a CPU, the fewest that vLLM takes there. Its default is 128, and only
+whole blocks are shared: every rollout of a shorter prompt would read it anew."""
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of LoRA adapters that vLLM can reserve room for."""
 _ADAPTER_FILE = "adapter_model.safetensors"
@@ -125,6 +128,7 @@ class LocalVLLM:
         if not self._on_gpu:
             # For a partly read prompt vLLM rewinds a seeded generator, which a CPU's generator cannot do.
             arguments["enable_chunked_prefill"] = False
+            arguments["block_size"] = _CPU_BLOCK
         if self._by_handles:
             arguments["weight_transfer_config"] = {"backend": "ipc"}
         if options.lora == "adapter" and policy.lora_rank is not None:
