@@ -22,24 +22,12 @@ from tempfile import TemporaryDirectory
 
 from caopd.plots.style import save_figure
 from caopd.types import GREEDY
-from fits import ROOT, RunFailedError, all_or_exit, environment, finished_or_error, run_all, run_once
+from fits import ROOT, all_or_exit, checkpoint_of, environment, finished_or_error, run_all, run_once
 from reckoning.figure import kinds_figure
 from reckoning.kept import TABLES, Kept, keep, kept, settings_of, unpack
 from reckoning.page import page, targets
 from reckoning.results import TRAINED, predictions_of, results
 from reckoning.settings import BASELINE, METHODS, START, Setting, export_run, method_run, predict_run, sft_run, slug
-
-
-def checkpoint_of(folder: Path) -> Path:
-    """Return the last checkpoint of a run.
-
-    Raises:
-        RunFailedError: It has none.
-    """
-    found = sorted(folder.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise RunFailedError(f"Expected a checkpoint below {folder}, but there is none.")
-    return found[-1]
 
 
 def predicted(folder: Path) -> dict:

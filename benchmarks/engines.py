@@ -101,7 +101,7 @@ def measured(name: str, directory: Path, sizes: argparse.Namespace) -> dict:
     options |= {"trainer.max_epochs": sizes.rounds, "trainer.default_root_dir": directory}
     options |= {"data.round.num_prompts_per_round": sizes.prompts, "data.round.num_rollouts": sizes.rollouts}
     command = [sys.executable, "-m", "caopd", "fit", "--config", CONFIG]
-    command += [*(f"--{key}={value}" for key, value in options.items()), *sizes.options]
+    command += [*(f"--{key}={value}" for key, value in options.items()), *(f"--{each}" for each in sizes.options)]
     most = watched(command, directory.with_suffix(".log"), cores, int(own.get("trainer.devices", 1)))
     run = next(directory.rglob("events*")).parent
     events = EventAccumulator(str(run)).Reload()
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16, help="of a round")
     parser.add_argument("--rollouts", type=int, default=8, help="of a prompt")
     parser.add_argument("--batch", type=int, default=16, help="completions of an optimizer step")
-    parser.add_argument("--options", nargs="*", default=[], help="further options of caopd fit, as --NAME=VALUE")
+    parser.add_argument("--options", nargs="*", default=[], metavar="NAME=VALUE", help="of caopd fit")
     parser.add_argument("--output", type=Path, default=RESULTS / "engines.json")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -125,6 +125,18 @@ def run_once(run: Run, directory: Path, result: Callable[[Path], dict] | None = 
     return record
 
 
+def checkpoint_of(folder: Path) -> Path:
+    """Return the last checkpoint of a run.
+
+    Raises:
+        RunFailedError: It has none.
+    """
+    found = sorted(folder.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise RunFailedError(f"Expected a checkpoint below {folder}, but there is none.")
+    return found[-1]
+
+
 def fit_metrics(folder: Path) -> dict:
     """Return the metrics before and after training, of the one fit in a folder."""
     (metrics,) = folder.rglob("metrics.json")

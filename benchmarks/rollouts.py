@@ -100,11 +100,12 @@ def speeds(
 
 def prefix_sharing(policy: LanguageModel, requests: list[RolloutRequest], num_rollouts: int) -> dict:
     """Return how many prompt tokens one round asks for and how many the prefix cache answers."""
-    host = VLLMHost()
+    host = VLLMHost(lambda progress: None)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     with tempfile.TemporaryDirectory() as directory:
         policy.hf.config.save_pretrained(directory)
         arguments = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 2**31}
+        arguments["block_size"] = 32  # as the engine sets it on a CPU
         host.start(directory, {**arguments, "disable_log_stats": False})
         setting = {"n": num_rollouts, "seed": 0, "max_tokens": 2, "logprobs": 0, "ignore_eos": True}
         host.sample([request.prompt_ids for request in requests], [setting] * len(requests))

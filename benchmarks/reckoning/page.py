@@ -62,7 +62,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def _measures(methods: Mapping[str, dict]) -> str:
     rows = [
-        [method, str(found["all"]["n"]), *(_interval(found["all"].get(name)) for name in SHOWN)]
+        [method, str(found["all"]["n"]), *(interval(found["all"].get(name)) for name in SHOWN)]
         for method, found in methods.items()
     ]
     return table(["method", "n", *SHOWN], rows)
@@ -123,7 +123,8 @@ def _number(measures: Mapping[str, dict], name: str) -> str:
     return f"{measures[name]['value']:.3f}" if name in measures else "-"
 
 
-def _interval(estimate: Mapping[str, float] | None) -> str:
+def interval(estimate: Mapping[str, float] | None) -> str:
+    """Return a measure with its interval; a dash where there is none."""
     if estimate is None:
         return "-"
     ends = "" if estimate["low"] is None else f" [{estimate['low']:.3f}, {estimate['high']:.3f}]"
