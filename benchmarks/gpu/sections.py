@@ -66,4 +66,12 @@ SECTIONS = {
         0.4,
         "gpu.transfer",
     ),
+    "rounds": Section(
+        "Rounds of the main job",
+        "`caopd fit` on a model of Qwen3-1.7B's shape with random weights, under bf16-mixed: CaOPD, 32 prompts with "
+        "G = 8 and 256 new tokens, all 256 sequences trained on; on one device as it is, and sharded by FSDP2 over it. "
+        "Seconds of the last round of three; memory is all that is in use on the device beyond this script's own.",
+        0.5,
+        "gpu.rounds",
+    ),
 }

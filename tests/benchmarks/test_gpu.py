@@ -46,6 +46,17 @@ def test_steps_are_run_as_users_run_them_with_and_without_shared_prompts():
 
 
 @pytest.mark.slow
+def test_whole_rounds_are_run_plain_and_sharded():
+    rows = rows_of("rounds")
+    assert [row["way"] for row in rows] == ["one device", "one device, FSDP2"]
+    for row in rows:
+        assert row["failed"] == ""
+        assert row["rollout s"] > 0
+        assert row["train s"] > 0
+        assert row["planned GiB"] > 0
+
+
+@pytest.mark.slow
 def test_the_loss_is_measured_for_every_size_of_chunks():
     rows = rows_of("loss")
     assert [row["implementation"] for row in rows] == ["dense", "chunked, 16", "chunked, 64"]
