@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from comparing.settings import ON_SDPO, SDFT
+from comparing.settings import SDFT
 from fits import Run, fit
 
 SFT_CONFIG = "configs/smollm2_arithmetic_sft.yaml"
@@ -14,7 +14,7 @@ BASELINE = "SDFT"
 METHODS: dict[str, tuple[str, ...]] = {
     "SDFT": (SDFT,),
     "CaOPD on SDFT": (),
-    "CaOPD on SDPO": (ON_SDPO,),
+    "CaOPD on SDPO": ("--model.method.backbone=SDPO",),
     "RLCR": ("--model.method=RLCR", "--data.round.num_trained_rollouts=null"),
     "CaOPD on SDFT, self-consistency": ("--data.estimator=SelfConsistency",),
 }

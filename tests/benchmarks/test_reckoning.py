@@ -145,7 +145,7 @@ def test_settings_are_what_is_asked_for_whatever_the_code(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
-@pytest.mark.parametrize("method", [START, "CaOPD on SDPO", "RLCR"])
+@pytest.mark.parametrize("method", [START, "CaOPD on SDPO", "RLCR", "CaOPD on SDFT, self-consistency"])
 def test_runs_are_valid_commands_of_equal_budgets_from_the_same_model(method, tmp_path, capsys):
     setting = Setting(options=("--trainer.precision=bf16-mixed",), fit_options=("--trainer.max_epochs=7",))
     export = export_run(sft_run(setting), tmp_path / "a.ckpt")
@@ -162,7 +162,11 @@ def test_runs_are_valid_commands_of_equal_budgets_from_the_same_model(method, tm
         assert config["trainer"]["precision"] == "bf16-mixed"
         assert config["data"]["round"]["num_rollouts"] == 8
         if run is not predicting:
-            assert config["model"]["method"]["class_path"].split(".")[-1] == method.split()[0]
+            chosen = config["model"]["method"]
+            assert chosen["class_path"].split(".")[-1] == method.split()[0]
+            if method == "CaOPD on SDPO":  # all else as on SDFT
+                assert chosen["init_args"]["backbone"]["class_path"].endswith(".SDPO")
+                assert chosen["init_args"]["num_levels"] == 11
             assert config["trainer"]["max_epochs"] == 7
     tasks = config["data"]["evaluation"]["tasks"].values()
     assert [(task["init_args"]["num_test"], task["init_args"]["seed"]) for task in tasks] == [(200, 11), (200, 11)]
