@@ -48,6 +48,7 @@ GROUPS = [
 SHARDED = [
     *("--config", "configs/quickstart.yaml", "--data.engine=caopd.rollouts.TransformersEngine"),
     *("--model.source.attn_implementation=sdpa", "--data.task.num_train=64", "--trainer.callbacks=null"),
+    "--data.round.num_trained_rollouts=null",
     *("--trainer.enable_checkpointing=false", "--trainer.limit_val_batches=0", "--trainer.inference_mode=false"),
     f"--trainer.strategy={STRATEGY}",
     "--trainer.strategy.tensor_parallel_size=1",
@@ -196,18 +197,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path("runs/plan"), help="of models, logs and records")
     parser.add_argument("--processes", type=int, default=1, help="runs at once")
+    parser.add_argument("--cases", help="only those with this text in their names; the record keeps the others")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     directory = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    every = cases(directory)
+    every = {name: given for name, given in cases(directory).items() if (options.cases or "") in name}
     jobs = [(name, [*given, *SILENT], directory) for name, given in every.items()]
     with ThreadPoolExecutor(options.processes) as pool:
         for record in pool.map(lambda job: measured(*job), jobs):
             print(record, flush=True)
     found = [compared(*job) for job in jobs]
-    result = {**environment(options.processes), "cases": found}
-    (options.output / "plan.json").write_text(json.dumps(result, indent=2) + "\n")
+    file = options.output / "plan.json"
+    earlier = json.loads(file.read_text())["cases"] if options.cases else []
+    here = {case["case"] for case in found}
+    result = {**environment(options.processes), "cases": [case for case in earlier if case["case"] not in here] + found}
+    file.write_text(json.dumps(result, indent=2) + "\n")
     (options.output / "plan.md").write_text(page(result))
 
 
