@@ -66,8 +66,14 @@ def commands(directory: Path, asked: argparse.Namespace) -> dict[str, list[str]]
     }
 
 
-def run(name: str, arguments: list[str], directory: Path) -> float:
+def run(name: str, arguments: list[str], directory: Path, threads: int) -> float:
     """Run a command unless it has finished with these arguments, and return the seconds that it took.
+
+    Args:
+        name: Of its record.
+        arguments: Of ``caopd``.
+        directory: Of the record.
+        threads: Of torch, and of a vLLM that shares the cores.
 
     Raises:
         SystemExit: With its status, if it fails.
@@ -77,7 +83,8 @@ def run(name: str, arguments: list[str], directory: Path) -> float:
         return record["seconds"]
     print(f"\n$ caopd {shlex.join(arguments)}", flush=True)
     start = time.perf_counter()
-    status = subprocess.run([sys.executable, "-m", "caopd", *arguments], cwd=ROOT, check=False).returncode
+    environ = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    status = subprocess.run([sys.executable, "-m", "caopd", *arguments], cwd=ROOT, env=environ, check=False).returncode
     if status:
         sys.exit(status)
     seconds = time.perf_counter() - start
@@ -112,6 +119,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "real")
     parser.add_argument("--rounds", type=int, default=30, help="of CaOPD")
     parser.add_argument("--num_test", type=int, default=200, help="held-out questions")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="by default as many as there are cores")
     parser.add_argument("--options", nargs="*", default=[], metavar="NAME=VALUE", help="of all commands but the export")
     parser.add_argument("--sft_options", nargs="*", default=[], metavar="NAME=VALUE", help="of the first fit alone")
     parser.add_argument("--output", type=Path, help="record, page and figure: OUTPUT.json, .md and .svg")
@@ -121,7 +129,7 @@ def main() -> None:
     seconds, folder = {}, directory
     for name, arguments in commands(directory, asked).items():
         last = str(checkpoint_of(folder)) if any("CHECKPOINT" in each for each in arguments) else ""
-        seconds[name] = run(name, [each.replace("CHECKPOINT", last) for each in arguments], directory)
+        seconds[name] = run(name, [each.replace("CHECKPOINT", last) for each in arguments], directory, asked.threads)
         folder = directory / name if arguments[0] == "fit" else folder
     places = {BEFORE: "before", AFTER: "after"}
     tasks = {
@@ -131,7 +139,7 @@ def main() -> None:
         for event in EVENTS
     }
     record = {
-        "environment": environment(1) | {"threads_per_process": os.cpu_count()},
+        "environment": environment(1) | {"threads_per_process": asked.threads},
         **{"rounds": asked.rounds, "num_test": asked.num_test, "options": asked.options},
         "seconds": seconds,
         "tasks": {TRAINED: tasks},
