@@ -24,6 +24,7 @@ import torch
 from caopd.models.tiny import build_model, build_tokenizer
 from curving.works import write_model, write_rows
 from fits import ROOT, environment
+from peering.clock import high_water
 from sharded_memory import STRATEGY
 from sharded_memory import write_model as write_sharded
 
@@ -135,6 +136,8 @@ def peak_of(arguments: list[str], log: Path) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(arguments)} ended with {process.returncode}; see {log}")
+    if usage.ru_maxrss / 1024 <= high_water():
+        sys.exit(f"{log} took no more memory than this process, whose own peak its record begins with: run it alone")
     return usage.ru_maxrss * 1024.0, time.perf_counter() - start
 
 

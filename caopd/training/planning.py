@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -269,8 +271,14 @@ def _vllm(options: VLLMOptions, student: StudentSetup) -> EngineSetup:
 
 
 def _own_memory() -> float:
-    """Return the peak memory of this process, which has loaded most of what a fit loads, and what it loads later."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + LOADED_LATER
+    """Return the peak memory of this process, which has loaded most of what a fit loads, and what it loads later.
+
+    On Linux, ``getrusage`` begins with the peak of the process that started this one; what the kernel keeps does not.
+    """
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE) if status.is_file() else None
+    peak = int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * 1024 + LOADED_LATER
 
 
 def _sources(setup: Setup, name: str, options: argparse.Namespace) -> list[str]:

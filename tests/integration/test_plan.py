@@ -1,6 +1,8 @@
 """``caopd plan`` as users run it: on every shipped config, large models known by their config.json alone."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,20 @@ def test_tables_are_printed_by_default(capsys):
     text = capsys.readouterr().out
     for words in ("A round", "optimizer steps", "Memory of a process", "activations", "Time of a round", "It fits."):
         assert words in text
+
+
+STARTED_BY_A_LARGE_PROCESS = """
+import subprocess, sys
+held = b"1" * (1500 * 2**20)
+subprocess.run([sys.executable, "-m", "caopd", "plan", "--config", sys.argv[1], "--json"], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the process's own peak is read from /proc")
+def test_the_libraries_are_not_what_the_starting_process_holds():
+    command = [sys.executable, "-c", STARTED_BY_A_LARGE_PROCESS, str(QUICKSTART)]
+    made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 200 * 2**20 < memory(made)["interpreter and libraries"]["training"] < 1400 * 2**20
 
 
 def test_what_does_not_fit_is_a_warning(qwen3, capsys):
