@@ -25,6 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from caopd.rounds.buffer import load_groups
 from fits import ROOT, RunFailedError, environment
+from sharded_memory import held
 
 CONFIG = "configs/smollm2_arithmetic.yaml"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -56,15 +57,9 @@ def cases(batch: int) -> dict[str, tuple[int, dict[str, object]]]:
     }
 
 
-def held(process: psutil.Process) -> float:
+def held_by_all(process: psutil.Process) -> float:
     """Return the proportional set sizes of a process and all that it has started, in bytes."""
-    total = 0.0
-    for each in (process, *process.children(recursive=True)):
-        try:
-            total += each.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+    return sum(held(each.pid) for each in (process, *process.children(recursive=True)))
 
 
 def watched(command: list[str], log: Path, cores: int, processes: int) -> float:
@@ -81,7 +76,7 @@ def watched(command: list[str], log: Path, cores: int, processes: int) -> float:
         command = ["taskset", "--cpu-list", allowed, *command]
         fit = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=ROOT)
         while fit.poll() is None:
-            most = max(most, held(fit))
+            most = max(most, held_by_all(fit))
             time.sleep(SECONDS_BETWEEN)
     if fit.returncode:
         raise RunFailedError(log.read_text()[-4000:])

@@ -83,6 +83,8 @@ class InlineConfidence(ConfidenceFormat):
     Attributes:
         percent_without_sign: Read a number above 1 without a scale as a percentage: ``95`` is 0.95, while ``1`` is
             1.00. For models that state percentages and leave out the sign.
+        instruction: The sentence that asks for the line. A model that has learnt to write it needs few words, and a
+            small one is faster with few.
 
     Examples:
         >>> form = InlineConfidence()
@@ -97,14 +99,13 @@ class InlineConfidence(ConfidenceFormat):
     """
 
     percent_without_sign: bool = False
+    instruction: str = (
+        "After your answer, state how confident you are that it is correct, on a last line of its own: "
+        "`Confidence: p`, with p between 0.00 and 1.00."
+    )
 
-    @property
-    def instruction(self) -> str:
-        """The sentence that asks for the line."""
-        return (
-            "After your answer, state how confident you are that it is correct, on a last line of its own: "
-            "`Confidence: p`, with p between 0.00 and 1.00."
-        )
+    def __post_init__(self) -> None:
+        _check_instruction(self)
 
     @property
     def field_name(self) -> str:
@@ -134,6 +135,7 @@ class TagConfidence(ConfidenceFormat):
 
     Attributes:
         percent_without_sign: As of :class:`InlineConfidence`.
+        instruction: The sentence that asks for the tag.
 
     Examples:
         >>> form = TagConfidence()
@@ -148,14 +150,13 @@ class TagConfidence(ConfidenceFormat):
     """
 
     percent_without_sign: bool = False
+    instruction: str = (
+        "After your answer, state how confident you are that it is correct, on a last line of its own: "
+        "`<confidence>p</confidence>`, with p between 0.00 and 1.00."
+    )
 
-    @property
-    def instruction(self) -> str:
-        """The sentence that asks for the tag."""
-        return (
-            "After your answer, state how confident you are that it is correct, on a last line of its own: "
-            "`<confidence>p</confidence>`, with p between 0.00 and 1.00."
-        )
+    def __post_init__(self) -> None:
+        _check_instruction(self)
 
     @property
     def field_name(self) -> str:
@@ -195,19 +196,27 @@ class RLCRConfidence(TagConfidence):
     Written and read as :class:`TagConfidence`; only what is asked for differs. The first tag is ``<reasoning>``, as in
     the prompts of this package's tasks, where the paper has ``<think>``, which some chat templates take for themselves.
 
+    Attributes:
+        instruction: Sentences that ask for the four tags.
+
     Example:
         >>> RLCRConfidence().parse("<answer>B</answer><analysis>C?</analysis><confidence>0.6</confidence>").value
         0.6
     """
 
-    @property
-    def instruction(self) -> str:
-        """Sentences that ask for the four tags."""
-        return (
-            "Respond in four parts: your reasoning in `<reasoning>...</reasoning>`, your final answer in "
-            "`<answer>...</answer>`, an analysis of what speaks for and against that answer in "
-            "`<analysis>...</analysis>`, and last how confident you are that it is correct, in "
-            "`<confidence>p</confidence>`, with p between 0.00 and 1.00."
+    instruction: str = (
+        "Respond in four parts: your reasoning in `<reasoning>...</reasoning>`, your final answer in "
+        "`<answer>...</answer>`, an analysis of what speaks for and against that answer in "
+        "`<analysis>...</analysis>`, and last how confident you are that it is correct, in "
+        "`<confidence>p</confidence>`, with p between 0.00 and 1.00."
+    )
+
+
+def _check_instruction(form: ConfidenceFormat) -> None:
+    if not form.instruction.strip():
+        raise ConfigError(
+            f"Expected `instruction` of {type(form).__name__} to ask for a confidence, such as 'State your "
+            f"confidence.', but got {form.instruction!r}."
         )
 
 

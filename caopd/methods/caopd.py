@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from caopd.errors import ConfigError
 from caopd.methods.base import Distillation
@@ -30,14 +31,19 @@ class CaOPD(Distillation):
         num_levels: mu_hat is rounded, before it is stated, to the nearest of so many equally spaced values from 0 to 1;
             9 are the eighths that G = 8 has by itself. None states it to two decimals.
         calibrate_all: Whether mu_hat is taught without a context of the backbone, too; false is the paper's form.
+        gain: How far the taught confidence lies from the mean c that the group's rollouts state (0) to mu_hat (1, the
+            paper's form). At 1 the student learns to state mu_hat with all its scatter, that of k / G and that of
+            prompts which it cannot tell apart. Below 1 what it states gathers around the same mean, which is reached
+            more slowly. A group that states none is taught mu_hat.
 
     Raises:
-        ConfigError: Fewer than two levels.
+        ConfigError: Fewer than two levels, or a gain outside (0, 1].
     """
 
     backbone: Distillation = field(default_factory=SDFT)
     num_levels: int | None = None
     calibrate_all: bool = True
+    gain: float = 1.0
     revises = True
 
     def __post_init__(self) -> None:
@@ -45,6 +51,10 @@ class CaOPD(Distillation):
             raise ConfigError(
                 f"Expected `num_levels` of CaOPD to be at least 2 (0 and 1), or null for two decimals, but got "
                 f"{self.num_levels}: set `model.method.num_levels`; 9 are eighths, 11 tenths."
+            )
+        if not 0 < self.gain <= 1:
+            raise ConfigError(
+                f"Expected `gain` of CaOPD to be in (0, 1], but got {self.gain}: set `model.method.gain`."
             )
 
     @property
@@ -54,8 +64,10 @@ class CaOPD(Distillation):
 
     def train_samples(self, group: VerifiedGroup) -> list[TrainSample]:
         """Return the backbone's samples with mu_hat in completion and context; with weight 0 where it is unknown."""
+        stated = [each.reading.value for each in group.rollouts if each.reading.value is not None]
+        mean = fmean(stated) if stated else None
         return [
-            self._calibrated(sample, self.stated_confidence(mu_hat))
+            self._calibrated(sample, self.stated_confidence(self._towards(mu_hat, mean)))
             for sample, mu_hat in zip(self.backbone.train_samples(group), group.mu_hats, strict=True)
         ]
 
@@ -80,6 +92,12 @@ class CaOPD(Distillation):
     def check_example(self, example: Example) -> None:
         """Raise if the backbone cannot use the row."""
         self.backbone.check_example(example)
+
+    def _towards(self, mu_hat: float | None, stated: float | None) -> float | None:
+        """Return what lies ``gain`` of the way from the stated mean to mu_hat; mu_hat where nothing is stated."""
+        if mu_hat is None or stated is None:
+            return mu_hat
+        return self.gain * mu_hat + (1 - self.gain) * stated
 
     def _calibrated(self, sample: TrainSample, confidence: float | None) -> TrainSample:
         """Return the sample with this confidence in completion and context; with weight 0 where it is None."""

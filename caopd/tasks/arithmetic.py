@@ -14,7 +14,7 @@ from caopd.tasks.base import SPLITS, Task, check_split
 from caopd.types import Example
 from caopd.verifiers import Numeric, Verifier
 
-KINDS = ("1+1", "2+1", "1+2", "3+1", "1*1", "2*1", "2+2", "3+2", "2-1", "3-2", "3-3", "2*2", "4+4")
+KINDS = ("1+1", "1*1", "2+1", "1+2", "2+2", "3+1", "2*1", "2-1", "3+2", "2*2", "3-2", "3-3", "3*2", "4*2")
 """The kinds of questions that are asked by default: a small language model gets nearly all of the first ones right, and
 nearly none of the last."""
 HELD_OUT_PERCENT = 10
@@ -143,6 +143,7 @@ class Arithmetic(Task):
         kinds: The kinds of questions; None is :data:`KINDS`.
         demonstration: What a demonstration shows: the question with its answer (``equation``, ``47 + 385 = 432``), the
             steps to it line by line (``worked``), or the ``answer`` alone.
+        system: System message; None for none, or for the one that the chat template adds.
 
     Examples:
         >>> Arithmetic(kinds=["2+3"], demonstration="worked").examples("test")[0].category
@@ -155,6 +156,7 @@ class Arithmetic(Task):
     seed: int = 0
     kinds: list[str] | None = None
     demonstration: Demonstration = "equation"
+    system: str | None = None
     verifier: Verifier = field(default=Numeric(), init=False)
 
     def __post_init__(self) -> None:
@@ -206,6 +208,7 @@ class Arithmetic(Task):
             id=str(calculation),
             question=f"What is {calculation}?",
             target=answer,
+            system=self.system,
             demonstration=shown[self.demonstration],
             category=calculation.kind,
         )

@@ -26,7 +26,8 @@ def test_every_case_makes_steps_of_the_same_size():
 @pytest.mark.slow
 @needs_vllm
 def test_a_whole_call_writes_record_and_page(tmp_path):
-    small = ["model.source=ModelSource", "data.task.num_train=64", "data.task.num_validation=8"]
+    small = ["model.source.name_or_path=embedded", "data.task=DrawTask", "data.task.num_train=64"]
+    small += ["data.confidence=null", "data.evaluation.tasks={}"]
     call = [sys.executable, "benchmarks/engines.py", "--prompts", "4", "--rollouts", "2", "--batch", "4"]
     call += ["--options", *small, "--output", str(tmp_path / "found.json")]
     subprocess.run(call, check=True, timeout=900)

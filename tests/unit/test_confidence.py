@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from caopd.confidence import InlineConfidence, TagConfidence
+from caopd.confidence import InlineConfidence, RLCRConfidence, TagConfidence
 from caopd.errors import ConfigError
 from caopd.types import ConfidenceOutcome, strip_segment
 
@@ -280,6 +280,14 @@ def test_the_instruction_is_a_contract():
         "After your answer, state how confident you are that it is correct, on a last line of its own: "
         "`Confidence: p`, with p between 0.00 and 1.00."
     )
+
+
+@pytest.mark.parametrize("form", [InlineConfidence, TagConfidence, RLCRConfidence])
+def test_the_instruction_can_be_another_one_but_not_blank(form):
+    assert form(instruction="How sure?").instruction == "How sure?"
+    assert form(instruction="How sure?").parse(form().render(0.5)).value == 0.5
+    with pytest.raises(ConfigError, match=f"`instruction` of {form.__name__}.*got ' '"):
+        form(instruction=" ")
 
 
 @pytest.mark.parametrize("form", [INLINE, TAG])

@@ -1,5 +1,7 @@
 import itertools
+import random
 from dataclasses import replace
+from statistics import fmean, pvariance
 
 import pytest
 
@@ -70,6 +72,42 @@ def test_what_a_backbone_trains_without_a_context_stays_as_it_is(group_of):
         assert (sample.context, sample.weight, sample.body_weight) == (None, 1.0, 1.0)
 
 
+@pytest.mark.parametrize(("gain", "taught"), [(1.0, 0.25), (0.5, 0.6), (0.2, 0.81)])
+def test_gain_is_how_far_the_taught_confidence_is_from_what_is_stated(group_of, gain, taught):
+    """1.00 and 0.90 are stated, 0.95 on average; the third states nothing."""
+    samples = CaOPD(SDFT(), gain=gain).train_samples(group_of(EXAMPLE, ROLLOUTS, 0.25))
+    assert [sample.confidence for sample in samples] == pytest.approx([taught] * 3)
+    assert [sample.context.confidence for sample in samples] == pytest.approx([taught] * 3)
+
+
+def test_a_group_that_states_nothing_is_taught_mu_hat_whatever_the_gain(group_of):
+    samples = CaOPD(SDFT(), gain=0.1).train_samples(group_of(EXAMPLE, [("B", True), ("C", False)], 0.5))
+    assert [sample.confidence for sample in samples] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.5, 0.25])
+def test_what_a_student_comes_to_state_has_the_mean_of_mu_hat_and_less_scatter_for_a_smaller_gain(group_of, gain):
+    """A student that states what it was last taught, by prompts of success .1, .3 and .8 that look the same to it.
+
+    Taught is t = c + g (m - c), c a mean of G = 4 draws of what was taught and m independent of it, so the fixed point
+    has E t = E m and var t = g^2 var m / (1 - (1 - g)^2 / G).
+    """
+    rng, method = random.Random(0), CaOPD(SDFT(), gain=gain)
+    taught, estimates = [1.0] * 500, []
+    for round_number in range(60):
+        rates = [rng.choice([0.1, 0.3, 0.8]) for _ in range(500)]
+        mu_hats = [sum(rng.random() < rate for _ in range(4)) / 4 for rate in rates]
+        stated = [[f"B\nConfidence: {rng.choice(taught)}" for _ in range(4)] for _ in range(500)]
+        groups = [
+            group_of(EXAMPLE, [(text, True) for text in texts], mu) for texts, mu in zip(stated, mu_hats, strict=True)
+        ]
+        taught = [method.train_samples(group)[0].confidence for group in groups]
+        estimates += [(mu, each) for mu, each in zip(mu_hats, taught, strict=True)] if round_number >= 40 else []
+    mu_hats, settled = zip(*estimates, strict=True)
+    assert fmean(settled) == pytest.approx(0.4, abs=0.01)
+    assert pvariance(settled) == pytest.approx(gain**2 * pvariance(mu_hats) / (1 - (1 - gain) ** 2 / 4), rel=0.05)
+
+
 @every_backbone
 def test_without_an_estimate_nothing_has_weight(group_of, backbone):
     samples = CaOPD(backbone).train_samples(group_of(EXAMPLE, ROLLOUTS, mu_hat=None))
@@ -101,6 +139,12 @@ def test_levels_round_what_is_stated_and_not_what_is_measured(group_of, backbone
 def test_one_level_is_refused():
     with pytest.raises(ConfigError, match=r"`num_levels`.*at least 2.*got 1"):
         CaOPD(num_levels=1)
+
+
+@pytest.mark.parametrize("gain", [0.0, -0.5, 1.01, float("nan")])
+def test_a_gain_that_teaches_nothing_of_mu_hat_or_more_than_it_is_refused(gain):
+    with pytest.raises(ConfigError, match=rf"`gain` of CaOPD to be in \(0, 1\], but got {gain}"):
+        CaOPD(gain=gain)
 
 
 def test_the_paper_default_is_on_sdft():

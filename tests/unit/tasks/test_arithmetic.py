@@ -34,6 +34,11 @@ def test_answers_are_right_and_whole(asked):
         assert example.id == f"{first} {operator} {second}"
 
 
+def test_the_system_message_is_the_one_asked_for(asked):
+    assert {example.system for examples in asked.values() for example in examples} == {None}
+    assert {each.system for each in Arithmetic(9, 9, 9, system="You do sums.").examples("test")} == {"You do sums."}
+
+
 def test_splits_have_the_sizes_asked_for_and_every_kind_equally(asked):
     assert {split: len(examples) for split, examples in asked.items()} == {"train": 600, "validation": 60, "test": 80}
     plenty = [kind for kind in ALL_KINDS if kind[0] in "34"]
