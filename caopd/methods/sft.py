@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Literal
 
 from caopd.errors import ConfigError, DataError
 from caopd.methods.base import Method
@@ -20,8 +21,9 @@ class SFT(Method):
     demonstrations can be shown in the prompt as a teacher sees them, stating a confidence that the completion repeats.
 
     Args:
-        demonstration_confidence: The confidence that the demonstration states; None trains without a confidence
-            segment.
+        demonstration_confidence: The confidence that the demonstration states. ``uniform`` is one of 0.00 to 1.00 that
+            depends on the example alone: the form is learnt, and no confidence in particular. None trains without a
+            confidence segment.
         context_share: Share of the prompts that show a context, with a confidence of 0.00 to 1.00 in place of the
             demonstration's. Which ones, and what they state, depends on the example alone.
 
@@ -29,16 +31,17 @@ class SFT(Method):
         ConfigError: If the confidence or the share is not in [0, 1], or contexts are asked for without a confidence.
     """
 
-    demonstration_confidence: float | None = 1.0
+    demonstration_confidence: float | Literal["uniform"] | None = 1.0
     context_share: float = 0.0
     signal = Signal.COMPLETION
     min_rollouts = 0
 
     def __post_init__(self) -> None:
-        if self.demonstration_confidence is not None and not 0 <= self.demonstration_confidence <= 1:
+        stated = self.demonstration_confidence
+        if stated not in (None, "uniform") and not (isinstance(stated, (int, float)) and 0 <= stated <= 1):
             raise ConfigError(
-                "Expected `demonstration_confidence` of SFT to be in [0, 1], or null for none, but got "
-                f"{self.demonstration_confidence}."
+                "Expected `demonstration_confidence` of SFT to be in [0, 1], `uniform`, or null for none, but got "
+                f"{stated!r}."
             )
 
         if not 0 <= self.context_share <= 1 or (self.context_share and self.demonstration_confidence is None):
@@ -53,11 +56,12 @@ class SFT(Method):
         assert group.example.demonstration is not None
         response = Response(group.example.demonstration)
         rng = random.Random(group.example.id)
-        if rng.random() >= self.context_share:
-            return [TrainSample(group.example, response, context=None, confidence=self.demonstration_confidence)]
-        confidence = rng.randrange(101) / 100
-        context = TeacherContext(rng.choice(_KINDS), response.text, confidence, empirical=True)
-        return [TrainSample(group.example, response, context, confidence, student_sees_context=True)]
+        shows_context, drawn = rng.random() < self.context_share, rng.randrange(101) / 100
+        if not shows_context:
+            stated = drawn if self.demonstration_confidence == "uniform" else self.demonstration_confidence
+            return [TrainSample(group.example, response, context=None, confidence=stated)]
+        context = TeacherContext(rng.choice(_KINDS), response.text, drawn, empirical=True)
+        return [TrainSample(group.example, response, context, drawn, student_sees_context=True)]
 
     def known_context(self, example: Example) -> TeacherContext | None:
         """Return None: there is no teacher."""

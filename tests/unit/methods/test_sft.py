@@ -1,3 +1,5 @@
+from statistics import fmean
+
 import pytest
 
 from caopd.errors import ConfigError, DataError
@@ -32,6 +34,17 @@ def test_some_prompts_show_a_context_whose_confidence_is_repeated():
     assert all(not s.student_sees_context and s.confidence == 1.0 for s in first if s.context is None)
 
 
+def test_uniform_confidences_depend_on_the_example_alone_and_are_in_no_context():
+    groups = [VerifiedGroup(Example(f"row-{n}", "Q", "B", demonstration="B"), (1,), (), ()) for n in range(2000)]
+    method = SFT(demonstration_confidence="uniform", context_share=0.25)
+    (first, second) = ([method.train_samples(group)[0] for group in groups] for _ in range(2))
+    assert first == second
+    stated = [sample.confidence for sample in first if sample.context is None]
+    assert len(stated) > 1400
+    assert fmean(stated) == pytest.approx(0.5, abs=0.03)
+    assert set(stated) == {number / 100 for number in range(101)}
+
+
 @pytest.mark.parametrize(
     "arguments", [{"context_share": 1.1}, {"context_share": 0.5, "demonstration_confidence": None}]
 )
@@ -52,7 +65,7 @@ def test_a_row_without_demonstration_is_refused_by_name(demonstration):
         SFT().check_example(Example("row-9", "Q", "B", demonstration=demonstration))
 
 
-@pytest.mark.parametrize("confidence", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("confidence", [-0.1, 1.5, float("nan"), "high"])
 def test_an_impossible_confidence_is_refused(confidence):
     with pytest.raises(ConfigError, match=r"demonstration_confidence.*\[0, 1\]"):
         SFT(demonstration_confidence=confidence)
