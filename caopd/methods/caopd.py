@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from statistics import fmean
 
 from caopd.errors import ConfigError
@@ -35,15 +36,18 @@ class CaOPD(Distillation):
             paper's form). At 1 the student learns to state mu_hat with all its scatter, that of k / G and that of
             prompts which it cannot tell apart. Below 1 what it states gathers around the same mean, which is reached
             more slowly. A group that states none is taught mu_hat.
+        body_weight: Weight of a token outside the confidence segment, where one inside has 1. Below 1 how sure to be is
+            learnt sooner than what to answer.
 
     Raises:
-        ConfigError: Fewer than two levels, or a gain outside (0, 1].
+        ConfigError: Fewer than two levels, a gain outside (0, 1], or a weight below 0.
     """
 
     backbone: Distillation = field(default_factory=SDFT)
     num_levels: int | None = None
     calibrate_all: bool = True
     gain: float = 1.0
+    body_weight: float = 1.0
     revises = True
 
     def __post_init__(self) -> None:
@@ -55,6 +59,11 @@ class CaOPD(Distillation):
         if not 0 < self.gain <= 1:
             raise ConfigError(
                 f"Expected `gain` of CaOPD to be in (0, 1], but got {self.gain}: set `model.method.gain`."
+            )
+        if not 0 <= self.body_weight < inf:
+            raise ConfigError(
+                f"Expected `body_weight` of CaOPD to be 0 or larger, but got {self.body_weight}: set "
+                "`model.method.body_weight`."
             )
 
     @property
@@ -106,7 +115,8 @@ class CaOPD(Distillation):
         if self.calibrate_all and sample.context is None and sample.weight == 0 and _is_finished(sample):
             sample = replace(sample, context=_NOTE_ALONE, weight=1.0, body_weight=0.0)
         context = sample.context and sample.context.with_empirical_confidence(confidence)
-        return replace(sample, confidence=confidence, context=context)
+        body_weight = sample.body_weight * self.body_weight
+        return replace(sample, confidence=confidence, context=context, body_weight=body_weight)
 
 
 def _is_finished(sample: TrainSample) -> bool:

@@ -141,6 +141,21 @@ def test_one_level_is_refused():
         CaOPD(num_levels=1)
 
 
+@every_backbone
+@pytest.mark.parametrize("weight", [0.0, 0.2, 3.0])
+def test_the_body_has_the_weight_asked_for_where_it_is_taught(group_of, backbone, weight):
+    plain = CaOPD(backbone).train_samples(group_of(EXAMPLE, ROLLOUTS, 1 / 3))
+    weighted = CaOPD(backbone, body_weight=weight).train_samples(group_of(EXAMPLE, ROLLOUTS, 1 / 3))
+    assert {sample.body_weight for sample in plain} <= {0.0, 1.0}
+    assert weighted == [replace(sample, body_weight=sample.body_weight * weight) for sample in plain]
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
+def test_an_impossible_weight_of_the_body_is_refused(weight):
+    with pytest.raises(ConfigError, match=f"`body_weight` of CaOPD to be 0 or larger, but got {weight}"):
+        CaOPD(body_weight=weight)
+
+
 @pytest.mark.parametrize("gain", [0.0, -0.5, 1.01, float("nan")])
 def test_a_gain_that_teaches_nothing_of_mu_hat_or_more_than_it_is_refused(gain):
     with pytest.raises(ConfigError, match=rf"`gain` of CaOPD to be in \(0, 1\], but got {gain}"):
