@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TopK,
         VOPDLoss,
     )
-    from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD, PlainDistillation
+    from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD, PlainDistillation, StatedPrior
     from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
     from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated
     from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion
@@ -107,6 +107,7 @@ __all__ = [
     "ShortAnswer",
     "Shrinkage",
     "Stage",
+    "StatedPrior",
     "TagConfidence",
     "TaskSequence",
     "TeacherProbe",
@@ -127,7 +128,7 @@ _NAMES = {
     "caopd.evaluation": "EvaluationConfig",
     "caopd.losses": "JSD CrossEntropyLoss DistillationLoss ForwardKL ImportanceSampling PolicyGradientLoss ReverseKL "
     "TopK VOPDLoss",
-    "caopd.methods": "CAR GRPO RLCR SDFT SDPO SFT CaOPD PlainDistillation",
+    "caopd.methods": "CAR GRPO RLCR SDFT SDPO SFT CaOPD PlainDistillation StatedPrior",
     "caopd.methods.estimators": "EmpiricalBayes LeaveOneOut MonteCarlo SelfConsistency Shrinkage",
     "caopd.methods.rewards": "Brier Correctness Format MarginSeparated",
     "caopd.models": "EMA External Frozen LoRA ModelSource TrustRegion",

@@ -1,4 +1,4 @@
-"""Training methods. Each one turns a verified group, the rollouts of one prompt with their verdicts, into samples."""
+"""Training methods: each turns a verified group, a prompt's rollouts with their verdicts, into training samples."""
 
 from caopd.methods.base import Distillation, Method
 from caopd.methods.caopd import CaOPD
@@ -7,5 +7,18 @@ from caopd.methods.plain import PlainDistillation
 from caopd.methods.sdft import SDFT
 from caopd.methods.sdpo import SDPO
 from caopd.methods.sft import SFT
+from caopd.methods.stated_prior import StatedPrior
 
-__all__ = ["CAR", "GRPO", "RLCR", "SDFT", "SDPO", "SFT", "CaOPD", "Distillation", "Method", "PlainDistillation"]
+__all__ = [
+    "CAR",
+    "GRPO",
+    "RLCR",
+    "SDFT",
+    "SDPO",
+    "SFT",
+    "CaOPD",
+    "Distillation",
+    "Method",
+    "PlainDistillation",
+    "StatedPrior",
+]

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from caopd.errors import ConfigError
 from caopd.methods.stopping import jeffreys_deviation, unbiased_rates
-from caopd.types import Verdict
+from caopd.types import Verdict, VerifiedGroup
 
 
 class Estimator(ABC):
@@ -52,6 +52,17 @@ class Estimator(ABC):
         """
         return (self.estimate(verdicts, teacher_answers),) * len(verdicts)
 
+    def estimate_group(
+        self, group: VerifiedGroup, teacher_answers: Sequence[str | None] = ()
+    ) -> tuple[float | None, ...]:
+        """Return mu_hat for every verdict of a group, for estimators that read more of a rollout than its verdict.
+
+        Args:
+            group: The group, whose ``mu_hats`` are not known yet.
+            teacher_answers: Parsed answers of the teacher's completions, as in :meth:`estimate`.
+        """
+        return self.estimate_each(group.verdicts, teacher_answers)
+
     def deviation(self, verdicts: Sequence[Verdict]) -> float:
         """Return how uncertain the success rate is: the standard deviation of its posterior.
 
@@ -88,6 +99,14 @@ class Estimator(ABC):
             groups: The verdicts of all groups of the round that have any; see ``learns_from_stopped``.
         """
         return
+
+    def learn_from(self, groups: Sequence[VerifiedGroup]) -> None:
+        """Learn from the groups of a finished round; by default from their verdicts, with :meth:`end_round`.
+
+        Args:
+            groups: All groups of the round that have a verdict, the same in every process; see ``learns_from_stopped``.
+        """
+        self.end_round([group.verdicts for group in groups])
 
     def state_dict(self) -> dict[str, float]:
         """Return the state that a checkpoint must hold."""
@@ -186,10 +205,11 @@ class Shrinkage(Estimator):
     _mean: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        name = type(self).__name__
         if self.strength < 0:
-            raise ConfigError(f"Expected `strength` of Shrinkage to be 0 or larger, but got {self.strength}.")
+            raise ConfigError(f"Expected `strength` of {name} to be 0 or larger, but got {self.strength}.")
         if not 0 < self.momentum <= 1:
-            raise ConfigError(f"Expected `momentum` of Shrinkage to be in (0, 1], but got {self.momentum}.")
+            raise ConfigError(f"Expected `momentum` of {name} to be in (0, 1], but got {self.momentum}.")
 
     def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
         """Return itself, whose posterior stopping does not change; without a prior, Monte Carlo."""

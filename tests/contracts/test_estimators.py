@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from caopd.methods import StatedPrior
 from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
 from caopd.types import AnswerOutcome, Verdict
 
@@ -35,6 +36,7 @@ ESTIMATORS = {
     "empirical_bayes": EmpiricalBayes,
     "empirical_bayes_learned": learned_prior,
     "self_consistency": SelfConsistency,
+    "stated_prior": StatedPrior,
 }
 every_estimator = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
 GROUPS = [
