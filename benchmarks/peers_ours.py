@@ -35,7 +35,7 @@ from caopd.rounds.phases import Phase
 from caopd.types import AnswerOutcome, Example, Verdict
 from peering.clock import StepClock
 from peering.stated import StatedEngine
-from peering.works import Briefly
+from peering.works import BRIEFLY
 
 METHODS: dict[str, Method] = {"sdft": SDFT(), "sdpo": SDPO(), "caopd": CaOPD(backbone=SDFT())}
 STATED = "-stated"
@@ -95,7 +95,7 @@ class Timing(Callback):
 def engine_for(work: dict, asked: argparse.Namespace) -> RolloutEngine:
     """Return the engine; without vLLM all completions of a step are sampled at once, as TRL does."""
     if asked.trainer.endswith(STATED):
-        return StatedEngine(work["new_tokens"], Briefly())
+        return StatedEngine(work["new_tokens"], BRIEFLY)
     if asked.rollouts == "vllm":
         return VLLMEngine()
     return TransformersEngine(batch_size=len(work["prompts"]) * work["num_rollouts"])
@@ -117,7 +117,7 @@ def fit(work: dict, asked: argparse.Namespace, timing: Timing) -> None:
         round=RoundConfig(num_prompts_per_round=num_prompts, num_rollouts=num_rollouts),
         sampling=Sampling(temperature=1.0, max_new_tokens=work["new_tokens"]),
         batch_size=work["batch_size"],
-        confidence=Briefly(),
+        confidence=BRIEFLY,
         engine=engine_for(work, asked),
     )
     trainer = Trainer(

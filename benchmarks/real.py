@@ -117,7 +117,7 @@ def main() -> None:
     """Run what is missing, and write what came."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=ROOT / "runs" / "real")
-    parser.add_argument("--rounds", type=int, default=30, help="of CaOPD")
+    parser.add_argument("--rounds", type=int, default=40, help="of CaOPD")
     parser.add_argument("--num_test", type=int, default=200, help="held-out questions")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="by default as many as there are cores")
     parser.add_argument("--options", nargs="*", default=[], metavar="NAME=VALUE", help="of all commands but the export")

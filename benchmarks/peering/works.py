@@ -23,14 +23,8 @@ FILES = {"science": "science/physics.train.jsonl", "tool use": "tooluse/test.jso
 """Source of prompts -> file below the folder of data."""
 
 
-@dataclass(frozen=True)
-class Briefly(InlineConfidence):
-    """Asks for a confidence in few words, so that prompts can be short."""
-
-    @property
-    def instruction(self) -> str:
-        """The sentence that asks for the line."""
-        return "End with `Confidence: p`."
+BRIEFLY = InlineConfidence(instruction="End with `Confidence: p`.")
+"""Asks for a confidence in few words, so that prompts can be short."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +118,8 @@ def prompt_of(example: Example, tokenizer: PreTrainedTokenizerBase) -> dict:
     """Return a prompt as caopd's task and as the chat messages of the others; both are the same tokens."""
     context = SDFT().known_context(example)
     assert context is not None
-    messages = student_messages(example, Briefly())
-    taught = teacher_messages(example, context, Briefly())
+    messages = student_messages(example, BRIEFLY)
+    taught = teacher_messages(example, context, BRIEFLY)
     lengths = [len(ids) for ids in encode_prompts(tokenizer, [messages, taught], {})]
     return {
         "example": asdict(example),
@@ -171,5 +165,5 @@ def _nearest(
 
 
 def _lengths(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    prompts = encode_prompts(tokenizer, [student_messages(example, Briefly()) for example in examples], {})
+    prompts = encode_prompts(tokenizer, [student_messages(example, BRIEFLY) for example in examples], {})
     return [len(ids) for ids in prompts]

@@ -22,7 +22,7 @@ from peering.figure import PANELS, TRAINERS, cost_figure
 from peering.page import REASONS, page
 from peering.results import OURS, costs_of, fastest_peer, missed, per_token, shares, unequal_lengths
 from peering.stated import StatedEngine
-from peering.works import WORKS, Briefly, digit_examples, missing, prompt_of
+from peering.works import BRIEFLY, WORKS, digit_examples, missing, prompt_of
 
 STEP = {"generation": 10.0, "training": 20.0, "whole": 32.0}
 
@@ -212,7 +212,7 @@ def test_both_sides_are_given_the_same_prompts():
     for example in examples:
         prompt = prompt_of(example, tokenizer)
         assert prompt["num_tokens"]["student"] == work.prompt_length
-        (*_, asked_of_teacher) = teacher_messages(example, SDFT().known_context(example), Briefly())
+        (*_, asked_of_teacher) = teacher_messages(example, SDFT().known_context(example), BRIEFLY)
         assert f"{prompt['messages'][-1]['content']}\n\n{prompt['shown']}" == asked_of_teacher["content"]
         assert len(encode_prompts(tokenizer, [prompt["messages"]], {})[0]) == work.prompt_length
 

@@ -166,7 +166,7 @@ def test_runs_are_valid_commands_of_equal_budgets_from_the_same_model(method, tm
             assert chosen["class_path"].split(".")[-1] == method.split()[0]
             if method == "CaOPD on SDPO":  # all else as on SDFT
                 assert chosen["init_args"]["backbone"]["class_path"].endswith(".SDPO")
-                assert chosen["init_args"]["num_levels"] == 11
+                assert (chosen["init_args"]["num_levels"], chosen["init_args"]["gain"]) == (21, 0.5)
             assert config["trainer"]["max_epochs"] == 7
     tasks = config["data"]["evaluation"]["tasks"].values()
     assert [(task["init_args"]["num_test"], task["init_args"]["seed"]) for task in tasks] == [(200, 11), (200, 11)]

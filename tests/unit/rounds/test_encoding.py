@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from caopd.confidence import InlineConfidence, TagConfidence
+from caopd.confidence import ConfidenceFormat, InlineConfidence, TagConfidence
 from caopd.errors import DataError, ModelError, PromptTooLongError, UserCodeError
 from caopd.methods import GRPO, SDFT, SDPO, SFT, CaOPD
 from caopd.prompts import student_messages, teacher_messages
@@ -312,7 +312,11 @@ class Speechless(InlineConfidence):
         return super().render(confidence)
 
 
-class Mute(InlineConfidence):
+class Mute(ConfidenceFormat):
+    field_name = "Confidence:"
+    render = InlineConfidence.render
+    parse = InlineConfidence.parse
+
     @property
     def instruction(self):
         raise LookupError("no words")
