@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
 
 from caopd.errors import ConfigError, DataError
 from caopd.methods.base import Method
@@ -31,7 +30,7 @@ class SFT(Method):
         ConfigError: If the confidence or the share is not in [0, 1], or contexts are asked for without a confidence.
     """
 
-    demonstration_confidence: float | Literal["uniform"] | None = 1.0
+    demonstration_confidence: float | str | None = 1.0
     context_share: float = 0.0
     signal = Signal.COMPLETION
     min_rollouts = 0
@@ -41,9 +40,8 @@ class SFT(Method):
         if stated not in (None, "uniform") and not (isinstance(stated, (int, float)) and 0 <= stated <= 1):
             raise ConfigError(
                 "Expected `demonstration_confidence` of SFT to be in [0, 1], `uniform`, or null for none, but got "
-                f"{stated!r}."
+                f"{stated!r}: correct `model.method.demonstration_confidence`."
             )
-
         if not 0 <= self.context_share <= 1 or (self.context_share and self.demonstration_confidence is None):
             raise ConfigError(
                 "Expected `context_share` of SFT to be in [0, 1], and 0 where `demonstration_confidence` is null, but "
@@ -58,7 +56,7 @@ class SFT(Method):
         rng = random.Random(group.example.id)
         shows_context, drawn = rng.random() < self.context_share, rng.randrange(101) / 100
         if not shows_context:
-            stated = drawn if self.demonstration_confidence == "uniform" else self.demonstration_confidence
+            stated = drawn if isinstance(self.demonstration_confidence, str) else self.demonstration_confidence
             return [TrainSample(group.example, response, context=None, confidence=stated)]
         context = TeacherContext(rng.choice(_KINDS), response.text, drawn, empirical=True)
         return [TrainSample(group.example, response, context, drawn, student_sees_context=True)]

@@ -107,7 +107,10 @@ def test_dataloaders_that_are_not_reloaded(failure):
     ("arguments", "said"),
     [
         (("--model.method=CaOPD", "--model.method.backbone=GRPO"), "GRPO"),
-        (("--model.method=SFT", "--model.method.demonstration_confidence=sure"), "Got value: sure"),
+        (
+            ("--model.method=SFT", "--model.method.demonstration_confidence=sure"),
+            "`uniform`, or null for none, but got",
+        ),
     ],
 )
 def test_a_methods_setting_of_another_kind(failure, arguments, said):
