@@ -23,8 +23,15 @@ if TYPE_CHECKING:
         TopK,
         VOPDLoss,
     )
-    from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD, PlainDistillation, StatedPrior
-    from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
+    from caopd.methods import CAR, GRPO, RLCR, SDFT, SDPO, SFT, CaOPD, PlainDistillation
+    from caopd.methods.estimators import (
+        EmpiricalBayes,
+        LeaveOneOut,
+        MonteCarlo,
+        SelfConsistency,
+        Shrinkage,
+        StatedPrior,
+    )
     from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated
     from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion
     from caopd.rollouts import AutoEngine, Sampling, ServerOptions, TransformersEngine, VLLMEngine, VLLMOptions
@@ -128,8 +135,8 @@ _NAMES = {
     "caopd.evaluation": "EvaluationConfig",
     "caopd.losses": "JSD CrossEntropyLoss DistillationLoss ForwardKL ImportanceSampling PolicyGradientLoss ReverseKL "
     "TopK VOPDLoss",
-    "caopd.methods": "CAR GRPO RLCR SDFT SDPO SFT CaOPD PlainDistillation StatedPrior",
-    "caopd.methods.estimators": "EmpiricalBayes LeaveOneOut MonteCarlo SelfConsistency Shrinkage",
+    "caopd.methods": "CAR GRPO RLCR SDFT SDPO SFT CaOPD PlainDistillation",
+    "caopd.methods.estimators": "EmpiricalBayes LeaveOneOut MonteCarlo SelfConsistency Shrinkage StatedPrior",
     "caopd.methods.rewards": "Brier Correctness Format MarginSeparated",
     "caopd.models": "EMA External Frozen LoRA ModelSource TrustRegion",
     "caopd.rollouts": "AutoEngine Sampling ServerOptions TransformersEngine VLLMEngine VLLMOptions",

@@ -7,7 +7,6 @@ from caopd.methods.plain import PlainDistillation
 from caopd.methods.sdft import SDFT
 from caopd.methods.sdpo import SDPO
 from caopd.methods.sft import SFT
-from caopd.methods.stated_prior import StatedPrior
 
 __all__ = [
     "CAR",
@@ -20,5 +19,4 @@ __all__ = [
     "Distillation",
     "Method",
     "PlainDistillation",
-    "StatedPrior",
 ]

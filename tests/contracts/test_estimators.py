@@ -5,8 +5,14 @@ import json
 
 import pytest
 
-from caopd.methods import StatedPrior
-from caopd.methods.estimators import EmpiricalBayes, LeaveOneOut, MonteCarlo, SelfConsistency, Shrinkage
+from caopd.methods.estimators import (
+    EmpiricalBayes,
+    LeaveOneOut,
+    MonteCarlo,
+    SelfConsistency,
+    Shrinkage,
+    StatedPrior,
+)
 from caopd.types import AnswerOutcome, Verdict
 
 

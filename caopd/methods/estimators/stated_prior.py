@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from caopd.methods.estimators import Shrinkage
+from caopd.methods.estimators.shrinkage import Shrinkage
 from caopd.types import VerifiedGroup
 
 MOMENTS = ("stated", "rate", "stated_squared", "product")

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from caopd.errors import ConfigError
-from caopd.methods import StatedPrior
-from caopd.methods.estimators import Shrinkage
+from caopd.methods.estimators import Shrinkage, StatedPrior
 from caopd.types import Example
 
 EXAMPLE = Example("7", "Q", "B")
