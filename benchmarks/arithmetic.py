@@ -21,19 +21,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from caopd.plots.style import save_figure
-from caopd.types import GREEDY
 from fits import ROOT, all_or_exit, checkpoint_of, environment, finished_or_error, run_all, run_once
 from reckoning.figure import kinds_figure
 from reckoning.kept import TABLES, Kept, keep, kept, settings_of, unpack
 from reckoning.page import page, targets
-from reckoning.results import TRAINED, predictions_of, results
+from reckoning.results import results
 from reckoning.settings import BASELINE, METHODS, START, Setting, export_run, method_run, predict_run, sft_run, slug
-
-
-def predicted(folder: Path) -> dict:
-    """Return nothing but a look: the result of a prediction is its files."""
-    predictions_of(folder, TRAINED, GREEDY)
-    return {}
+from reckoning.stages import checkpointed, exported, predicted
 
 
 def settings_of_run(method: str, seed: int, setting: Setting) -> str:
@@ -53,7 +47,7 @@ def run_one(method: str, seed: int, setting: Setting, directory: Path, tables: P
     made_from, fitted, checkpoint = export, {}, None
     if method != START:
         made_from = method_run(method, seed, setting, export)
-        fitted = run_once(made_from, directory, _checkpoint)
+        fitted = run_once(made_from, directory, checkpointed)
         checkpoint = checkpoint_of(directory / made_from.name)
     found = run_once(predict_run(method, seed, setting, made_from, checkpoint), directory, predicted)
     taken = {"sft": finished_or_error(sft, directory), "fit": fitted, "predicting": found}
@@ -87,10 +81,6 @@ def write(every: Sequence[Kept], asked: Mapping[str, list], output: Path, figure
     print(f"{targets(record)}\n\npage: {output.with_suffix('.md')}\nfigure: {figure}")
 
 
-def _checkpoint(folder: Path) -> dict:
-    return {"checkpoint": str(checkpoint_of(folder))}
-
-
 def main() -> None:
     """Run what is missing and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -120,17 +110,13 @@ def main() -> None:
     if missing := [key for key in known if key not in there]:
         sft = sft_run(setting)
         run_once(sft, directory)
-        run_once(export_run(sft, checkpoint_of(directory / "sft")), directory, _model)
+        run_once(export_run(sft, checkpoint_of(directory / "sft")), directory, exported)
         jobs = [partial(run_one, *key, setting, directory, asked.tables) for key in missing]
         all_or_exit(run_all(jobs, asked.processes))
     write(kept(known, asked.tables), {name: getattr(asked, name) for name in _OPTIONS}, asked.output, asked.figure)
 
 
 _OPTIONS = ("options", "sft_options", "fit_options")
-
-
-def _model(folder: Path) -> dict:
-    return {"model": str(next(folder.rglob("*.safetensors")).parent)}
 
 
 if __name__ == "__main__":

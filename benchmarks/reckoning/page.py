@@ -35,8 +35,8 @@ def page(record: dict) -> str:
     for task, events in record["tasks"].items():
         for event, meaning in EVENTS.items():
             parts += [f"## {task}, {event}: {meaning}", _measures(events[event])]
-            if against := _against(events[event]):
-                parts.append(against)
+            if differences := against(events[event], BASELINE):
+                parts.append(differences)
         parts += [f"## {task}, by kind, sampled", _kinds(events[SAMPLED])]
     parts += ["## Every seed, trained kinds", _every_seed(record["tasks"][TRAINED])]
     parts += ["## What it took", _cost(record)]
@@ -68,13 +68,14 @@ def _measures(methods: Mapping[str, dict]) -> str:
     return table(["method", "n", *SHOWN], rows)
 
 
-def _against(methods: Mapping[str, dict]) -> str:
+def against(methods: Mapping[str, dict], baseline: str) -> str:
+    """Return the paired differences from a baseline as a table; nothing where none was measured."""
     rows = [
         [method, *(_difference(found["against"][name]) for name in COMPARED)]
         for method, found in methods.items()
         if "against" in found
     ]
-    return table([f"minus {BASELINE}", *COMPARED], rows) if rows else ""
+    return table([f"minus {baseline}", *COMPARED], rows) if rows else ""
 
 
 def _kinds(methods: Mapping[str, dict]) -> str:

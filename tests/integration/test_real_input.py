@@ -1,6 +1,9 @@
 """A real language model on real questions: one round of each task, from the data to calibrated metrics."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,15 @@ TASKS = {
 }
 
 
+@pytest.fixture
+def data(request) -> Path:
+    """The folder of real questions, beside the project."""
+    found = request.config.rootpath.parent / "shared" / "data"
+    if not found.is_dir():
+        pytest.skip("the questions are not part of the project: no ../shared/data")
+    return found
+
+
 @needs_smollm2
 @pytest.mark.parametrize(
     ("name", "engine"),
@@ -23,11 +35,8 @@ TASKS = {
         pytest.param("smollm2_tool_use", "auto", marks=pytest.mark.slow),
     ],
 )
-def test_one_round(name, engine, request, tmp_path):
+def test_one_round(name, engine, data, request, tmp_path):
     root = request.config.rootpath
-    data = root.parent / "shared" / "data"
-    if not data.is_dir():
-        pytest.skip("the questions are not part of the project: no ../shared/data")
     train, test = (str(data / file) for file in TASKS[name])
     files = {"train": train, "validation": test, "test": test}
     settings = {
@@ -59,3 +68,21 @@ def test_one_round(name, engine, request, tmp_path):
     texts = {verified.rollout.text for group in groups for verified in group.rollouts}
     assert len(texts) >= 3  # two samples of each prompt; short ones may be equal
     assert max(len(text.split()) for text in texts) > 3
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_both_tasks_before_and_after(data, tmp_path, small_model):
+    call = [sys.executable, "benchmarks/real_input.py", "--data", str(data), "--directory", str(tmp_path / "runs")]
+    call += ["--output", str(tmp_path / "found.json"), "--sft_options", f"model.source.name_or_path={small_model}"]
+    call += ["--options", "trainer.max_epochs=2", "data.round.num_prompts_per_round=4", "data.batch_size=4"]
+    call += ["trainer.accumulate_grad_batches=1", "data.engine=caopd.rollouts.TransformersEngine"]
+    call += ["data.sampling.max_new_tokens=8", "data.evaluation.max_new_tokens=8"]
+    subprocess.run(call, check=True, timeout=900)
+    record = json.loads((tmp_path / "found.json").read_text())
+    held_out = {"science": 434, "tool_use": 68}
+    assert record["tasks"].keys() == held_out.keys()
+    for name, task in record["tasks"].items():
+        for event in ("greedy", "sampled"):
+            assert [each["all"]["n"] for each in task["measures"][event].values()] == [held_out[name]] * 2
+    assert len(record["tasks"]["science"]["measures"]["sampled"]["after CaOPD"]["all"]["categories"]) == 4
+    assert "## tool_use, by category, sampled" in (tmp_path / "found_tables.md").read_text()
