@@ -30,7 +30,6 @@ if TYPE_CHECKING:
         MonteCarlo,
         SelfConsistency,
         Shrinkage,
-        StatedPrior,
     )
     from caopd.methods.rewards import Brier, Correctness, Format, MarginSeparated
     from caopd.models import EMA, External, Frozen, LoRA, ModelSource, TrustRegion
@@ -114,7 +113,6 @@ __all__ = [
     "ShortAnswer",
     "Shrinkage",
     "Stage",
-    "StatedPrior",
     "TagConfidence",
     "TaskSequence",
     "TeacherProbe",
@@ -136,7 +134,7 @@ _NAMES = {
     "caopd.losses": "JSD CrossEntropyLoss DistillationLoss ForwardKL ImportanceSampling PolicyGradientLoss ReverseKL "
     "TopK VOPDLoss",
     "caopd.methods": "CAR GRPO RLCR SDFT SDPO SFT CaOPD PlainDistillation",
-    "caopd.methods.estimators": "EmpiricalBayes LeaveOneOut MonteCarlo SelfConsistency Shrinkage StatedPrior",
+    "caopd.methods.estimators": "EmpiricalBayes LeaveOneOut MonteCarlo SelfConsistency Shrinkage",
     "caopd.methods.rewards": "Brier Correctness Format MarginSeparated",
     "caopd.models": "EMA External Frozen LoRA ModelSource TrustRegion",
     "caopd.rollouts": "AutoEngine Sampling ServerOptions TransformersEngine VLLMEngine VLLMOptions",

@@ -187,7 +187,7 @@ def estimated(estimator: Estimator, group: VerifiedGroup, answers: Sequence[str 
     if len(verdicts) < min(max(1, estimator.min_rollouts), len(group.rollouts)):
         return group
     with user_code(estimator, f"example {group.example.id!r}"):
-        mu_hats = tuple(estimator.estimate_group(group, answers))
+        mu_hats = tuple(estimator.estimate_each(verdicts, answers))
         if len(mu_hats) == len(verdicts) and all(each is None or 0 <= each <= 1 for each in mu_hats):
             known = iter(mu_hats)
             spread = (next(known) if verified.verdict is not None else None for verified in group.rollouts)

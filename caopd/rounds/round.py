@@ -15,7 +15,7 @@ from caopd.rounds.groups import GroupSampler, Policies
 from caopd.rounds.prompts import RoundPrompts
 from caopd.rounds.samples import probed_context, train_samples
 from caopd.rounds.statistics import method_statistics, round_statistics
-from caopd.types import TrainSample, VerifiedGroup
+from caopd.types import TrainSample, VerifiedGroup, verdicts_of
 from caopd.verifiers import Verifier
 
 
@@ -108,11 +108,10 @@ class RoundMaker:
         if self.probe.is_due(number):
             whole = self._probed(whole, policies, sampled, mine)
         size = None if sampler.estimator.learns_from_stopped else sampler.round.smallest_group
-        learnt = [replace(each, rollouts=each.rollouts[:size], mu_hats=each.mu_hats[:size]) for each in whole.groups]
-        judged = [group for group in learnt if group.verdicts]
+        judged = [verdicts for group in whole.groups if (verdicts := verdicts_of(group.rollouts[:size]))]
         with user_code(sampler.estimator, f"round {number}"):
             if judged:
-                sampler.estimator.learn_from(judged)
+                sampler.estimator.end_round(judged)
         return whole
 
     def of_groups(

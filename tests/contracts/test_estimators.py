@@ -11,7 +11,6 @@ from caopd.methods.estimators import (
     MonteCarlo,
     SelfConsistency,
     Shrinkage,
-    StatedPrior,
 )
 from caopd.types import AnswerOutcome, Verdict
 
@@ -42,7 +41,6 @@ ESTIMATORS = {
     "empirical_bayes": EmpiricalBayes,
     "empirical_bayes_learned": learned_prior,
     "self_consistency": SelfConsistency,
-    "stated_prior": StatedPrior,
 }
 every_estimator = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
 GROUPS = [

@@ -61,7 +61,6 @@ def test_other_methods_resume_within_a_round_too(method, fit, every_step, tmp_pa
 
 ESTIMATORS = {
     "LeaveOneOut": {},
-    "StatedPrior": {},
     "EmpiricalBayes": {
         "data.round.num_rollouts": 8,
         "data.round.adaptive.num_rollouts_per_batch": 4,

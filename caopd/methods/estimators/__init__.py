@@ -5,7 +5,6 @@ from caopd.methods.estimators.empirical_bayes import EmpiricalBayes
 from caopd.methods.estimators.monte_carlo import LeaveOneOut, MonteCarlo
 from caopd.methods.estimators.self_consistency import SelfConsistency, majority_answer
 from caopd.methods.estimators.shrinkage import Shrinkage
-from caopd.methods.estimators.stated_prior import StatedPrior
 
 __all__ = [
     "EmpiricalBayes",
@@ -14,6 +13,5 @@ __all__ = [
     "MonteCarlo",
     "SelfConsistency",
     "Shrinkage",
-    "StatedPrior",
     "majority_answer",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from caopd.methods.estimators.stopping import jeffreys_deviation
-from caopd.types import Verdict, VerifiedGroup
+from caopd.types import Verdict
 
 
 class Estimator(ABC):
@@ -44,17 +44,6 @@ class Estimator(ABC):
             teacher_answers: Parsed answers of the teacher's completions, as in :meth:`estimate`.
         """
         return (self.estimate(verdicts, teacher_answers),) * len(verdicts)
-
-    def estimate_group(
-        self, group: VerifiedGroup, teacher_answers: Sequence[str | None] = ()
-    ) -> tuple[float | None, ...]:
-        """Return mu_hat for every verdict of a group, for estimators that read more of a rollout than its verdict.
-
-        Args:
-            group: The group, whose ``mu_hats`` are not known yet.
-            teacher_answers: Parsed answers of the teacher's completions, as in :meth:`estimate`.
-        """
-        return self.estimate_each(group.verdicts, teacher_answers)
 
     def deviation(self, verdicts: Sequence[Verdict]) -> float:
         """Return how uncertain the success rate is: the standard deviation of its posterior.
@@ -93,14 +82,6 @@ class Estimator(ABC):
             groups: The verdicts of all groups of the round that have any; see ``learns_from_stopped``.
         """
         return
-
-    def learn_from(self, groups: Sequence[VerifiedGroup]) -> None:
-        """Learn from the groups of a finished round; by default from their verdicts, with :meth:`end_round`.
-
-        Args:
-            groups: All groups of the round that have a verdict, the same in every process; see ``learns_from_stopped``.
-        """
-        self.end_round([group.verdicts for group in groups])
 
     def state_dict(self) -> dict[str, float]:
         """Return the state that a checkpoint must hold."""

@@ -29,11 +29,10 @@ class Shrinkage(Estimator):
     _mean: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
         if self.strength < 0:
-            raise ConfigError(f"Expected `strength` of {name} to be 0 or larger, but got {self.strength}.")
+            raise ConfigError(f"Expected `strength` of Shrinkage to be 0 or larger, but got {self.strength}.")
         if not 0 < self.momentum <= 1:
-            raise ConfigError(f"Expected `momentum` of {name} to be in (0, 1], but got {self.momentum}.")
+            raise ConfigError(f"Expected `momentum` of Shrinkage to be in (0, 1], but got {self.momentum}.")
 
     def when_stopped(self, batch: int, num_rollouts: int, max_deviation: float) -> Estimator:
         """Return itself, whose posterior stopping does not change; without a prior, Monte Carlo."""

@@ -60,6 +60,6 @@ def test_other_settings_have_another_description(one, other):
 def test_what_an_estimator_learns_is_no_setting_of_it(estimator):
     before, used = described(estimator()), estimator()
     verdicts = [Verdict(True, "A", AnswerOutcome.PARSED), Verdict(False, "B", AnswerOutcome.PARSED)]
-    used.estimate_groups([verdicts]) if hasattr(used, "estimate_groups") else used.estimate(verdicts)
+    used.estimate(verdicts)
     used.load_state_dict({"1/2": 1.0} if estimator is EmpiricalBayes else {"mean": 0.5})
     assert described(used) == before
