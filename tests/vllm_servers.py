@@ -22,7 +22,7 @@ SECONDS_TO_START = 300
 
 
 @contextmanager
-def vllm_server(extension=TAKES_WEIGHTS, development="1"):
+def vllm_server(extension=TAKES_WEIGHTS, development="1", **environ):
     """Give a server of the embedded model and its port, when it answers; it is ended with the ``with`` block."""
     port = free_port()
     log = Path(tempfile.mkdtemp(prefix="vllm-server-")) / "log"
@@ -33,7 +33,7 @@ def vllm_server(extension=TAKES_WEIGHTS, development="1"):
         *("--generation-config", "vllm", *extension),
     ]
     settings = {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_COMPILE_DISABLE": "1", "VLLM_API_KEY": KEY}
-    environment = {**os.environ, **settings, "VLLM_SERVER_DEV_MODE": development}
+    environment = {**os.environ, **settings, "VLLM_SERVER_DEV_MODE": development, **environ}
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
     try:

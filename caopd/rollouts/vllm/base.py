@@ -18,8 +18,9 @@ _LARGEST_SEED = 2**62
 """vLLM adds the rollout's index to the seed of its group and takes 63 bits."""
 
 
-Way = Literal["files", "handles", "kept"]
-"""How weights reach a vLLM: in files, by handles to GPU memory, or not at all: it keeps those under an adapter."""
+Way = Literal["files", "handles", "network", "kept"]
+"""How weights reach a vLLM: in files, by handles to GPU memory, over the network from GPU to GPU, or not at all: it
+keeps those under an adapter."""
 
 
 class Delivery(NamedTuple):
@@ -65,7 +66,7 @@ class Backend(Protocol):
         ...
 
     def receive(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Take weights by handles; they are in use after the :meth:`load` that follows."""
+        """Take weights by handles or over the network; they are in use after the :meth:`load` that follows."""
         ...
 
     def load(self, policy: LanguageModel, delivery: Delivery, version: int) -> None:

@@ -67,7 +67,7 @@ def _write(weights: Iterable[tuple[str, Tensor]], folder: OwnedFolder) -> int:
     num_weights = 0
     # A file holds no two names of one memory: a tied head is copied, as are views.
     copies = ((name, tensor.cpu().contiguous().clone()) for name, tensor in weights)
-    for number, part in enumerate(_parts(copies)):
+    for number, part in enumerate(parts(copies)):
         file = folder.path / f"{number:05d}.safetensors"
         try:
             save_file(part, file)
@@ -87,7 +87,7 @@ def handles(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Any]]:
     Args:
         weights: Names and tensors, not sharded, on one GPU.
     """
-    for part in _parts((name, tensor.contiguous()) for name, tensor in weights):
+    for part in parts((name, tensor.contiguous()) for name, tensor in weights):
         device = next(iter(part.values())).device
         gpu = str(torch.cuda.get_device_properties(device).uuid)
         yield {
@@ -98,7 +98,12 @@ def handles(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _parts(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+def parts(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """Yield weights in parts of about ``MAX_PART_BYTES``, so that few of them are whole at a time.
+
+    Args:
+        weights: Names and tensors, not sharded.
+    """
     part: dict[str, Tensor] = {}
     size = 0
     for name, tensor in weights:

@@ -50,7 +50,7 @@ def handed_over(
 
         def hand_over() -> Written | None:
             try:
-                if way == "handles":
+                if way in ("handles", "network"):
                     backend.receive(rest)
                 return folder.enter_context(written(rest, backend.folder(policy))) if writes else None
             finally:

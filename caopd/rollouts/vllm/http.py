@@ -122,6 +122,11 @@ class ServerSession:
                 f"Start the vLLM server {url} with VLLM_SERVER_DEV_MODE=1 in its environment: without it, it takes no "
                 "weights."
             )
+        if _lacks_transfer(answer):
+            return (
+                f'Start the vLLM server {url} with `--weight-transfer-config \'{{"backend": "nccl"}}\'`, or set '
+                "`transfer: files` of `servers`: its workers cannot take weights over the network."
+            )
         if _lacks_extension(answer):
             return (
                 f"Start the vLLM server {url} with `--worker-extension-cls caopd.vllm_host.keeper.WeightKeeper`, and "
@@ -145,8 +150,13 @@ def _lacks_extension(answer: Response) -> bool:
     return "has no attribute" in answer.text
 
 
+def _lacks_transfer(answer: Response) -> bool:
+    return "weight_transfer_config" in answer.text
+
+
 def _has_failed(answer: Response) -> bool:
-    return answer.status_code >= codes.server_error and not _lacks_extension(answer)
+    is_wrongly_started = _lacks_extension(answer) or _lacks_transfer(answer)
+    return answer.status_code >= codes.server_error and not is_wrongly_started
 
 
 def _words(answer: Response) -> str:

@@ -77,6 +77,9 @@ class ServerOptions:
             Only this user can read what is written there, or the folder's group where its setgid bit is set.
         weights_address: This machine as the servers reach it, such as ``10.0.0.1`` or ``10.0.0.1:8900``, to send them
             weights over HTTP where they see no folder of it; None hands weights over in ``weights_directory``.
+        transfer: ``files`` hands weights over in ``weights_directory``, or over HTTP. ``nccl`` sends them from GPU to
+            GPU by vLLM's own transfer, to servers that were started with ``--weight-transfer-config '{"backend":
+            "nccl"}'``; it needs ``weights_address``, without a port.
         api_key_variable: Environment variable that holds the servers' API key, if they ask for one. The key is sent
             with every request and written nowhere.
         concurrency: Largest number of prompts that one server works on at a time.
@@ -94,6 +97,7 @@ class ServerOptions:
     urls: list[str]
     weights_directory: str = "/dev/shm"
     weights_address: str | None = None
+    transfer: Literal["files", "nccl"] = "files"
     api_key_variable: str = "VLLM_API_KEY"
     concurrency: int = 64
     retries: int = 5
@@ -113,6 +117,11 @@ class ServerOptions:
             raise ConfigError(
                 "Expected `urls` of the vLLM servers without a user or password, which would be written into the run's "
                 "config: put the API key into the environment variable that `api_key_variable` names."
+            )
+        if self.transfer == "nccl" and (self.weights_address is None or ":" in self.weights_address):
+            raise ConfigError(
+                "Expected `weights_address` of the vLLM servers with `transfer: nccl` to be this machine as they reach "
+                f"it, without a port, as in 10.0.0.1, but got {self.weights_address!r}."
             )
         for name, least in {"concurrency": 1, "retries": 0, "backoff_seconds": 0}.items():
             if self.__dict__[name] < least:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from caopd.models.language_model import LanguageModel
 from caopd.rollouts.base import RolloutRequest, Sampling
 from caopd.rollouts.progress import tell_progress
 from caopd.rollouts.vllm.base import Delivery, Way, sampling_arguments
-from caopd.rollouts.vllm.files import roomy_directory, shared_places
+from caopd.rollouts.vllm.files import parts, roomy_directory, shared_places
 from caopd.rollouts.vllm.guard import Guard
 from caopd.rollouts.vllm.http import ServerSession
+from caopd.rollouts.vllm.network import NetworkTransfer
 from caopd.rollouts.vllm.options import ServerOptions, VLLMOptions
 from caopd.rollouts.vllm.placement import Place
 from caopd.rollouts.vllm.pool import ServerPool
@@ -48,6 +50,11 @@ class VLLMServers:
         self._pool = ServerPool(servers, self._http)
         self._models: dict[str, dict[str, Any]] = {}
         self._guard: Guard | None = None
+        self._policy: LanguageModel | None = None
+        self._network: NetworkTransfer | None = None
+        if servers.transfer == "nccl":
+            assert servers.weights_address is not None
+            self._network = NetworkTransfer(self._http, servers.weights_address)
 
     def start(self, policy: LanguageModel, place: Place) -> None:
         """Ask the servers for their models, and whether they take weights; at the first start every one must answer.
@@ -62,33 +69,37 @@ class VLLMServers:
                 f"Expected `weights_directory` of `servers` to be a folder that this process can write into, but got "
                 f"{directory!r}: create it, or name another one that the servers see under the same path."
             )
+        self._policy = policy
         self._dtype = policy.dtype if self._options.dtype == "auto" else getattr(torch, self._options.dtype)
         if self._models:
-            self._pool.each(lambda url: self._check(url, policy))
+            self._pool.each(self._check)
         else:
             for url in self._servers.urls:
-                self._check(url, policy)
+                self._check(url)
         places = (*shared_places(), directory)
         clear_dead(*places)
         self._guard = Guard(places)
 
-    def _check(self, url: str, policy: LanguageModel) -> None:
-        """Ask a server for its model, and whether it takes weights.
+    def _check(self, url: str) -> None:
+        """Ask a server for its model, and whether it takes weights; where they come over the network, open its way.
 
         Raises:
             ConfigError: It holds another architecture.
             RolloutError: It does not answer, or cannot take weights.
         """
+        assert self._policy is not None
         seconds = self._servers.start_seconds
         model = self._http.call("GET", url, "/v1/models", seconds)["data"][0]
         described = json.loads(self._worker(url, "describe_model", seconds=seconds))
-        wrong = _differences(described, policy)
+        wrong = _differences(described, self._policy)
         if wrong:
             raise ConfigError(
                 f"Expected the vLLM server {url} to hold the policy's architecture, but that of {model['id']!r} has "
                 f"{'; '.join(wrong)}: start it with `--model` and the model that is trained, or correct `servers.urls`."
             )
         self._models[url] = model
+        if self._network is not None:
+            self._network.open(url, len(self._workers(url, "policy_version", seconds=seconds)), self._policy.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,8 +112,8 @@ class VLLMServers:
         return min(int(self._models[url]["max_model_len"]) for url in self._pool.urls)
 
     def takes(self, policy: LanguageModel) -> Way:
-        """Return that weights come in files."""
-        return "files"
+        """Return that weights come in files, or over the network where the servers' options say so."""
+        return "files" if self._network is None else "network"
 
     def folder(self, policy: LanguageModel) -> str:
         """Return the folder that the servers read, or one from which weights are sent."""
@@ -111,24 +122,35 @@ class VLLMServers:
         return roomy_directory(sum(weight.numel() for weight in policy.parameters()) * self._dtype.itemsize)
 
     def receive(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Raise: a server takes no handles."""
-        raise NotImplementedError
+        """Send weights over the network; a server that was lost and answers again gets them, too."""
+        assert self._network is not None
+        self._pool.rejoin(self._check)
+        self._pool.each(self._network.begin)
+        for part in parts(weights):
+            self._pool.each(partial(self._network.send, weights=part))
 
     def load(self, policy: LanguageModel, delivery: Delivery, version: int) -> None:
-        """Let every server read the weights; one that was lost and answers again does so, too."""
-        assert delivery.files is not None
-        directory, num_weights = delivery.files
+        """Let every server use the weights that it was sent, or read them; then one that was lost does so, too."""
 
-        def take(url: str) -> None:
-            self._worker(url, "take_policy", place, str(num_weights))
+        def stamp(url: str) -> None:
             self._worker(url, "stamp_policy", str(version))
             if not self._http.call("POST", url, "/reset_prefix_cache")["success"]:
                 raise RolloutError(
                     f"The vLLM server {url} could not forget its prefix cache: is it shared with others?"
                 )
 
+        def take(url: str) -> None:
+            self._worker(url, "take_policy", place, str(num_weights))
+            stamp(url)
+
+        if self._network is not None:
+            self._pool.each(self._network.finish)
+            self._pool.each(stamp)
+            return
+        assert delivery.files is not None
+        directory, num_weights = delivery.files
         address = self._servers.weights_address
-        self._pool.rejoin(lambda url: self._check(url, policy))
+        self._pool.rejoin(self._check)
         with nullcontext(str(directory)) if address is None else sent(directory, address) as place:
             self._pool.each(take)
 
@@ -169,6 +191,8 @@ class VLLMServers:
 
     def close(self) -> None:
         """Close the connections; the servers run on."""
+        if self._network is not None:
+            self._network.close()
         self._http.close()
         if self._guard is not None:
             self._guard.close()
@@ -176,12 +200,16 @@ class VLLMServers:
 
     def _worker(self, url: str, method: str, *arguments: str, seconds: float | None = None) -> str:
         """Call a method of every worker of a server and return the answer, on which they must agree."""
-        body = {"method": method, "args": arguments}
-        answer = self._http.call("POST", url, "/collective_rpc", seconds, body)
-        results: set[str] = set(answer["results"])
+        results = set(self._workers(url, method, *arguments, seconds=seconds))
         if len(results) != 1:
             raise RolloutError(f"Expected the workers of {url} to agree on `{method}`, but got {sorted(results)}.")
         return results.pop()
+
+    def _workers(self, url: str, method: str, *arguments: str, seconds: float | None = None) -> list[str]:
+        """Call a method of every worker of a server and return their answers."""
+        body = {"method": method, "args": arguments}
+        answers: list[str] = self._http.call("POST", url, "/collective_rpc", seconds, body)["results"]
+        return answers
 
 
 def _differences(described: Mapping[str, Any], policy: LanguageModel) -> list[str]:
