@@ -139,7 +139,7 @@ def page(found: list[tuple[Case, dict]], asked: argparse.Namespace) -> str:
 `python benchmarks/scale.py`: `caopd plan` for `{CONFIG}` with models of Qwen3's sizes on {asked.device}; rounds of
 32 prompts with G = 8, one step of 256 sequences; {lengths}.
 
-**Nothing here was measured.** Of FSDP2 runs one on CPUs was compared with its plan, of vLLM and several GPUs none;
+**Nothing here was measured.** Of FSDP2 runs two on CPUs were compared with their plans, of vLLM and several GPUs none;
 `docs/plan.md` says which formulas were compared with runs, and what is assumed. *Read tokens* are those that student
 and teacher read in training, per second of training, optimizer, exchange and sync. *Moved* are weights and gradients.
 Exchange is taken not to overlap with computing, and float32 shards are gathered as they are. The price of a GPU hour is

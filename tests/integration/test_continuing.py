@@ -13,7 +13,7 @@ import wandb
 from caopd.cli import main
 from caopd.training.run_lock import RunLock
 
-from .conftest import QUICKSTART, Run, fit_arguments
+from .conftest import FSDP2, QUICKSTART, Run, fit_arguments
 
 STOPPING = """
 import os
@@ -306,8 +306,11 @@ class OneIsAsked(Callback):
         if trainer.state.fn == "validate":  # behind the last round
             self.ask(trainer, "last validation")
 
+    def on_save_checkpoint(self, trainer, *arguments):  # each process saves, or hands its shards over
+        self.ask(trainer, "save")
+
     def ask(self, trainer, where):
-        if trainer.global_rank == int(os.environ["ASKED"]) and where == os.environ["ASKED_AT"]:
+        if str(trainer.global_rank) == os.environ["ASKED"] and where == os.environ["ASKED_AT"]:
             os.kill(os.getpid(), signal.SIGTERM)
 """
 
@@ -333,6 +336,38 @@ def test_a_signal_to_one_of_two_processes_ends_both_behind_the_same_batch(
     assert result.statuses == [128 + signal.SIGTERM] * 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+IN_SHARDS = {"trainer.strategy.save_distributed_checkpoint": "true"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices", "strategy"),
+    [
+        pytest.param(0, 2, {"trainer.strategy": "ddp"}, marks=pytest.mark.slow, id="ddp, the one that writes"),
+        pytest.param(1, 2, {"trainer.strategy": "ddp"}, marks=pytest.mark.slow, id="ddp, another"),
+        pytest.param(0, 2, FSDP2, marks=pytest.mark.slow, id="fsdp2, one file"),
+        pytest.param(1, 2, {**FSDP2, **IN_SHARDS}, id="fsdp2, shards"),
+        pytest.param(3, 4, FSDP2, marks=pytest.mark.slow, id="fsdp2, one file of four"),
+        pytest.param(2, 4, {**FSDP2, **IN_SHARDS}, marks=pytest.mark.slow, id="fsdp2, shards of four"),
+    ],
+)
+def test_a_signal_within_a_save_ends_every_process_and_the_save_is_whole(
+    asked, devices, strategy, fit_with_defaults, tmp_path, monkeypatch
+):
+    (tmp_path / "asked.py").write_text(TWO_PROCESSES)
+    (tmp_path / "callbacks.yaml").write_text(CALLBACKS.replace("stopping.Stopping", "asked.OneIsAsked"))
+    monkeypatch.setenv("ASKED", str(asked))
+    monkeypatch.setenv("ASKED_AT", "save")
+    if strategy["trainer.strategy"] != "ddp":
+        strategy = {**strategy, "trainer.strategy.data_parallel_size": devices, "trainer.gradient_clip_val": "null"}
+    settings = {"trainer.devices": devices, **strategy}
+    result = fit_with_defaults(tmp_path, tmp_path / "callbacks.yaml", **settings)
+    assert result.statuses == [128 + signal.SIGTERM] * devices
+    assert "Traceback" not in result.stderr
+    monkeypatch.setenv("ASKED", "no one")
+    resumed = fit_with_defaults(tmp_path, tmp_path / "callbacks.yaml", ckpt_path="last", **settings)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
 
 
 CTRL_C = """
