@@ -23,14 +23,19 @@ class SFT(Method):
         demonstration_confidence: The confidence that the demonstration states. ``uniform`` is one of 0.00 to 1.00 that
             depends on the example alone: the form is learnt, and no confidence in particular. None trains without a
             confidence segment.
+        confidence_weight: Weight of a token of that confidence's segment, where any other has 1. Confidences that are
+            drawn teach their form and no more, and their noise is learnt from like all else: a small weight leaves the
+            steps to the answers. Where a context is shown, its confidence can be known, and has the weight 1.
         context_share: Share of the prompts that show a context, with a confidence of 0.00 to 1.00 in place of the
             demonstration's. Which ones, and what they state, depends on the example alone.
 
     Raises:
-        ConfigError: If the confidence or the share is not in [0, 1], or contexts are asked for without a confidence.
+        ConfigError: The confidence or the share is not in [0, 1], the weight not in (0, 1], or contexts are asked for
+            without a confidence.
     """
 
     demonstration_confidence: float | str | None = 1.0
+    confidence_weight: float = 1.0
     context_share: float = 0.0
     signal = Signal.COMPLETION
     min_rollouts = 0
@@ -41,6 +46,11 @@ class SFT(Method):
             raise ConfigError(
                 "Expected `demonstration_confidence` of SFT to be in [0, 1], `uniform`, or null for none, but got "
                 f"{stated!r}: correct `model.method.demonstration_confidence`."
+            )
+        if not 0 < self.confidence_weight <= 1:
+            raise ConfigError(
+                f"Expected `confidence_weight` of SFT to be in (0, 1], but got {self.confidence_weight}: correct "
+                "`model.method.confidence_weight`."
             )
         if not 0 <= self.context_share <= 1 or (self.context_share and self.demonstration_confidence is None):
             raise ConfigError(
@@ -57,7 +67,8 @@ class SFT(Method):
         shows_context, drawn = rng.random() < self.context_share, rng.randrange(101) / 100
         if not shows_context:
             stated = drawn if isinstance(self.demonstration_confidence, str) else self.demonstration_confidence
-            return [TrainSample(group.example, response, context=None, confidence=stated)]
+            weight = self.confidence_weight if stated is not None else 1.0
+            return [TrainSample(group.example, response, None, stated, weight=weight, body_weight=1 / weight)]
         context = TeacherContext(rng.choice(_KINDS), response.text, drawn, empirical=True)
         return [TrainSample(group.example, response, context, drawn, student_sees_context=True)]
 

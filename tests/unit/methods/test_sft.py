@@ -45,6 +45,26 @@ def test_uniform_confidences_depend_on_the_example_alone_and_are_in_no_context()
     assert set(stated) == {number / 100 for number in range(101)}
 
 
+@pytest.mark.parametrize("weight", [0.1, 0.25, 1.0])
+def test_a_confidence_that_can_be_known_weighs_as_much_as_the_rest_and_any_other_what_is_asked(weight):
+    groups = [VerifiedGroup(Example(f"row-{n}", "Q", "B", demonstration="B"), (1,), (), ()) for n in range(40)]
+    method = SFT(demonstration_confidence="uniform", confidence_weight=weight, context_share=0.5)
+    samples = [method.train_samples(group)[0] for group in groups]
+    assert {(s.weight, s.weight * s.body_weight) for s in samples if s.context is not None} == {(1.0, 1.0)}
+    assert {(s.weight, s.weight * s.body_weight) for s in samples if s.context is None} == {(weight, 1.0)}
+
+
+def test_a_demonstration_without_a_confidence_has_its_full_weight():
+    (sample,) = SFT(None, confidence_weight=0.1).train_samples(VerifiedGroup(EXAMPLE, (1,), (), ()))
+    assert (sample.weight, sample.body_weight) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 1.5, float("nan")])
+def test_an_impossible_weight_of_the_confidence_is_refused(weight):
+    with pytest.raises(ConfigError, match=rf"`confidence_weight` of SFT to be in \(0, 1\], but got {weight}"):
+        SFT(confidence_weight=weight)
+
+
 @pytest.mark.parametrize(
     "arguments", [{"context_share": 1.1}, {"context_share": 0.5, "demonstration_confidence": None}]
 )
