@@ -11,44 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing, suppress
 from threading import Thread
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from caopd.errors import CaopdError, ConfigError, ServerLostError
 from caopd.rollouts.vllm.http import ServerSession
+from caopd.vllm_host.group import Group, open_group
 
 T = TypeVar("T")
 _OPEN = "/init_weight_transfer_engine"
-
-
-class Group(Protocol):
-    """What vLLM's ``PyNcclCommunicator`` does for us."""
-
-    def broadcast(self, tensor: Tensor, src: int, stream: torch.cuda.Stream | None = None) -> None:
-        """Send a tensor to all others; returns before it has arrived."""
-        ...
-
-    def destroy(self) -> None:
-        """Leave the group."""
-        ...
-
-
-def open_group(host: str, port: int, world_size: int, device: torch.device) -> Group:
-    """Open a group with a server's workers, as its rank 0; returns when all have come.
-
-    Args:
-        host: This machine, as the server reaches it.
-        port: Where they meet.
-        world_size: This process and the workers.
-        device: The GPU that sends.
-    """
-    from vllm.distributed.weight_transfer.nccl_common import trainer_init
-
-    with torch.cuda.device(device):
-        group: Group = trainer_init({"master_address": host, "master_port": port, "world_size": world_size})
-    return group
 
 
 class NetworkTransfer:
