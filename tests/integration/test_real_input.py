@@ -70,19 +70,46 @@ def test_one_round(name, engine, data, request, tmp_path):
     assert max(len(text.split()) for text in texts) > 3
 
 
+SUBJECTS = ("physics", "chemistry", "biology", "material")
+OPTIONS = "A: one\nB: two\nC: three\nD: four\nPlease reason step by step."
+
+
+@pytest.fixture
+def made_up(tmp_path) -> Path:
+    """A folder of made-up questions in the form of the real ones, which every tokenizer can write."""
+    folder = tmp_path / "data" / "science"
+    folder.mkdir(parents=True)
+    for subject in SUBJECTS:
+        for split, number in {"train": 8, "test": 5}.items():
+            rows = [
+                {"idx": n, "prompt": f"What is {split} {n} of {subject}?\n\n{OPTIONS}", "answer": "ABCD"[n % 4]}
+                for n in range(number)
+            ]
+            (folder / f"{subject}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder.parent
+
+
 @pytest.mark.slow
-def test_the_benchmark_measures_both_tasks_before_and_after(data, tmp_path, small_model):
-    call = [sys.executable, "benchmarks/real_input.py", "--data", str(data), "--directory", str(tmp_path / "runs")]
-    call += ["--output", str(tmp_path / "found.json"), "--sft_options", f"model.source.name_or_path={small_model}"]
-    call += ["--options", "trainer.max_epochs=2", "data.round.num_prompts_per_round=4", "data.batch_size=4"]
-    call += ["trainer.accumulate_grad_batches=1", "data.engine=caopd.rollouts.TransformersEngine"]
-    call += ["data.sampling.max_new_tokens=8", "data.evaluation.max_new_tokens=8"]
+def test_the_benchmark_measures_all_held_out_rows_before_and_after(made_up, tmp_path, small_model):
+    call = [sys.executable, "benchmarks/real_input.py", "--data", str(made_up), "--directory", str(tmp_path / "runs")]
+    call += ["--tasks", "science", "--output", str(tmp_path / "found.json")]
+    call += ["--options", "trainer.max_epochs=14", "trainer.accumulate_grad_batches=1"]
+    call += ["data.round.num_prompts_per_round=4", "data.batch_size=4", "data.sampling.max_new_tokens=8"]
+    call += ["data.engine=caopd.rollouts.TransformersEngine"]
+    call += ["--sft_options", f"model.source.name_or_path={small_model}"]
     subprocess.run(call, check=True, timeout=900)
-    record = json.loads((tmp_path / "found.json").read_text())
-    held_out = {"science": 434, "tool_use": 68}
-    assert record["tasks"].keys() == held_out.keys()
-    for name, task in record["tasks"].items():
-        for event in ("greedy", "sampled"):
-            assert [each["all"]["n"] for each in task["measures"][event].values()] == [held_out[name]] * 2
-    assert len(record["tasks"]["science"]["measures"]["sampled"]["after CaOPD"]["all"]["categories"]) == 4
-    assert "## tool_use, by category, sampled" in (tmp_path / "found_tables.md").read_text()
+    measures = json.loads((tmp_path / "found.json").read_text())["tasks"]["science"]["measures"]
+    for event in ("greedy", "sampled"):
+        assert {name: each["all"]["n"] for name, each in measures[event].items()} == {
+            "after SFT": 20,
+            "after CaOPD": 20,
+        }
+        assert measures[event]["after CaOPD"]["all"]["categories"].keys() == set(SUBJECTS)
+        assert "against" in measures[event]["after CaOPD"]
+    page = (tmp_path / "found_tables.md").read_text()
+    assert "## science, by category, sampled" in page
+    written = {path: path.stat().st_mtime for path in (tmp_path / "runs").glob("*.json")}
+    subprocess.run(call, check=True, timeout=300)
+    assert {path: path.stat().st_mtime for path in (tmp_path / "runs").glob("*.json")} == written, (
+        "nothing is run again"
+    )
