@@ -8,7 +8,7 @@ and a page beside it) and the figure of confidence against success by kind, and 
 
 The runs take hours. What each predicted is kept as a table (``--tables``, in the repository), and a call makes those
 that are missing: ``--seeds 11`` today and ``--seeds 11 12`` on another machine tomorrow. A run of the same code that is
-finished below ``--directory`` is not made again either.
+finished below ``--directory`` is not made again either; an interrupted method goes on from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 QUICKSTART = "configs/quickstart.yaml"
+LAST = "--ckpt_path=last"
+"""With it among its arguments, a run goes on where an earlier call of the same settings was interrupted."""
 NUM_LOG_LINES = 15
 """Of a failed run's log, in its error."""
 _RUNNING: set[subprocess.Popen] = set()
@@ -96,6 +98,9 @@ def finished_or_error(run: Run, directory: Path, result: object = None) -> dict:
 def run_once(run: Run, directory: Path, result: Callable[[Path], dict] | None = None) -> dict:
     """Return a run's record; run it if there is none of the same settings.
 
+    What an interrupted run has left is removed, unless it can go on from there (:data:`LAST`). The CPU seconds of a
+    run that went on are None: those of its earlier parts are not known.
+
     Args:
         run: What to run.
         directory: Of all runs; holds NAME.json, NAME.log and NAME/ of each.
@@ -107,7 +112,12 @@ def run_once(run: Run, directory: Path, result: Callable[[Path], dict] | None = 
     if (record := finished(run, directory)) is not None:
         return record
     folder, log = directory / run.name, directory / f"{run.name}.log"
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted or other run has left
+    started = directory / f"{run.name}.started"
+    goes_on = LAST in run.arguments and started.is_file() and started.read_text() == run.fingerprint
+    if not goes_on:
+        shutil.rmtree(folder, ignore_errors=True)
+        log.unlink(missing_ok=True)
+        started.write_text(run.fingerprint)
     places = {"{directory}": str(directory.resolve()), "{run}": str(folder.resolve())}
     arguments = [_filled(each, places) for each in run.arguments]
     seconds, cpu_seconds, status = _execute([run.python or sys.executable, *arguments], log)
@@ -117,11 +127,13 @@ def run_once(run: Run, directory: Path, result: Callable[[Path], dict] | None = 
         found = (result or fit_metrics)(folder)
     except (OSError, ValueError) as error:
         raise RunFailedError(f"{run.name} left no result ({error}); the end of {log}:\n{_tail(log)}") from error
-    measured = {"seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1)}
+    times = {"seconds": seconds, "cpu_seconds": cpu_seconds}
+    measured = {name: None if goes_on else round(each, 1) for name, each in times.items()}
     record = {"name": run.name, "fingerprint": run.fingerprint, **measured, **found}
     unfinished = directory / f"{run.name}.json.part"
     unfinished.write_text(json.dumps(record, indent=2))
     unfinished.replace(directory / f"{run.name}.json")
+    started.unlink()
     return record
 
 
@@ -141,6 +153,11 @@ def fit_metrics(folder: Path) -> dict:
     """Return the metrics before and after training, of the one fit in a folder."""
     (metrics,) = folder.rglob("metrics.json")
     return json.loads(metrics.read_text())
+
+
+def minutes_of(seconds: float | None) -> str:
+    """Return seconds as minutes; a dash where they are not known."""
+    return "-" if seconds is None else f"{seconds / 60:.1f}"
 
 
 def run_all(jobs: Sequence[Callable[[], dict]], processes: int) -> list[dict | RunFailedError]:
@@ -182,7 +199,7 @@ def _execute(command: Sequence[str], log: Path) -> tuple[float, float, int]:
     """Run a command; return wall seconds, CPU seconds and exit status."""
     start = time.perf_counter()
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with log.open("w") as output:
+    with log.open("a") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=settings, cwd=ROOT)
         _RUNNING.add(process)
         _, status, usage = os.wait4(process.pid, 0)

@@ -4,7 +4,7 @@ SmolLM2-135M-Instruct on science questions and on tool-use requests: supervised 
 its export, then CaOPD from that model; and the completions of all held-out rows, greedy and sampled, of both models.
 Writes the measures with their intervals (``--output``, JSON, and ``_tables.md`` beside it). DIR holds ``science/`` and
 ``tooluse/`` in the form that docs/data.md shows. Finished runs are kept below ``--directory``: a second call goes on
-where the first one ended.
+where the first one ended, and CaOPD from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from caopd.types import SAMPLED
 from comparing.results import EVENTS
-from fits import ROOT, Run, all_or_exit, checkpoint_of, environment, fit, run_all, run_once
+from fits import LAST, ROOT, Run, all_or_exit, checkpoint_of, environment, fit, minutes_of, run_all, run_once
 from reckoning.page import SHOWN, against, interval, table
 from reckoning.results import TRAINED, results
 from reckoning.stages import checkpointed, exported, predicted
@@ -53,7 +53,7 @@ def run_task(name: str, asked: argparse.Namespace, directory: Path) -> dict:
 
     before = predict(f"{name}-before", export)
     run_once(before, directory, predicted)
-    caopd = fit(f"{name}-caopd", [start, *quick], config, export.fingerprint)
+    caopd = fit(f"{name}-caopd", [start, *quick, LAST], config, export.fingerprint)
     taken["CaOPD"] = run_once(caopd, directory, checkpointed)
     after = predict(f"{name}-after", caopd, f"--ckpt_path={checkpoint_of(directory / caopd.name)}")
     taken["completions"] = run_once(after, directory, predicted)
@@ -80,7 +80,7 @@ def page(record: dict) -> str:
             ]
             parts += [f"## {name}, {event}: {meaning}", table(["", "n", *SHOWN], rows), against(methods, BEFORE)]
         parts += [f"## {name}, by category, sampled", _categories(task["measures"][SAMPLED])]
-        minutes = {stage: f"{seconds / 60:.0f}" for stage, seconds in task["cpu_seconds"].items()}
+        minutes = {stage: minutes_of(seconds) for stage, seconds in task["cpu_seconds"].items()}
         parts += [table([f"CPU minutes of {stage}" for stage in minutes], [list(minutes.values())])]
     return "\n\n".join(parts) + "\n"
 

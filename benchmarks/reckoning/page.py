@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from caopd.types import SAMPLED
 from comparing.results import EVENTS
+from fits import minutes_of
 from reckoning.results import TRAINED, largest_gap
 from reckoning.settings import BASELINE
 
@@ -103,7 +104,7 @@ def _cost(record: dict) -> str:
         [
             run["method"],
             str(run["seed"]),
-            *(f"{run['cpu_seconds'][name] / 60:.1f}" for name in ("sft", "fit", "predicting")),
+            *(minutes_of(run["cpu_seconds"][name]) for name in ("sft", "fit", "predicting")),
         ]
         for run in record["runs"]
     ]

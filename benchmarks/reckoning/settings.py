@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comparing.settings import SDFT
-from fits import Run, fit
+from fits import LAST, Run, fit
 
 SFT_CONFIG = "configs/smollm2_arithmetic_sft.yaml"
 CONFIG = "configs/smollm2_arithmetic.yaml"
@@ -58,7 +58,7 @@ def export_run(sft: Run, checkpoint: Path) -> Run:
 
 def method_run(method: str, seed: int, setting: Setting, export: Run) -> Run:
     """Return the fit of a method on a seed: of the questions, their order and the rollouts."""
-    options = [*_shared(seed, setting), *setting.fit_options, *METHODS[method], "--trainer.limit_val_batches=0"]
+    options = [*_shared(seed, setting), *setting.fit_options, *METHODS[method], "--trainer.limit_val_batches=0", LAST]
     return fit(f"{slug(method)}-{seed}", options, CONFIG, export.fingerprint)
 
 

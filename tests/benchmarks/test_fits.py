@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 import fits
-from fits import Run, RunFailedError, all_or_exit, finished, fit, hash_of, run_all, run_once
+from fits import LAST, Run, RunFailedError, all_or_exit, finished, fit, hash_of, minutes_of, run_all, run_once
 
 COUNT = """
 import pathlib, sys
@@ -51,6 +51,46 @@ def test_what_an_interrupted_run_has_left_does_not_count(tmp_path):
     (tmp_path / "counted" / "metrics.json").write_text('{"initial": {}, "final": {"n": 99}}')
     (tmp_path / "counted.json.part").write_text("{")
     assert run_once(counting(), tmp_path)["final"] == {"n": 2}
+
+
+INTERRUPTED = """
+import pathlib, sys
+run = pathlib.Path(sys.argv[1])
+run.mkdir(exist_ok=True)
+with (run / "rounds").open("a") as rounds:
+    rounds.write("x")
+if len((run / "rounds").read_text()) < 2:
+    sys.exit("interrupted")
+(run / "metrics.json").write_text('{"initial": {}, "final": {"n": 2}}')
+"""
+
+
+def interrupted(directory, *more):
+    run = Run("rounds", ("-c", INTERRUPTED, "{run}", *more))
+    with pytest.raises(RunFailedError, match="interrupted"):
+        run_once(run, directory)
+    return run
+
+
+def test_a_run_that_can_go_on_does_so_and_knows_no_time(tmp_path):
+    run = interrupted(tmp_path, LAST)
+    record = run_once(run, tmp_path)
+    assert record["final"] == {"n": 2}
+    assert record["cpu_seconds"] is record["seconds"] is None
+    assert minutes_of(record["cpu_seconds"]) == "-"
+    assert "interrupted" in (tmp_path / "rounds.log").read_text()
+
+
+def test_a_run_that_cannot_go_on_starts_from_the_beginning(tmp_path):
+    with pytest.raises(RunFailedError, match="interrupted"):
+        run_once(interrupted(tmp_path), tmp_path)
+
+
+def test_a_run_of_other_settings_does_not_go_on_from_an_interrupted_one(tmp_path):
+    interrupted(tmp_path, LAST)
+    other = Run("rounds", ("-c", INTERRUPTED, "{run}", LAST, "--more"))
+    with pytest.raises(RunFailedError, match="interrupted"):
+        run_once(other, tmp_path)
 
 
 def test_the_fingerprint_changes_with_all_that_a_run_is_made_of(tmp_path):
