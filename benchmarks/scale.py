@@ -75,15 +75,18 @@ CASES = (
 )
 
 
-def options_of(case: Case, directory: Path) -> list[str]:
-    """Return the options of ``caopd plan`` that make the round the same everywhere: 256 sequences, one step."""
-    folder = directory / case.model
-    Qwen3Config(**SHARED, **MODELS[case.model]).save_pretrained(folder)
+def options_of(case: Case, model: str) -> list[str]:
+    """Return the options that make the round the same everywhere: 256 sequences, one step.
+
+    Args:
+        case: What is planned.
+        model: Name or folder of the model.
+    """
     spread = [] if case.gpus > 1 else ["--trainer.strategy=auto"]
     if case.gpus > 1:
         spread.append(f"--trainer.strategy.init_args.data_parallel_size={case.gpus}")
     return [
-        *(f"--config={CONFIG}", f"--model.source.name_or_path={folder}", f"--trainer.devices={min(case.gpus, NODE)}"),
+        *(f"--config={CONFIG}", f"--model.source.name_or_path={model}", f"--trainer.devices={min(case.gpus, NODE)}"),
         f"--trainer.num_nodes={max(1, case.gpus // NODE)}",
         f"--trainer.accumulate_grad_batches={64 // case.gpus}",
         *spread,
@@ -95,9 +98,11 @@ def plan(case: Case, asked: argparse.Namespace, directory: Path) -> dict:
     """Return what ``caopd plan`` says of a case."""
     lengths = ("prompt", "teacher_prompt", "completion")
     own = [f"--device={asked.device}", *(f"--{name}_tokens={getattr(asked, f'{name}_tokens')}" for name in lengths)]
+    folder = directory / case.model
+    Qwen3Config(**SHARED, **MODELS[case.model]).save_pretrained(folder)
     printed = io.StringIO()
     with redirect_stdout(printed):
-        status = caopd(["plan", "--json", *own, *options_of(case, directory)])
+        status = caopd(["plan", "--json", *own, *options_of(case, str(folder))])
     assert status == 0, f"caopd plan failed: {case}"
     made = json.loads(printed.getvalue())
     return {name: made[name] for name in ("round", "peak_bytes", "moved_bytes", "seconds", "warnings")}
@@ -130,6 +135,7 @@ def page(found: list[tuple[Case, dict]], asked: argparse.Namespace) -> str:
     heads = ("model", "GPUs", "trained", "GiB a GPU", "sampled tokens/s", "read tokens/s", "GiB moved a GPU and round")
     more = ("s a round", "h for 100 rounds", "GPU hours", f"at {asked.price:g} an hour", "does it fit?")
     lines = [row(case, each, asked) for case, each in found]
+    commands = [f"caopd fit {' '.join(options_of(case, f'Qwen/Qwen3-{case.model}'))}" for case, _ in found]
     lengths = (
         f"{asked.prompt_tokens} tokens in the student's prompts, {asked.teacher_prompt_tokens} in the teacher's, "
         f"{asked.completion_tokens} in the mean completion of at most 2,048"
@@ -151,6 +157,10 @@ an assumption (`--price`).
 
 Rounds of 256 sequences are too few for 64 GPUs: eight do them for a sixth of the cost. Raise
 `data.round.num_prompts_per_round` with the number of GPUs.
+
+## The runs, row by row
+
+    {(chr(10) + "    ").join(commands)}
 """
 
 

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import requests
 import torch
 
 from caopd.errors import RolloutError
@@ -91,3 +92,15 @@ def test_a_server_that_takes_no_weights_so_is_an_error_that_says_how_it_is_start
     engine = connect(f"http://127.0.0.1:{server[1]}", **OVER_THE_NETWORK)
     with pytest.raises(RolloutError, match=r"^Start the vLLM server \S+ with `--weight-transfer-config"):
         engine.sync(policy, 0)
+
+
+def test_a_trainer_that_was_killed_in_the_middle_of_a_transfer_is_followed_by_another(
+    receiver, connect, policy, changed, tokenizer
+):
+    prompt = tuple(tokenizer("What fits? ")["input_ids"])
+    expected = drawn(connect(receiver, **OVER_THE_NETWORK), changed, 1, prompt)
+    asked = requests.post(f"{receiver}/start_weight_update", headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
+    assert asked.ok  # and no weights follow
+    second = connect(receiver, **OVER_THE_NETWORK)
+    assert [each.token_ids for each in drawn(second, policy, 2, prompt)] != [each.token_ids for each in expected]
+    assert drawn(second, changed, 1, prompt) == expected

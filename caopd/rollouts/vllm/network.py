@@ -50,8 +50,9 @@ class NetworkTransfer:
             CaopdError: The server cannot be asked, or was started without what it needs.
         """
         self._leave(url)
-        with suppress(CaopdError):  # a group with a trainer that is gone
-            self._http.call("POST", url, "/shutdown_weight_transfer_engine")
+        for path in ("/finish_weight_update", "/shutdown_weight_transfer_engine"):
+            with suppress(CaopdError):  # where there is no trainer that is gone, whose update may have begun
+                self._http.call("POST", url, path)
         port, size = _free_port(self._host), 1 + num_workers
         place = {"master_address": self._host, "master_port": port, "rank_offset": 1, "world_size": size}
         body = {"init_info": {**place, "packed": False}}

@@ -63,12 +63,15 @@ class VLLMServers:
             ConfigError: Weights cannot be written into ``weights_directory``, or a server holds another architecture.
             RolloutError: One does not answer, refuses the API key, or was started without what it needs.
         """
-        directory = self._servers.weights_directory
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise ConfigError(
-                f"Expected `weights_directory` of `servers` to be a folder that this process can write into, but got "
-                f"{directory!r}: create it, or name another one that the servers see under the same path."
-            )
+        places = shared_places()
+        if self._servers.weights_address is None:
+            directory = self._servers.weights_directory
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise ConfigError(
+                    f"Expected `weights_directory` of `servers` to be a folder that this process can write into, but "
+                    f"got {directory!r}: create it, or name another one that the servers see under the same path."
+                )
+            places = (*places, directory)
         self._policy = policy
         self._dtype = policy.dtype if self._options.dtype == "auto" else getattr(torch, self._options.dtype)
         if self._models:
@@ -76,7 +79,6 @@ class VLLMServers:
         else:
             for url in self._servers.urls:
                 self._check(url)
-        places = (*shared_places(), directory)
         clear_dead(*places)
         self._guard = Guard(places)
 

@@ -57,6 +57,7 @@ def test_weights_over_the_network_are_announced_sent_and_then_used(make_server, 
     assert met == {"master_address": "127.0.0.1", "rank_offset": 1, "world_size": 2, "packed": False} | {
         "master_port": met["master_port"]
     }
+    server.seen.clear()
     servers.receive(WEIGHTS.items())
     assert [each.data_ptr() for each in groups[0].sent] == [each.data_ptr() for each in WEIGHTS.values()]
     assert server.version == "-1"
@@ -68,6 +69,13 @@ def test_weights_over_the_network_are_announced_sent_and_then_used(make_server, 
     servers.close()
     assert groups[0].is_left
     assert server.seen[-1][0] == "/shutdown_weight_transfer_engine"
+
+
+def test_an_update_that_another_trainer_has_begun_is_ended_before_a_server_is_met(make_server, policy, backend, groups):
+    server = make_server()
+    backend(server, **OVER_THE_NETWORK).start(policy, Place())
+    paths = [path for path, _ in server.seen if "weight" in path]
+    assert paths == ["/finish_weight_update", "/shutdown_weight_transfer_engine", "/init_weight_transfer_engine"]
 
 
 def test_a_server_that_is_lost_while_weights_come_is_left_out_and_meets_anew(make_server, policy, backend, groups):

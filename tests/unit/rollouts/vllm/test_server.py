@@ -205,6 +205,13 @@ def test_a_folder_for_weights_that_is_not_there_is_found_at_the_start(make_serve
         backend(make_server(), weights_directory=str(tmp_path / "nowhere")).start(policy, Place())
 
 
+def test_weights_that_are_sent_need_no_folder(make_server, policy, backend, tmp_path):
+    there = {"weights_directory": str(tmp_path / "nowhere"), "weights_address": "127.0.0.1"}
+    servers = backend(make_server(), **there)
+    servers.start(policy, Place())
+    assert servers.folder(policy) != there["weights_directory"]
+
+
 def test_a_cache_that_stays_is_an_error(make_server, policy, backend):
     server = make_server()
     server.forgets = False
