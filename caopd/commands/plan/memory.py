@@ -22,6 +22,10 @@ _CPU_BLOCK = 2**21
 _SAMPLING_BYTES = 24
 _GATHERED_LAYERS = 2
 _VLLM_CPU_CACHE_GIB = 2.0
+_VLLM_CPU_COPIES = 2
+"""Of the weights: its kernels lay out their own."""
+_VLLM_CPU_LIBRARIES = 0.75 * GIB
+"""Interpreter and libraries of vLLM's own process, measured with the embedded model, whose weights are small."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def parts(setup: Setup, device: Device, libraries: float) -> list[Part]:
     }
     held = [Part(name, size, size, size) for name, size in lasting.items()]
     engine_room = engine_memory(setup, device)
+    engine_stays = 0.0 if setup.engine.sleeps and not device.is_cpu else engine_room
     passing = [
         Part("weights in 16 bits (autocast)", rollout_copies(setup), training_copies(setup)),
         Part("weights gathered of shards", gathered(setup), gathered(setup)),
@@ -67,7 +72,7 @@ def parts(setup: Setup, device: Device, libraries: float) -> list[Part]:
         Part("key-value cache (transformers)", generation_cache(setup)),
         Part("sampling over the vocabulary", sampling(setup)),
         Part("freed, kept by the C library (assumed)", 0.0, KEPT * activations(setup) if device.is_cpu else 0.0),
-        Part("vLLM", engine_room, 0.0 if setup.engine.sleeps and not device.is_cpu else engine_room),
+        Part("vLLM", engine_room, engine_stays, engine_stays),
     ]
     return [part for part in (*held, *passing) if part.rollouts or part.training or part.step]
 
@@ -263,7 +268,7 @@ def engine_memory(setup: Setup, device: Device) -> float:
         return 0.0
     if not device.is_cpu:
         return engine.memory_share * device.memory
-    return engine_weights(setup) + (engine.cache_gib or _VLLM_CPU_CACHE_GIB) * GIB
+    return _VLLM_CPU_COPIES * engine_weights(setup) + _cpu_cache(setup) + _VLLM_CPU_LIBRARIES
 
 
 def engine_weights(setup: Setup) -> float:
@@ -274,7 +279,14 @@ def engine_weights(setup: Setup) -> float:
 def engine_cache_tokens(setup: Setup, device: Device) -> float:
     """Return how many tokens' keys and values vLLM has room for; a GPU's share also holds its weights."""
     size, engine = setup.student.size, setup.engine
-    room = engine_memory(setup, device) - engine_weights(setup)
-    if not device.is_cpu and engine.cache_gib is not None:
+    if device.is_cpu:
+        room = _cpu_cache(setup)
+    elif engine.cache_gib is not None:
         room = engine.cache_gib * GIB
+    else:
+        room = engine_memory(setup, device) - engine_weights(setup)
     return max(0.0, room) * engine.devices / size.kv_bytes_per_token(engine.dtype)
+
+
+def _cpu_cache(setup: Setup) -> float:
+    return (setup.engine.cache_gib or _VLLM_CPU_CACHE_GIB) * GIB

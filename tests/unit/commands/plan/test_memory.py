@@ -237,10 +237,21 @@ def test_vllm_takes_its_share_of_a_gpu_and_sleeps_while_the_student_trains():
     kv = 2 * 32 * 3 * 2
     assert engine_cache_tokens(setup, GPU) == pytest.approx((0.4 * GPU.memory - PARAMETERS) * 2 / kv)
     part = {part.name: part for part in parts(setup, GPU, 0.0)}["vLLM"]
-    assert (part.rollouts, part.training) == (0.4 * GPU.memory, 0.0)
+    assert (part.rollouts, part.training, part.step) == (0.4 * GPU.memory, 0.0, 0.0)
     awake = {part.name: part for part in parts(replace(setup, engine=replace(engine, sleeps=False)), GPU, 0.0)}
-    assert awake["vLLM"].training == 0.4 * GPU.memory
-    assert engine_memory(setup, MACHINE) == PARAMETERS + 2 * GIB
+    assert awake["vLLM"].training == awake["vLLM"].step == 0.4 * GPU.memory
+
+
+def test_vllm_has_a_process_of_its_own_on_a_cpu_with_its_weights_twice():
+    engine = EngineSetup("vllm", dtype="float32", cache_gib=1.0)
+    setup = replace(SETUP, engine=engine)
+    assert engine_memory(setup, MACHINE) == 2 * 4 * PARAMETERS + (1 + 0.75) * GIB
+    assert engine_memory(replace(setup, engine=replace(engine, cache_gib=None)), MACHINE) == (
+        2 * 4 * PARAMETERS + (2 + 0.75) * GIB
+    )
+    (part,) = [part for part in parts(setup, MACHINE, 0.0) if part.name == "vLLM"]
+    assert part.rollouts == part.training == part.step
+    assert engine_cache_tokens(setup, MACHINE) == pytest.approx(GIB / (2 * 32 * 3 * 4))
 
 
 def test_rounds_steps_and_tokens():
