@@ -3,7 +3,8 @@
 ``caopd fit`` on an untrained model of 46 million weights, in one process and in several that share it (FSDP2), saved as
 shards and as one file. While a run lasts, the proportional set sizes of its processes are read again and again from
 ``/proc`` and added up: pages that processes share count once. All sizes are in models, the bytes of the weights in
-float32, beyond what the processes held before a model was loaded.
+float32, beyond what the processes held before a model was loaded. Models that several processes share are loaded from
+files of 16 bits, too.
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ SETTINGS = {
     "data.engine.batch_size": 8,
 }
 """Beside the quickstart's. Sequences are short and few, so that weights, and what belongs to them, are what is held."""
+FILES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Dtypes that the model's files have; it is trained in float32."""
 STRATEGY = "caopd.training.sharded.AtomicModelParallelStrategy"
 MOMENTS = ("before", "loaded", "trained", "saving", "saved")
+NO_SHARDS = 0.05
+"""Models that processes gain at most before they have shards."""
 SECONDS_OF_REST = 1.0
 SECONDS_BETWEEN = 0.03
 
@@ -85,14 +90,15 @@ class Marks(Callback):
         trainer.strategy.barrier()
 
 
-def write_model(directory: Path) -> float:
-    """Write the untrained model with a tokenizer, and return the bytes of its weights."""
+def write_models(directory: Path) -> float:
+    """Write the untrained model with a tokenizer, in a folder for each dtype; return the bytes of it in float32."""
     tokenizer = build_tokenizer()
     special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SIZES, **special, tie_word_embeddings=True))
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    for name, dtype in FILES.items():
+        model.to(dtype).save_pretrained(directory / name)
+        tokenizer.save_pretrained(directory / name)
     return 4.0 * sum(weight.numel() for weight in model.parameters())
 
 
@@ -123,7 +129,14 @@ def watched(command: Sequence[str], folder: Path, num_processes: int) -> list[tu
 
 
 def measured(model: Path, num_processes: int, whole: bool, size: float) -> dict:
-    """Return what a fit of so many processes held, in models: at rest at every moment, and at most before the next."""
+    """Return what a fit of so many processes held, in models: at rest at every moment, and at most before the next.
+
+    Args:
+        model: Folder of the model; its name is the dtype of its files.
+        num_processes: Of the fit; several share the model.
+        whole: Whether they save it as one file.
+        size: Bytes of a model.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         marks = json.dumps({"class_path": "sharded_memory.Marks", "init_args": {"folder": name}})
@@ -144,6 +157,7 @@ def measured(model: Path, num_processes: int, whole: bool, size: float) -> dict:
         lines = next(folder.glob("process*.jsonl")).read_text().splitlines()
     return {
         "processes": num_processes,
+        "files": model.name,
         "one_file": whole,
         **summary(samples, [json.loads(line) for line in lines], size),
     }
@@ -164,7 +178,16 @@ def summary(samples: Sequence[tuple[float, list[float]]], marks: Sequence[Mappin
         part["rest_largest"].append(round(max(now - then for now, then in zip(least, before, strict=True)) / size, 3))
         part["peak"].append(round((max(map(sum, after)) - sum(before)) / size, 3))
     assert before is not None
+    reader = max(range(len(before)), key=lambda number: max(sizes[number] for at, sizes in samples if at < starts[1]))
+    reading = [sizes for at, sizes in samples if at < starts[1] and _is_alone(reader, sizes, before, size)]
+    found["before"]["reading"] = [round((max(map(sum, reading)) - sum(before)) / size, 3)]
     return {"before_mib": round(sum(before) / 2**20), "model_mib": round(size / 2**20), "moments": found}
+
+
+def _is_alone(reader: int, sizes: Sequence[float], before: Sequence[float], size: float) -> bool:
+    """Return whether the other processes have no shards yet."""
+    others = [now - then for number, (now, then) in enumerate(zip(sizes, before, strict=True)) if number != reader]
+    return sum(others) < NO_SHARDS * size
 
 
 def table(record: Mapping) -> str:
@@ -179,19 +202,21 @@ def table(record: Mapping) -> str:
         f"{versions['transformers']}. An untrained Llama of {runs[0]['model_mib']} MiB in float32, a fifth of it "
         "embedding; CaOPD with AdamW and a moving average as the teacher: five models of weights, gradients, two "
         "moments and teacher. Sizes are in models: proportional set sizes of all processes together, beyond what they "
-        f"held before a model was loaded ({before} MiB). *Rest* is between two steps.",
+        f"held before a model was loaded ({before} MiB). *Reading*: the model is read, and nobody has shards yet. "
+        "*Rest* is between two steps.",
         "",
-        "| processes | checkpoint | while loading, most | loaded | sampling and training, most | at rest "
-        "| at rest, each | of one process's | saving, beyond rest |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| processes | files | checkpoint | reading, most | loading, most | loaded | sampling and training, most "
+        "| at rest | at rest, each | of one process's | saving, beyond rest |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         found, number = run["moments"], run["processes"]
         rest, save = found["trained"]["rest"][-1], found["saving"]["peak"][-1] - found["saving"]["rest"][-1]
         share = "-" if one is None else f"{rest / number / one['moments']['trained']['rest'][-1]:.2f}"
         most = max(found["loaded"]["peak"] + found["trained"]["peak"])
+        checkpoint, loading = "one file" if run["one_file"] else "shards", found["before"]
         lines.append(
-            f"| {number} | {'one file' if run['one_file'] else 'shards'} | {found['before']['peak'][0]:.2f} | "
+            f"| {number} | {run['files']} | {checkpoint} | {loading['reading'][0]:.2f} | {loading['peak'][0]:.2f} | "
             f"{found['loaded']['rest'][0]:.2f} | {most:.2f} | {rest:.2f} | {rest / number:.2f} | {share} | {save:.2f} |"
         )
     return "\n".join(lines) + "\n"
@@ -204,10 +229,11 @@ def main() -> None:
     arguments = parser.parse_args()
     record = {**environment(1), "runs": []}
     with tempfile.TemporaryDirectory() as directory:
-        size = write_model(Path(directory))
+        size = write_models(Path(directory))
         for number in arguments.processes:
-            for whole in (True,) if number == 1 else (False, True):
-                record["runs"].append(measured(Path(directory), number, whole, size))
+            cases = [("float32", True)] if number == 1 else [("float32", False), ("float32", True), ("bfloat16", False)]
+            for files, whole in cases:
+                record["runs"].append(measured(Path(directory, files), number, whole, size))
                 print(json.dumps(record["runs"][-1]), flush=True)
     arguments.output.write_text(json.dumps(record, indent=2) + "\n")
     arguments.output.with_suffix(".md").write_text(table(record))
