@@ -25,8 +25,7 @@ from caopd.models.tiny import build_model, build_tokenizer
 from curving.works import write_model, write_rows
 from fits import ROOT, environment
 from peering.clock import high_water
-from sharded_memory import STRATEGY
-from sharded_memory import write_model as write_sharded
+from sharded_memory import STRATEGY, write_models
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
@@ -95,8 +94,8 @@ def sharded_cases(directory: Path) -> dict[str, list[str]]:
     """Return the cases whose model two and four processes share."""
     folder = directory / "sharded"
     if not folder.exists():
-        write_sharded(folder)
-    model = f"--model.source.name_or_path={folder}"
+        write_models(folder)
+    model = f"--model.source.name_or_path={folder / 'float32'}"
     return {
         f"46M in {number} shards, G = 8": [
             *SHARDED,
