@@ -23,7 +23,7 @@ _SAMPLING_BYTES = 24
 _GATHERED_LAYERS = 2
 _VLLM_CPU_CACHE_GIB = 2.0
 _VLLM_CPU_COPIES = 2
-"""Of the weights: its kernels lay out their own."""
+"""Of the weights, as measured with SmolLM2-135M."""
 _VLLM_CPU_LIBRARIES = 0.75 * GIB
 """Interpreter and libraries of vLLM's own process, measured with the embedded model, whose weights are small."""
 
