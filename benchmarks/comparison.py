@@ -12,7 +12,6 @@ status is 1.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -83,7 +82,6 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, write the results and return the exit status."""
     asked = parsed(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     budget = Budget(**{name: getattr(asked, name) for name in Budget.__dataclass_fields__})
     asked.directory.mkdir(parents=True, exist_ok=True)
     found = run_entries(entries(asked, budget), budget, asked.directory, asked.processes)

@@ -7,11 +7,14 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -161,18 +164,22 @@ def minutes_of(seconds: float | None) -> str:
 
 
 def run_all(jobs: Sequence[Callable[[], dict]], processes: int) -> list[dict | RunFailedError]:
-    """Return what every job gives, some at a time; an interruption ends the running ones and starts no further ones."""
+    """Return what every job gives, some at a time.
+
+    An interruption (Ctrl-C, SIGTERM) ends the running ones and starts no further ones.
+    """
     pool = ThreadPoolExecutor(processes)
-    try:
-        futures = [pool.submit(_or_failure, job) for job in jobs]
-        return [future.result() for future in futures]
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list(_RUNNING):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown()
+    with _exit_on_sigterm():
+        try:
+            futures = [pool.submit(_or_failure, job) for job in jobs]
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_RUNNING):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown()
 
 
 def all_or_exit(outcomes: Sequence[dict | RunFailedError]) -> list[dict]:
@@ -199,13 +206,31 @@ def _execute(command: Sequence[str], log: Path) -> tuple[float, float, int]:
     """Run a command; return wall seconds, CPU seconds and exit status."""
     start = time.perf_counter()
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with log.open("a") as output:
+    with log.open("a") as output, _exit_on_sigterm():
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=settings, cwd=ROOT)
         _RUNNING.add(process)
-        _, status, usage = os.wait4(process.pid, 0)
-        _RUNNING.discard(process)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            _RUNNING.discard(process)
     process.returncode = os.waitstatus_to_exitcode(status)
     return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, process.returncode
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit: by default a process would end at once, and its children would run on."""
+    if threading.current_thread() is not threading.main_thread():  # the main thread has done it, and gets all signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _filled(argument: str, places: dict[str, str]) -> str:

@@ -16,14 +16,18 @@ _TENSORBOARD, _CSV, _WANDB = (f"{_LOGGERS}.{name}Logger" for name in ("TensorBoa
 
 
 def explicit(logger: Any, root: str) -> Any:  # noqa: ANN401 (one of many shapes of the setting)
-    """Return the setting of the loggers with Lightning's default logger written out, without its advertisement.
+    """Return the setting of the loggers with Lightning's default logger written out.
+
+    It comes without Lightning's advertisement, and without the constant -1 that TensorBoard would show as `hp_metric`.
 
     Args:
         logger: ``trainer.logger`` of the config: nothing, one logger, or a list of them.
         root: ``trainer.default_root_dir``, for the default logger.
     """
     if logger is None or logger is True:
-        arguments = Namespace(save_dir=root, name=RUNS, version=None)  # type: ignore[no-untyped-call]
+        arguments = Namespace(  # type: ignore[no-untyped-call]
+            save_dir=root, name=RUNS, version=None, default_hp_metric=False
+        )
         return Namespace(class_path=_TENSORBOARD, init_args=arguments)  # type: ignore[no-untyped-call]
     return logger
 

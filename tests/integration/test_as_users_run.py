@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from .conftest import QUICKSTART, SIZES, fit_arguments
 
@@ -73,8 +74,15 @@ def assert_finished(result, directory):
     assert "before the ``update``" not in result.stderr  # nor torchmetrics for what has nothing to count
     (run,) = (directory / "lightning_logs").iterdir()
     assert json.loads((run / "metrics.json").read_text())["final"]["step"] == 8 // result.processes
-    assert list(run.glob("events.out.tfevents.*"))
+    assert set(curves(run)) >= {"train/loss", "val/greedy/ece"}
+    assert "hp_metric" not in curves(run)  # TensorBoard would show a constant -1 first
     return run
+
+
+def curves(run):
+    events = EventAccumulator(str(run))
+    events.Reload()
+    return events.Tags()["scalars"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def test_the_default_logger_is_named_too(given):
     logger = explicit(given, "root")
     with_names(logger, "SDFT-seed0")
     assert logger.class_path == "lightning.pytorch.loggers.TensorBoardLogger"
-    assert vars(logger.init_args) == {"save_dir": "root", "name": "lightning_logs", "version": "SDFT-seed0"}
+    found = {"save_dir": "root", "name": "lightning_logs", "version": "SDFT-seed0", "default_hp_metric": False}
+    assert vars(logger.init_args) == found
 
 
 def test_without_a_logger_there_is_none_to_name(tmp_path):
