@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run_dry(given)
     if given[0] in _OF_LIGHTNING:
-        from caopd.training.lightning_cli import run
+        from caopd.training.subcommands import run
 
         return run(arguments)
     return _run_other(given[0], given[1:])

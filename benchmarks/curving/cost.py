@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning import LightningModule, Trainer
 
-import caopd.training.lightning_cli  # noqa: F401 (so that it counts as a library)
+import caopd.training.subcommands  # noqa: F401 (so that it counts as a library)
 from peering.clock import StepClock, high_water
 from peers_ours import Timing
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import caopd.training.lightning_cli  # imported once, before any fork
+import caopd.training.subcommands  # imported once, before any fork
 from caopd.cli import main as caopd
 from killing.victim import VARIABLE
 

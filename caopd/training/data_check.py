@@ -13,7 +13,7 @@ from caopd.commands.command_line import run_command
 from caopd.errors import ConfigError
 from caopd.tasks import Task, examples_of
 from caopd.texts import escaped, escaped_lines
-from caopd.training.lightning_cli import message_of
+from caopd.training.error_messages import message_of
 from caopd.types import Example
 
 USAGE = "caopd data check FILE --task CLASS [--task.SETTING VALUE ...]"

@@ -19,7 +19,7 @@ from caopd.rounds.encoding import SampleEncoder
 from caopd.rounds.prompts import Curriculum, RoundPrompts
 from caopd.rounds.samples import train_samples
 from caopd.texts import in_terminal
-from caopd.training import lightning_cli
+from caopd.training import subcommands
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.module import DistillationModule
 from caopd.training.planning import PlannedRun, processes_of, student_of
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         show(PlannedRun(*parts, **settings), Console(highlight=False))
         tell([], [["caopd", "plan", *given[1:]], ["caopd", *given]])
 
-    return lightning_cli.run(given, dry_run)
+    return subcommands.run(given, dry_run)
 
 
 def show(cli: PlannedRun, console: Console) -> None:

@@ -1,17 +1,12 @@
-"""Lightning's command line for this package's module and data module; it shows an error as one readable message."""
+"""Lightning's command line for this package's module and data module."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import math
-import signal
-import sys
-import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import yaml
@@ -24,13 +19,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from transformers.utils import logging as transformers_logging
 
-from caopd.commands.command_line import show_user_error
 from caopd.commands.configs.shipped import config_file
-from caopd.errors import CaopdError, ConfigError, UserCodeError
-from caopd.files import disk_full, full_disks_told_once
+from caopd.errors import ConfigError
 from caopd.run_directory import RUNS, free_folder, own_run_directory, run_name, run_settings
 from caopd.texts import check_utf8, escaped_lines
 from caopd.training.callbacks import (
@@ -57,15 +48,10 @@ from caopd.training.continuing import (
 )
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.defaults import DEFAULT_CALLBACKS, TRAINER_DEFAULTS
-from caopd.training.interrupts import ignored_interrupts_raised
+from caopd.training.error_messages import message_of
 from caopd.training.logger_settings import called_as_before, explicit, with_names, with_run
 from caopd.training.module import DistillationModule
 from caopd.training.sharded import take_strategy
-from caopd.training.spelling import explained
-
-MAX_LINES = 20
-"""Most lines of an error message, about one screen."""
-
 
 ABOUT = {
     "fit": """Train a model on its own rollouts.
@@ -291,45 +277,6 @@ class CaopdCLI(LightningCLI):
         return trainer
 
 
-def run(arguments: Sequence[str] | None = None, make: Callable[..., object] | None = None) -> int:
-    """Run a Lightning subcommand and return the exit status.
-
-    Args:
-        arguments: Command line without the program's name; by default that of the process. The command comes first.
-        make: Calls the command line's class, or one derived from it, and does more; None calls it and does no more.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    resume = ResumeCommand(given)
-    try:
-        _ignore_idle_warnings(given[0])
-        with ignored_interrupts_raised(), full_disks_told_once():
-            (make or CaopdCLI)(given[0], args=None if arguments is None else given, **settings_of(given[0], [resume]))
-    except UserCodeError as error:
-        return show_user_error(error)
-    except (CaopdError, ArgumentError, MisconfigurationException) as error:
-        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
-        return error.exit_status if isinstance(error, CaopdError) else 2
-    except (FileNotFoundError, PermissionError, UnpicklingError) as error:
-        sys.stderr.write(escaped_lines(f"error: a file cannot be read or written: {message_of(error)}\n"))
-        return 2
-    except ValueError as error:
-        if not _is_of_lightning(error):
-            raise
-        sys.stderr.write(escaped_lines(f"error: {message_of(error)}\n"))
-        return 2
-    except SIGTERMException:
-        return 128 + signal.SIGTERM
-    except Exception as error:
-        full = disk_full(error, None)  # of a file that a library writes
-        if full is None:
-            raise
-        sys.stderr.write(escaped_lines(f"error: {full}\n"))
-        return full.exit_status
-    finally:
-        resume.say()
-    return 0
-
-
 def settings_of(command: str, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Return what the command line's class is made with.
 
@@ -347,52 +294,3 @@ def settings_of(command: str, callbacks: Sequence[Callback] = ()) -> dict[str, A
         "save_config_callback": RunConfig,
         "parser_kwargs": {**strict, "formatter_class": HelpAsWritten, command: {**strict, **shown}},
     }
-
-
-def message_of(error: BaseException, keys: Collection[str] = ()) -> str:
-    """Return which setting is wrong, from the outermost error, and why, from the innermost.
-
-    Args:
-        error: What was raised, with the chain of its causes.
-        keys: Every setting that there is, of which the nearest is named where one is unknown.
-    """
-    causes = list(_causes(error))
-    own = [cause for cause in causes if isinstance(cause, CaopdError)]
-    if own:
-        return str(own[0])
-    whole = str(error).strip()
-    where, reason = whole.partition("\n")[0].rstrip(": "), explained(str(causes[-1]).strip(), whole, keys)
-    lines = (reason if where in reason else f"{where}: {reason}").splitlines()
-    return "\n".join([*lines[:MAX_LINES], "`caopd COMMAND --help` shows what every setting takes."])
-
-
-def _is_of_lightning(error: BaseException) -> bool:
-    """Return whether Lightning itself raised the error, as it does where settings do not fit together."""
-    frame = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):  # noqa: B007  # the last one is looked at
-        pass
-    return frame is not None and str(frame.f_globals.get("__name__")).startswith("lightning.")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _ignore_idle_warnings(command: str) -> None:
-    """Silence what does not apply: there are no workers, the teacher is in evaluation mode on purpose, and a tip."""
-    if command != "fit":  # nothing is saved, so it is no matter where
-        warnings.filterwarnings("ignore", message="The dirpath has changed from")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
-    # The data module resumes a round itself, from the rollouts on disk.
-    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_of_the_run)
-    transformers_logging.disable_progress_bar()
-
-
-def _is_of_the_run(record: logging.LogRecord) -> bool:
-    """Return whether a message of Lightning's is about the run, and neither an advertisement nor about absent chips."""
-    return not any(words in record.getMessage() for words in ("Tip: For seamless cloud", "TPU available: False"))

@@ -34,7 +34,7 @@ from caopd.rollouts.auto import SMALL
 from caopd.rollouts.vllm.engine import VLLMEngine
 from caopd.rollouts.vllm.options import VLLMOptions
 from caopd.rounds.batches import BatchPlan
-from caopd.training import lightning_cli
+from caopd.training import lightning_cli, subcommands
 from caopd.training.datamodule import RolloutDataModule
 from caopd.training.module import DistillationModule
 from caopd.training.planned_lengths import measured_lengths, stated_lengths
@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
             show(made, Console(width=110))
             tell([], [["caopd", "fit", *rest, "--dry_run"]])
 
-    return lightning_cli.run(["fit", *rest], plan)
+    return subcommands.run(["fit", *rest], plan)
 
 
 def plan_of(cli: PlannedRun, options: argparse.Namespace) -> Plan:

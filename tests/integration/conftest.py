@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 # Lightning's log handlers keep the stream of their first import: it must outlive the tests that capture output.
-import caopd.training.lightning_cli  # noqa: F401
+import caopd.training.subcommands  # noqa: F401
 from caopd.cli import main
 from caopd.models.tiny import build_model, build_tokenizer
 from tests.forks import Forks
