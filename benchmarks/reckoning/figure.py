@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 OPERATORS = {"+": ("addition", BLUE, "o"), "-": ("subtraction", VERMILION, "s"), "*": ("multiplication", GREEN, "^")}
 OTHER = ("division", PURPLE, "D")
+SIGNS = {"-": "\u2212", "*": "\u00d7", "/": "\u00f7"}
+_WIDTH, _HEIGHT = 0.17, 0.06
+"""Of a name, in units of the axes."""
 _NAME = {"fontsize": 6.0, "color": "#4A4A4A", "xytext": (3, 2), "textcoords": "offset points"}
 
 
 def kinds_figure(record: dict) -> Figure:
     """Return a figure with a panel for each method: mean confidence against success rate, a mark for each kind.
 
-    Kinds are named by the digits of both numbers; sampled completions of all seeds together.
+    A kind's name has the digits of both numbers, and is left out where it would be written over another; sampled
+    completions of all seeds together.
     """
     found = record["tasks"][TRAINED][SAMPLED]
     figure = new_figure(2.2 * len(found), 2.7)
@@ -28,12 +32,15 @@ def kinds_figure(record: dict) -> Figure:
     for axes, (method, measures) in zip(panels, found.items(), strict=True):
         axes.axline((0, 0), slope=1, color=ORANGE, lw=0.8, zorder=1)
         stated = {kind: each for kind, each in measures["all"]["categories"].items() if "mean_confidence" in each}
+        named: list[tuple[float, float]] = []
         for kind, each in stated.items():
             operator = kind.strip("0123456789")
             name, colour, marker = OPERATORS.get(operator, OTHER)
             x, y = each["accuracy"]["value"], each["mean_confidence"]["value"]
             seen[name] = axes.scatter(x, y, s=16, color=colour, marker=marker, zorder=3)
-            axes.annotate(kind.replace(operator, "·"), (x, y), **_NAME)
+            if all(abs(x - left) > _WIDTH or abs(y - low) > _HEIGHT for left, low in named):
+                named.append((x, y))
+                axes.annotate(kind.replace(operator, SIGNS.get(operator, operator)), (x, y), **_NAME)
         axes.set(xlim=(-0.03, 1.08), ylim=(-0.03, 1.08), aspect="equal", xlabel="success rate")
         axes.set_title(method, fontsize=9)
         tidy(axes)
