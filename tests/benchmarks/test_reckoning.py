@@ -102,7 +102,17 @@ def test_page_and_figure_show_every_method_kind_and_target(predicted, tmp_path):
     figure = kinds_figure(record)
     assert [axes.get_title() for axes in figure.axes] == list(runs)
     names = {text.get_text() for axes in figure.axes for text in axes.texts}
-    assert names == {"1·1", "2·1"}
+    assert names == {"1+1", "2\N{MINUS SIGN}1", "2\N{MULTIPLICATION SIGN}1"}
+
+
+def test_a_name_that_would_be_written_over_another_is_left_out():
+    places = {"1+1": (0.9, 0.9), "2+1": (0.85, 0.88), "2+2": (0.85, 0.7), "3-3": (0.0, 0.1)}
+    found = {kind: {"accuracy": {"value": x}, "mean_confidence": {"value": y}} for kind, (x, y) in places.items()}
+    figure = kinds_figure({"tasks": {TRAINED: {"sampled": {BASELINE: {"all": {"categories": found}}}}}})
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["1+1", "2+2", "3\N{MINUS SIGN}3"]
+    marks = [mark for mark in axes.collections if mark.get_offsets().shape == (1, 2)]
+    assert len(marks) == len(places)  # every kind has its mark
 
 
 def test_predictions_are_the_same_after_they_were_kept_as_a_table(predicted, tmp_path):
