@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,14 +14,20 @@ from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
 from caopd.verifiers.base import Verifier
 
+_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_EMPHASIS = "*_`"
+_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,},?\s+[A-Za-z]{2,}(?![A-Za-z}])")
+"""Matches two words side by side; no command of LaTeX is one, and no text in braces."""
+
 
 @dataclass(frozen=True)
 class Mathematics(Verifier):
     r"""The answer is the same expression as the target: ``\frac{1}{2}`` is ``0.5``, ``(x+1)^2`` is ``x^2+2x+1``.
 
     math-verify (https://github.com/huggingface/Math-Verify) reads and compares the expressions; it comes with
-    ``pip install 'caopd[math]'``. Where the text marks its answer (:func:`caopd.reading.answers.stated_answer`), that
-    is read, else the last expression of the text. Its own limits of time are off, since they would count what takes
+    ``pip install 'caopd[math]'``. Where the text states its answer (:func:`caopd.reading.answers.stated_answer`), that
+    is read as one expression, without the emphasis and the full stop around it; of a sentence, or of a text of several
+    lines that marks no answer, the last expression. Its own limits of time are off, since they would count what takes
     long as wrong: ``data.verifier_timeout_seconds`` leaves it out.
 
     Example: ``Mathematics().verify(r"So it is $\boxed{0.5}$.", target=r"\frac{1}{2}").correct`` is true.
@@ -35,11 +42,11 @@ class Mathematics(Verifier):
         """
         library = _library()
         wanted = _target(target)
-        answer, outcome, is_marked = stated_answer(text)
+        answer, outcome, _ = stated_answer(text)
         if outcome is AnswerOutcome.MALFORMED:
             return Verdict(correct=False, answer=None, outcome=outcome)
         text = said(text).strip()
-        found = _expressions(answer) if answer and is_marked else library.parse(text, parsing_timeout=None)
+        found = _expressions(answer) if answer else library.parse(text, parsing_timeout=None)
         if not found:
             outcome = AnswerOutcome.MALFORMED if text else AnswerOutcome.MISSING
             return Verdict(correct=False, answer=None, outcome=outcome)
@@ -60,10 +67,24 @@ def _library() -> Any:  # noqa: ANN401
 
 
 def _expressions(text: str) -> list[Any]:
-    """Return what math-verify reads in an answer that stands alone: as LaTeX, or else as it is."""
-    library, bare = _library(), text.strip().removeprefix("$").removesuffix("$").strip()
-    read: list[Any] = library.parse(rf"\boxed{{{bare}}}", parsing_timeout=None)
-    return read or list(library.parse(text, parsing_timeout=None))
+    """Return what math-verify reads in an answer: as LaTeX that stands alone, or, of a sentence, its last expression."""
+    announced = stated_answer(text)
+    bare = _undressed(announced.text if announced.is_marked and announced.text else text)
+    alone = bare if _PROSE.search(bare) else rf"\boxed{{{bare}}}"
+    return list(_library().parse(alone, parsing_timeout=None))
+
+
+def _undressed(text: str) -> str:
+    """Return a text without the emphasis, the delimiters of mathematics and the end of a sentence around it."""
+    before = None
+    while before != text:
+        before = text
+        text = text.strip().strip(_EMPHASIS).rstrip(".,;:").strip()
+        for opening, closing in _DELIMITERS:
+            inner = text[len(opening) : -len(closing)]
+            if text == f"{opening}{inner}{closing}" and inner.strip() and opening not in inner:
+                text = inner
+    return text
 
 
 @lru_cache(maxsize=4096)
