@@ -67,7 +67,7 @@ def _library() -> Any:  # noqa: ANN401
 
 
 def _expressions(text: str) -> list[Any]:
-    """Return what math-verify reads in an answer: as LaTeX that stands alone, or, of a sentence, its last expression."""
+    """Return what math-verify reads in an answer: one expression, or, of a sentence, the last one."""
     announced = stated_answer(text)
     bare = _undressed(announced.text if announced.is_marked and announced.text else text)
     alone = bare if _PROSE.search(bare) else rf"\boxed{{{bare}}}"

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from math import isfinite
 
 from caopd.errors import ConfigError, DataError
 from caopd.reading.answers import stated_answer
+from caopd.reading.numbers import last_number
 from caopd.reading.thinking import said
 from caopd.types import AnswerOutcome, Verdict
 from caopd.verifiers.base import Verifier
 
-_NUMBER = re.compile(
-    r"""(?:(?<![\w)\]])(?P<sign>[-+\u2212])\$?)?(?<![A-Za-z0-9_])
-    (?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)
-    (?:[eE](?P<exponent>[-+]?[0-9]{1,3})(?![\w.])
-     | \s?(?:\\times|\\cdot|[\u00d7*])\s?10\s?(?:\^|\*\*)\s?\{?(?P<power>[-+\u2212]?[0-9]{1,3})\}?)?
-    (?P<fraction>\s?/\s?[0-9])?""",
-    re.VERBOSE,
-)
-_LATEX_SPACES = re.compile(r"\{,\}|\\[,!]|(?<=\d)\\ (?=\d)")
-_BEFORE_UNIT = re.compile(r"\A[\s$~]*(?:\\(?:text|mathrm)\s?\{\s*)?")
+_BEFORE_UNIT = re.compile(r"\A[\s$~]*(?:\\[ ,;!]\s*)?(?:\\(?:text|mathrm)\s?\{\s*)?")
+_OF_ANOTHER_UNIT = ("/", "^", "\u00b2", "\u00b3")
+"""What makes another unit of one: ``km/h``, ``m^2``."""
 _DIGITS = 100
 """Precision in which differences are computed."""
 
@@ -34,14 +27,15 @@ class Numeric(Verifier):
 
     Where the text marks its answer (:func:`caopd.reading.answers.stated_answer`: a tag, a box, ``####``), the last
     number there counts, else the last one of the text. ``1,692``, ``1692.0`` and ``1.692e3`` are equal. What stands
-    around the number does not matter: ``47 * 36 = 1692.`` is 1692. A text without a number is MISSING; a fraction, such
-    as ``432 / 8``, is not worked out and is MALFORMED.
+    around the number does not matter: ``47 * 36 = 1692.`` is 1692. A text without a number is MISSING; one whose last
+    number does not stand for itself (:class:`caopd.reading.numbers.Number`: ``432 / 8``, ``18 or 20``) is MALFORMED.
 
     Args:
         relative_tolerance: Largest difference that is still right, as a share of the target.
         absolute_tolerance: Largest difference that is still right; the larger one of both counts.
         units: Unit -> how many of one common unit it is, as in ``{km: 1000, m: 1}``. A number with one of these behind
-            it is converted, and one without is in the target's unit. Other words do not matter.
+            it is converted, and one without is in the target's unit. Other words do not matter; a unit made of one of
+            these (``m^2``, ``km/h``) is MALFORMED.
 
     Raises:
         ConfigError: A tolerance is below 0, a unit not above it, or one of them not finite.
@@ -75,36 +69,39 @@ class Numeric(Verifier):
         marked, outcome, _ = stated_answer(text)
         if outcome is AnswerOutcome.MALFORMED:
             return Verdict(correct=False, answer=None, outcome=outcome)
-        answer = _LATEX_SPACES.sub("", said(text) if marked is None else marked)
-        found = next(iter(deque(_NUMBER.finditer(answer), maxlen=1)), None)
-        if found is None or found["fraction"]:
-            outcome = AnswerOutcome.MISSING if found is None else AnswerOutcome.MALFORMED
-            return Verdict(correct=False, answer=None, outcome=outcome)
-        factor = self._factor(answer[found.end() :])
-        value = _product(_value(found), unit if factor is None else factor)
+        found = last_number(said(text) if marked is None else marked)
+        if found is None:
+            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MISSING)
+        factor, is_known = self._factor(found.behind)
+        if not found.is_alone or not is_known:
+            return Verdict(correct=False, answer=None, outcome=AnswerOutcome.MALFORMED)
+        value = _product(found.value, unit if factor is None else factor)
         return Verdict(self._is_close(value, wanted), _written(value), AnswerOutcome.PARSED)
 
     def _wanted(self, target: str) -> tuple[Decimal, float]:
         """Return the target's value in the common unit, and its unit."""
-        found = _NUMBER.match(target.strip())
-        rest = "" if found is None else target.strip()[found.end() :]
-        factor = self._factor(rest, whole=True) if rest else 1.0
-        if found is None or found["fraction"] or factor is None:
+        found = last_number(target.strip())
+        behind = "" if found is None else found.behind
+        factor, is_known = self._factor(behind, whole=True) if behind else (1.0, True)
+        if found is None or found.before or not found.is_alone or factor is None or not is_known:
             known = f" and one of the units {', '.join(self.units)}" if self.units else ""
             raise DataError(
                 f"Expected the target of a question for a number to be one{known}, but got {target[:80]!r}. Correct "
                 "the row's answer, name its unit in `units` of Numeric, or take another verifier."
             )
-        return _product(_value(found), factor), factor
+        return _product(found.value, factor), factor
 
-    def _factor(self, rest: str, whole: bool = False) -> float | None:
-        """Return the factor of the unit that follows a number; None where there is none that is known."""
+    def _factor(self, rest: str, whole: bool = False) -> tuple[float | None, bool]:
+        """Return the factor of the unit that follows a number, None where none is known, and whether it is that unit.
+
+        A known unit to a power, or by another one, is a unit that is not known.
+        """
         rest = _BEFORE_UNIT.sub("", rest, count=1)
         for unit in sorted(self.units, key=len, reverse=True):
             behind = rest.removeprefix(unit)
             if behind != rest and not (behind[:1].isalpha() or (whole and behind.strip())):
-                return self.units[unit]
-        return None
+                return self.units[unit], not behind.lstrip("}").startswith(_OF_ANOTHER_UNIT)
+        return None, True
 
     def _is_close(self, value: Decimal, wanted: Decimal) -> bool:
         if value == wanted or not (self.relative_tolerance or self.absolute_tolerance):
@@ -112,13 +109,6 @@ class Numeric(Verifier):
         with localcontext(prec=_DIGITS):
             allowed = max(Decimal(str(self.relative_tolerance)) * abs(wanted), Decimal(str(self.absolute_tolerance)))
             return abs(value - wanted) <= allowed
-
-
-def _value(found: re.Match[str]) -> Decimal:
-    exponent = found["exponent"] or found["power"] or "0"
-    sign = "-" if found["sign"] not in (None, "+") else ""
-    digits = str(found["number"]).replace(",", "")
-    return Decimal(f"{sign}{digits}e{exponent.replace(chr(0x2212), '-')}")
 
 
 def _product(value: Decimal, factor: float) -> Decimal:
