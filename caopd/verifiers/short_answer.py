@@ -12,7 +12,8 @@ from caopd.reading.answers import stated_answer
 from caopd.types import Verdict
 from caopd.verifiers.base import Verifier
 
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\s+(?=\w)")
+_NUMBER = re.compile(r"((?<![\w.])[-\u2212]?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?![\w]|[.,][0-9]))")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class ShortAnswer(Verifier):
     r"""The stated answer equals one of the accepted ones, up to case, articles, punctuation and white space.
 
     Where a text states its answer is the rule of :func:`caopd.reading.answers.stated_answer`. This is the normalised
-    exact match of SQuAD (arXiv 1606.05250), with aliases as in TriviaQA (arXiv 1705.03551).
+    exact match of SQuAD (arXiv 1606.05250), with aliases as in TriviaQA (arXiv 1705.03551), but for numbers, whose sign
+    and decimal point count (``1.5`` is not ``15``, and is ``1.50``), and an ``A`` that nothing follows (``Vitamin A``).
 
     Examples:
         >>> verifier = ShortAnswer()
@@ -62,15 +64,27 @@ def accepted(target: str) -> list[str]:
 def normalised(answer: str) -> str:
     """Return an answer without case, articles, punctuation and superfluous white space.
 
-    ``#`` and ``%`` stay, and an answer of nothing but what is left out stays as it is, in lower case.
+    ``#`` and ``%`` stay, numbers are written in one way, and an answer of nothing but what is left out stays as it is,
+    in lower case.
 
     Examples:
-        >>> normalised("The  U.S.A. (mainland)"), normalised("+")
-        ('usa mainland', '+')
+        >>> normalised("The  U.S.A. (mainland)"), normalised("+"), normalised("-1,500.0 m")
+        ('usa mainland', '+', '-1500 m')
     """
     folded = unicodedata.normalize("NFKC", answer).casefold()
-    kept = "".join(" " if _separates(character) else character for character in folded if character not in ".'\u2019`")
-    return " ".join(_ARTICLES.sub(" ", kept).split()) or " ".join(folded.split())
+    parts = _NUMBER.split(folded)  # a word, a number, a word, ...
+    parts[::2] = map(_without_punctuation, parts[::2])
+    parts[1::2] = map(_one_form, parts[1::2])
+    return " ".join(_ARTICLES.sub("", "".join(parts)).split()) or " ".join(folded.split())
+
+
+def _without_punctuation(text: str) -> str:
+    return "".join(" " if _separates(character) else character for character in text if character not in ".'\u2019`")
+
+
+def _one_form(number: str) -> str:
+    number = number.replace(",", "").replace("\u2212", "-")
+    return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 def _separates(character: str) -> bool:
