@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caopd.reading.answers import stated_answer
-from caopd.tasks.rows import Row, given_demonstration, shortened
+from caopd.tasks.rows import Row, given_demonstration, shortened, without_confidence
 
 LETTERS = string.ascii_uppercase
 """Letters of options."""
@@ -49,7 +50,9 @@ def read_fields(row: Row, answer_after: str, shuffled_by: str | None) -> Fields:
     """
     chat = _chat(row) if "messages" in row.values else {}
     demonstration = given_demonstration(row)
-    written = row.values["answer"] if "answer" in row.values or not chat else chat["answer"]
+    if "answer" not in row.values and "answer" not in chat:
+        raise row.error("Expected a column 'answer', or `messages` with one of the assistant, but there is none.")
+    written = row.values["answer"] if "answer" in row.values else chat["answer"]
     if answer_after:
         text = written if isinstance(written, str) else ""
         before, mark, behind = text.rpartition(answer_after)
@@ -58,7 +61,8 @@ def read_fields(row: Row, answer_after: str, shuffled_by: str | None) -> Fields:
                 f"Expected {answer_after!r} before the answer in column 'answer', but got {shortened(written)}."
             )
         demonstration, written = demonstration or before.strip(), behind.strip()
-    options, right = _options(row, written, shuffled_by) if row.values.get("choices") is not None else ({}, None)
+    has_options = row.values.get("choices") not in (None, "")
+    options, right = _options(row, written, shuffled_by) if has_options else ({}, None)
     return Fields(
         question=chat["question"] if chat and "question" not in row.values else row.text("question"),
         answers=(right,) if right is not None else _answers(row, written),
@@ -71,26 +75,44 @@ def read_fields(row: Row, answer_after: str, shuffled_by: str | None) -> Fields:
 
 def _answers(row: Row, written: object) -> tuple[str, ...]:
     """Return the answer, and after it those of the column ``aliases`` that differ from it."""
-    aliases = row.values.get("aliases")
-    parts = [*(written if isinstance(written, list) else [written]), *(aliases if isinstance(aliases, list) else [])]
-    if aliases is not None and not isinstance(aliases, list):
-        raise row.error(f"Expected a list in column 'aliases', but got {shortened(aliases)}.")
-    texts = [str(part).strip() if isinstance(part, str | int | float) else "" for part in parts]
+    aliases = _parsed(row.values.get("aliases"))
+    if aliases is not None and not (isinstance(aliases, list) and all(map(_as_text, aliases))):
+        raise row.error(f"Expected a list of texts or numbers in column 'aliases', but got {shortened(aliases)}.")
+    texts = [_as_text(part) for part in (written if isinstance(written, list) else [written])]
     if not texts or not all(texts):
         raise row.error(
             f"Expected a text, a number or a list of them in column 'answer', but got {shortened(written)}."
         )
-    return tuple(dict.fromkeys(texts))
+    return tuple(dict.fromkeys([*texts, *map(_as_text, aliases or [])]))
+
+
+def _as_text(value: object) -> str:
+    """Return a text or a number as text; empty for anything else."""
+    return str(value).strip() if isinstance(value, str | int | float) else ""
+
+
+def _parsed(value: object) -> object:
+    """Return a list or an object that stands as JSON in a text, as in a table of comma-separated values; else itself.
+
+    An empty text is None.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.strip().startswith(("[", "{")) else value if value.strip() else None
+    except (ValueError, RecursionError):
+        return value
 
 
 def _options(row: Row, written: object, shuffled_by: str | None) -> tuple[dict[str, str], str]:
     """Return the options by letter, and the letter of the right one.
 
     The answer is the label of an option, its number from 0, or its text; where options have no labels of their own, a
-    text counts before a letter.
+    text counts before a letter, and where their labels are numbers, a number is a label.
     """
     labels, texts, are_given = _labelled(row)
-    if isinstance(written, int) and not isinstance(written, bool):
+    are_numbers = are_given and any(label.removeprefix("-").isdigit() for label in labels)
+    if isinstance(written, int) and not isinstance(written, bool) and not are_numbers:
         right = written if 0 <= written < len(texts) else None
     else:
         named = str(written).strip()
@@ -109,7 +131,7 @@ def _options(row: Row, written: object, shuffled_by: str | None) -> tuple[dict[s
 
 def _labelled(row: Row) -> tuple[list[str], list[str], bool]:
     """Return labels and texts of the options, and whether the labels are the row's own."""
-    choices = row.values["choices"]
+    choices = _parsed(row.values["choices"])
     if isinstance(choices, Mapping) and isinstance(choices.get("text"), list):
         labels, texts = choices.get("label") or [], choices["text"]
     elif isinstance(choices, Mapping):
@@ -117,11 +139,15 @@ def _labelled(row: Row) -> tuple[list[str], list[str], bool]:
     else:
         texts = choices if isinstance(choices, list) else []
         labels = list(LETTERS[: len(texts)])
-    is_known = isinstance(labels, list) and len(labels) == len(texts) and all(isinstance(text, str) for text in texts)
+    is_known = (
+        isinstance(labels, list)
+        and len(labels) == len(texts)
+        and all(isinstance(text, str) and text.strip() for text in texts)
+    )
     if not is_known or not 2 <= len(texts) <= len(LETTERS):
         raise row.error(
             "Expected the choices to be a list of 2 to 26 texts, two lists `text` and `label`, or an object of label "
-            f"and text, but got {shortened(choices)}."
+            f"and text, none of them empty, but got {shortened(choices)}."
         )
     return [str(label).strip() for label in labels], [text.strip() for text in texts], isinstance(choices, Mapping)
 
@@ -164,8 +190,10 @@ def _chat(row: Row) -> dict[str, str]:
             "Expected `messages` to be a list of {role, content}: at most one system message, one of the user, and at "
             f"most one of the assistant, each a text, but got {found}."
         )
+    if not known["user"].strip():
+        raise row.error("Expected a question in the user's message of `messages`, but it is empty.")
     fields = {"question": known["user"], **({"system": known["system"]} if "system" in known else {})}
     if "assistant" not in known:
         return fields
-    stated = stated_answer(known["assistant"]).text
-    return {**fields, "demonstration": known["assistant"], "answer": stated or known["assistant"]}
+    response = without_confidence(known["assistant"])
+    return {**fields, "demonstration": response, "answer": stated_answer(response).text or response}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from caopd.errors import ConfigError, DataError
@@ -169,7 +170,7 @@ def select_examples(source: DataSource, split: str, examples: Iterable[tuple[Row
 
 
 def _read_path(source: DataSource, path: str, source_split: str, split: str) -> list[Row]:
-    if Path(path).suffix in SUFFIXES:
+    if Path(path).suffix.lower() in SUFFIXES:
         _check_available(source_split, split, ["train"], "path")
         return read_files([path])
     data = load_dataset_splits(path, source.name, source.revision)
@@ -180,7 +181,11 @@ def _read_path(source: DataSource, path: str, source_split: str, split: str) -> 
 
 def _splits_of(source: DataSource) -> Collection[str]:
     path = str(source.path)
-    return ["train"] if Path(path).suffix in SUFFIXES else list(load_dataset_splits(path, source.name, source.revision))
+    return (
+        ["train"]
+        if Path(path).suffix.lower() in SUFFIXES
+        else list(load_dataset_splits(path, source.name, source.revision))
+    )
 
 
 def _check_available(source_split: str, split: str, available: Sequence[str], key: str) -> None:
@@ -193,13 +198,20 @@ def _check_available(source_split: str, split: str, available: Sequence[str], ke
 
 
 def _renamed(row: Row, columns: Mapping[str, str | list[str]]) -> Row:
-    values = dict(row.values)
+    values = {name: None if _is_missing(value) else value for name, value in row.values.items()}
+    row = replace(row, values=values)
+    values = dict(values)
     for name, column in columns.items():
         if isinstance(column, str):
             values[name] = _value_at(row, column, name)
         else:
             values[name] = [_value_at(row, each, name) for each in column]
     return Row(values, row.where, row.number, row.file)
+
+
+def _is_missing(value: object) -> bool:
+    """Return whether a value is what tables of numbers have in the place of a missing one: not a number."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _value_at(row: Row, column: str, name: str) -> object:

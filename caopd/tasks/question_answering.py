@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
-from caopd.errors import DataError
+from caopd.errors import ConfigError, DataError
 from caopd.reading.tags import last_element
 from caopd.tasks.base import Task, check_split
 from caopd.tasks.fields import Fields, read_fields
 from caopd.tasks.loading import DataSource, has_split, load_rows, select_examples
-from caopd.tasks.rows import Row, made_of, row_id
-from caopd.types import Example
+from caopd.tasks.rows import Row, made_of, row_id, shortened
+from caopd.types import AnswerOutcome, Example
 from caopd.verifiers import Verifier
 
 INSTRUCTION = "Give your final answer between <answer> and </answer>."
 """Last line of every question."""
-_WORDS = re.compile(r"\w+")
+FIELDS = (
+    *("question", "answer", "aliases", "choices", "context", "demonstration", "messages"),
+    *("category", "id", "idx", "system"),
+)
+"""What ``source.columns`` can name a column for."""
+_WORDS = re.compile(r"\w+|[#%]|(?<![^\W\d_])[-\u2212*/](?=\s*[\d(])|[^\w\s\u2212*/-]")
+"""Matches words, and signs one by one; a minus, ``*`` and ``/`` as signs before a number alone."""
+_SIGNS = re.compile(r"\w+|[#%\u2212*/-]")
 _MAX_LISTED = 5
 
 
@@ -36,8 +46,9 @@ class QuestionAnswering(Task):
     - ``messages``: a chat in place of question, demonstration and, if there is no column for it, answer.
     - ``category``, ``id``, ``system``.
 
-    Only question and answer, or messages, must be there. A question that is in ``train`` and in another split, up to
-    case, punctuation and white space, is an error.
+    Only question and answer, or messages, must be there. ``aliases`` and ``choices`` may be JSON in a text, as in a
+    table of comma-separated values. A question that is in ``train`` and in another split, up to case, punctuation and
+    white space, is an error.
 
     Args:
         source: Where the rows are.
@@ -49,7 +60,11 @@ class QuestionAnswering(Task):
             as ``####`` does in GSM8K; empty where the column is the answer.
         shuffle_choices: Put options into a random order, which depends on the row's id alone: for data sets that name
             the right one first.
-        exclude_leaked: Leave a training row out whose question is in another split too, rather than refuse the data.
+        exclude_leaked: Leave a training row out whose question is in another split too, rather than refuse the data; a
+            warning says how many.
+
+    Raises:
+        ConfigError: ``source.columns`` names a column for something that is no field.
 
     Examples:
         >>> from caopd.verifiers import ShortAnswer
@@ -63,6 +78,16 @@ class QuestionAnswering(Task):
     answer_after: str = ""
     shuffle_choices: bool = False
     exclude_leaked: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.source.columns:
+            if name not in FIELDS:
+                close = get_close_matches(name, FIELDS, n=1)
+                guess = f" Did you mean {close[0]!r}?" if close else ""
+                raise ConfigError(
+                    f"Expected the keys of `columns` to be fields of QuestionAnswering ({', '.join(FIELDS)}), but got "
+                    f"{name!r}.{guess}"
+                )
 
     def examples(self, split: str) -> Sequence[Example]:
         """Return the questions of ``train``, ``validation`` or ``test``, in the order of the data.
@@ -85,20 +110,28 @@ class QuestionAnswering(Task):
         return [by_id[example.id] for example in selected]
 
     def _question(self, row: Row) -> _Question:
-        category = str(row.values.get("category") or "")
+        given = row.values.get("category")
+        category = "" if given is None else str(given)
         identity = row_id(row, category)
         fields = read_fields(row, self.answer_after, identity if self.shuffle_choices else None)
+        target = self._target(row, fields)
         try:
-            target = self._target(row, fields)
             self.verifier.verify("", target)
         except DataError as error:
             raise DataError(f"{row.where}: {error}") from error
+        shown = self._demonstration(fields)
+        if fields.demonstration is None and self.verifier.verify(shown, target).outcome is AnswerOutcome.MISSING:
+            raise row.error(
+                f"Expected {type(self.verifier).__name__} to read the answer in what shows it, {shortened(shown)}, but "
+                "it finds none there, and would find none in completions like it.",
+                "Let `instruction` ask for <answer> tags, or take another verifier.",
+            )
         example = Example(
             id=identity,
             question="\n".join(filter(None, [_worded(fields), self.instruction])),
             target=target,
             system=fields.system,
-            demonstration=self._demonstration(fields),
+            demonstration=shown,
             category=category,
         )
         return _Question(example, row, _key(fields))
@@ -137,6 +170,12 @@ class QuestionAnswering(Task):
         kept = [question for question in train if question.key not in held_out]
         if not kept:
             raise DataError(_leakage(leaked, held_out, len(train)))
+        if leaked:
+            warnings.warn(
+                f"{len(leaked):,} of {len(train):,} rows of train are left out: their question is in another split, "
+                "too (`exclude_leaked`).",
+                stacklevel=2,
+            )
         return kept
 
 
@@ -171,5 +210,7 @@ def _key(fields: Fields) -> tuple[str, ...]:
 
 
 def _plain(texts: Iterable[str]) -> str:
-    words = [word for text in texts for word in _WORDS.findall(text.casefold())]
-    return " ".join(words) or " ".join(texts)
+    """Return texts without case, punctuation and white space; signs of mathematics stay."""
+    folded = unicodedata.normalize("NFKC", " ".join(texts)).casefold()
+    found = [each for each in _WORDS.findall(folded) if _SIGNS.fullmatch(each) or unicodedata.category(each) == "Sm"]
+    return " ".join(found) or folded

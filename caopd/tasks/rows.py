@@ -63,18 +63,22 @@ class Row:
 
     def error(self, problem: str, advice: str = "Correct the row, or map the column in `columns`.") -> DataError:
         """Return a ``DataError`` that says where, what is wrong, which columns there are, and what to do."""
-        return DataError(f"{self.where}: {problem} Columns: {', '.join(map(str, self.values))}. {advice}")
+        names = [str(name) if str(name) == str(name).strip() else repr(name) for name in self.values]
+        return DataError(f"{self.where}: {problem} Columns: {', '.join(names)}. {advice}")
 
 
 def given_demonstration(row: Row) -> str | None:
-    """Return the row's own demonstration, if it has one, without a confidence segment at its end.
+    """Return the row's own demonstration, if it has one, :func:`without_confidence`."""
+    text = row.optional_text("demonstration")
+    return None if text is None else without_confidence(text)
+
+
+def without_confidence(text: str) -> str:
+    """Return a response of the data without a confidence segment at its end.
 
     Contexts state a confidence themselves, so one in the data (as in published CaOPD data) is taken off, provided that
     the segment says nothing else. If it holds a remark, which may be the answer, the demonstration stays whole.
     """
-    text = row.optional_text("demonstration")
-    if text is None:
-        return None
     for confidence_format in (InlineConfidence(), TagConfidence()):
         span = confidence_format.parse(text).span
         if span is None or text[span[1] :].strip():
@@ -110,8 +114,14 @@ def made_of(rows: Iterable[Row], make: Callable[[Row], _Made]) -> list[_Made]:
 
 
 def row_id(row: Row, category: str) -> str:
-    """Return the row's id: its ``id``, ``idx`` or else number, prefixed with the category that it is unique within."""
+    """Return the row's id: its ``id``, ``idx`` or else number, prefixed with the category that it is unique within.
+
+    Raises:
+        DataError: The id is an empty text.
+    """
     given = row.values.get("id", row.values.get("idx"))
+    if isinstance(given, str) and not given.strip():
+        raise row.error("Expected an id, but got an empty text.", "Give every row one, or map another column to `id`.")
     identity = str(row.number if given is None else given)
     return f"{category}-{identity}" if category else identity
 
@@ -132,11 +142,12 @@ def read_files(paths: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
     for name in paths:
         path = Path(name)
-        if path.suffix not in SUFFIXES:
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
             raise ConfigError(f"Expected a data file ending in {', '.join(SUFFIXES)}, but got {name}.")
         if not path.is_file():
             raise DataError(f"Expected a data file at {name}, but there is none. Correct `source` of the task.")
-        read = _READERS.get(path.suffix, _read_json)(path)
+        read = _READERS.get(suffix, _read_json)(path)
         start = len(rows)
         rows += [Row(values, where, number, path.name) for number, (where, values) in enumerate(read, start)]
         if len(rows) == start:
@@ -147,7 +158,7 @@ def read_files(paths: Sequence[str]) -> list[Row]:
 def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Read a file with the standard library, which keeps line numbers, and the types of every row as they are."""
     text = _text_of(path)
-    if path.suffix == ".json" and text.lstrip().startswith("["):
+    if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         items = _parse_json(text, str(path))
         numbered = [(f"{path}, item {n}", item) for n, item in enumerate(items if isinstance(items, list) else [], 1)]
     else:

@@ -27,6 +27,9 @@ INSTRUCTION = (
 """What the model is asked."""
 _FIELDS = ("{question}", "{accepted}", "{answer}")
 _GRADE = re.compile(r"\b(in)?correct\b", re.IGNORECASE)
+_FIRST = re.compile(rf"[^\w?]*{_GRADE.pattern}[*_`\"']*(?:[.!:\n]|\s*\Z)", re.IGNORECASE)
+"""Matches a grade that is the first sentence of a reply."""
+_DOUBT = re.compile(r"\?|\b(?:not|no|never|neither|nor)\b|n['\u2019]t\b", re.IGNORECASE)
 
 
 class JudgeModel(Protocol):
@@ -53,8 +56,9 @@ class Judge(Verifier):
     """A model says whether the answer is right, unless it equals an accepted one already (``ShortAnswer``).
 
     Every verdict is a small file in ``folder``, named by what the model was asked, so no question is asked twice, by
-    resumed runs and other processes either. A reply that does not grade is no verdict: the completion is left out and
-    counted, and is not kept.
+    resumed runs and other processes either. A reply grades by its first sentence, or by the only grade that it holds;
+    one that denies or asks (``It is not correct.``) does not. Without a grade there is no verdict: the completion is
+    left out and counted, and is not kept.
 
     Args:
         model: The model that grades.
@@ -112,17 +116,41 @@ class Judge(Verifier):
         key = hashlib.sha256(json.dumps([self.model.name, prompt]).encode()).hexdigest()
         kept = Path(self.folder, key[:2], f"{key}.json")
         if kept.is_file():
-            return bool(json.loads(kept.read_text(encoding="utf-8"))["correct"])
+            return _kept(kept)
         reply = said(self.model.reply(prompt))
-        grades = {not wrong for wrong in _GRADE.findall(reply)}
-        if len(grades) != 1:
+        correct = _grade(reply)
+        if correct is None:
             raise UnansweredError(
                 f"Expected the judge {self.model.name} to reply CORRECT or INCORRECT, but got {reply.strip()[:200]!r}: "
                 "there is no verdict, and the completion is left out. Take another model, or change `instruction`."
             )
-        correct = grades.pop()
         write_text(kept, json.dumps({"judge": self.model.name, "prompt": prompt, "reply": reply, "correct": correct}))
         return correct
+
+
+def _grade(reply: str) -> bool | None:
+    """Return whether a reply says that the answer is correct; None where it says neither, or both."""
+    first = _FIRST.match(reply)
+    if first is not None:
+        return not first[1]
+    grades = {not wrong for wrong in _GRADE.findall(reply)}
+    return grades.pop() if len(grades) == 1 and not _DOUBT.search(reply) else None
+
+
+def _kept(file: Path) -> bool:
+    """Return the verdict that a file keeps.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    try:
+        correct = json.loads(file.read_text(encoding="utf-8"))["correct"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"Expected {file} to keep a judge's verdict, but it is damaged ({error}). Delete it: the judge is asked "
+            "again."
+        ) from error
+    return bool(correct)
 
 
 def _parsed(target: str) -> tuple[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from caopd.errors import ConfigError, UnansweredError
@@ -27,6 +27,8 @@ class ServedModel(JudgeModel):
         timeout_seconds: How long one request may take; three of them should fit into ``data.verifier_timeout_seconds``.
         max_tokens: Length limit of a reply.
         key_variable: Environment variable that holds the key to the server; None where it needs none.
+        template_arguments: Of the model's chat template, as vLLM takes them: ``{enable_thinking: false}`` where a model
+            would otherwise think beyond ``max_tokens``. Not sent where there are none, as other servers know none.
     """
 
     url: str
@@ -34,6 +36,7 @@ class ServedModel(JudgeModel):
     timeout_seconds: float = 18.0
     max_tokens: int = 256
     key_variable: str | None = None
+    template_arguments: dict[str, Any] = field(default_factory=dict)
 
     def reply(self, prompt: str) -> str:
         """Return what the model answers to a prompt.
@@ -61,12 +64,14 @@ class ServedModel(JudgeModel):
         """Return the status and the body of the server's answer; None, and what went wrong, where there is none."""
         import requests
 
-        body = {
+        body: dict[str, Any] = {
             "model": self.name,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
             "max_tokens": self.max_tokens,
         }
+        if self.template_arguments:
+            body["chat_template_kwargs"] = self.template_arguments
         try:
             response = requests.post(
                 f"{self.url.rstrip('/')}/chat/completions",

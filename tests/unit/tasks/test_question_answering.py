@@ -1,7 +1,10 @@
 import csv
 import json
+import warnings
 
+import pandas
 import pytest
+from datasets import Dataset
 
 from caopd.errors import ConfigError, DataError
 from caopd.tasks import DataSource, QuestionAnswering
@@ -71,6 +74,10 @@ def test_forms_of_answers(examples, written, accepted):
         (["A", "B", "A"], "B", "B"),
         (["B", "A"], "A", "B"),
         ({"text": ["iron", "neon"], "label": ["1", "2"]}, "2", "B"),
+        ({"text": ["iron", "neon"], "label": ["1", "2"]}, 1, "A"),
+        ({"text": ["iron", "neon"], "label": [1, 2]}, 2, "B"),
+        ({"1": "iron", "2": "neon"}, 1, "A"),
+        ('["iron", "neon"]', "neon", "B"),
         ({"label": ["A", "B"], "text": ["B", "A"]}, "A", "A"),
         ({"a": "iron", "b": "neon"}, "b", "B"),
         ({"a": "iron", "b": "neon"}, "neon", "B"),
@@ -176,7 +183,12 @@ def test_other_chats_are_errors(examples, chat):
         ({"answer": None}, "column 'answer', but got None"),
         ({"answer": []}, "column 'answer'"),
         ({"answer": {"value": 1}}, "column 'answer'"),
-        ({"aliases": "Lutetia"}, "a list in column 'aliases'"),
+        ({"answer": float("nan")}, "column 'answer', but got None"),
+        ({"aliases": [None]}, r"a list of texts or numbers in column 'aliases', but got \[None\]"),
+        ({"id": " "}, "an id, but got an empty text"),
+        ({"choices": ["Paris", " "]}, "a list of 2 to 26 texts.* none of them empty"),
+        ({"choices": {"text": ["Rome", "Paris"], "label": ["1", "2"]}, "answer": 0}, "one of the 2 choices, but got 0"),
+        ({"aliases": "Lutetia"}, "a list of texts or numbers in column 'aliases'"),
         ({"context": 3}, "a context to be a text"),
         ({"context": {"a": ["x"], "b": []}}, "a context to be a text"),
         ({"choices": ["Paris"]}, "a list of 2 to 26 texts"),
@@ -190,6 +202,54 @@ def test_other_chats_are_errors(examples, chat):
 def test_a_row_that_cannot_be_used_is_an_error_that_names_it(examples, change, problem):
     with pytest.raises(DataError, match=rf"rows\.jsonl, line 2: .*{problem}"):
         examples([{**QUESTION, "question": "Another?"}, {**QUESTION, **change}])
+
+
+def test_a_row_without_an_answer_names_its_columns(examples):
+    with pytest.raises(DataError, match=r"line 1: Expected a column 'answer'.*Columns: question, ' answer'\. Correct"):
+        examples([{"question": "Capital?", " answer": "Paris"}])
+    with pytest.raises(DataError, match=r"line 1: Expected a column 'answer', or `messages` with one of the assistant"):
+        examples([messages(("user", "Capital?"))])
+    with pytest.raises(DataError, match=r"Expected a question in the user's message of `messages`, but it is empty"):
+        examples([{**messages(("user", " ")), "answer": "Paris"}])
+
+
+def test_a_column_for_what_is_no_field_is_refused(examples):
+    with pytest.raises(ConfigError, match=r"but got 'demonstrations'\. Did you mean 'demonstration'\?"):
+        examples([QUESTION], columns={"demonstrations": "D"})
+
+
+def test_missing_values_of_a_table_are_none(tmp_path):
+    rows = [{**QUESTION, "category": "a", "context": "Text."}, {"question": "Another?", "answer": "Rome"}]
+    Dataset.from_pandas(pandas.DataFrame(rows)).to_parquet(tmp_path / "rows.parquet")
+    source = DataSource(files={"train": str(tmp_path / "rows.parquet")})
+    first, second = QuestionAnswering(source, ShortAnswer()).examples("train")
+    assert (first.category, second.category) == ("a", "")
+    assert second.question == f"Another?\n{INSTRUCTION}"
+    pandas.DataFrame({"question": ["Two?"], "answer": [2.0], "category": [float("nan")]}).to_parquet(
+        tmp_path / "rows.parquet"
+    )
+    (example,) = QuestionAnswering(source, ShortAnswer()).examples("train")
+    assert (example.target, example.category) == ("2.0", "")
+    assert ShortAnswer().verify("<answer>2</answer>", example.target).correct
+
+
+def test_a_category_may_be_zero(examples):
+    (example,) = examples([{**QUESTION, "category": 0}])
+    assert (example.category, example.id) == ("0", "0-0")
+
+
+def test_a_confidence_in_a_chat_is_taken_off(examples):
+    for response, shown in (("Paris\nConfidence: 0.9", "Paris"), ("Paris", "Paris")):
+        (example,) = examples([messages(("user", "Capital?"), ("assistant", response))])
+        assert (example.target, example.demonstration) == ("Paris", f"{shown}\n<answer>Paris</answer>")
+
+
+def test_what_is_shown_must_be_what_the_verifier_reads(examples):
+    with pytest.raises(
+        DataError, match=r"Expected MultipleChoice to read the answer in what shows it, 'B'.*<answer> tags"
+    ):
+        examples([CHOICES], verifier=MultipleChoice(), instruction="")
+    assert examples([CHOICES], verifier=ShortAnswer(), instruction="")[0].demonstration == "B"
 
 
 def test_an_answer_that_the_verifier_does_not_compare_with_names_the_row(examples):
@@ -218,7 +278,8 @@ def test_the_same_question_in_two_splits_is_an_error_that_names_the_rows(tmp_pat
         assert "1 of 6" in str(error.value)
         assert named in str(error.value)
         assert "`exclude_leaked: true`" in str(error.value)
-        kept = QuestionAnswering(source, ShortAnswer(), exclude_leaked=True).examples("train")
+        with pytest.warns(UserWarning, match="1 of 6 rows of train are left out"):
+            kept = QuestionAnswering(source, ShortAnswer(), exclude_leaked=True).examples("train")
         assert [example.id for example in kept] == ["0", "1", "2", "3", "5"]
         assert len(QuestionAnswering(source, ShortAnswer()).examples(split)) == 2
 
@@ -234,6 +295,37 @@ def test_one_split_for_all_without_shares_is_leakage_and_with_shares_is_not(tmp_
         DataSource(path=file, splits={"validation": "train", "test": "train"}, shares=shares), ShortAnswer()
     )
     assert sum(len(task.examples(split)) for split in ("train", "validation", "test")) == 60
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("What is 3 + 5?", "What is 3 - 5?", False),
+        ("What is 3 - 5?", "What is 3 * 5?", False),
+        ("Is x > 5?", "Is x < 5?", False),
+        ("What is |-5|?", "What is |5|?", False),
+        ("What is C++?", "What is C#?", False),
+        ("What is 5 % of 8?", "What is 5 of 8?", False),
+        ("Who was Jos\u00e9?", "Who was Jose\u0301?", True),
+        ("Who was \uff21\uff4e\uff4e?", "Who was Ann?", True),
+        ("What is COVID-19?", "what is **covid 19**", True),
+        ("A well-known one?", "a well known one", True),
+    ],
+)
+def test_what_makes_two_questions_the_same(tmp_path, one, other, is_same):
+    rows = {"train": [one, "Another?"], "test": [other]}
+    files = {
+        split: write_lines(tmp_path / f"{split}.jsonl", [{"question": text, "answer": "x"} for text in texts])
+        for split, texts in rows.items()
+    }
+    task = QuestionAnswering(DataSource(files=files), ShortAnswer(), exclude_leaked=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert len(task.examples("train")) == (1 if is_same else 2)
+    found = [str(each.message) for each in told if "left out" in str(each.message)]
+    assert found == (
+        ["1 of 2 rows of train are left out: their question is in another split, too (`exclude_leaked`)."] * is_same
+    )
 
 
 def test_questions_with_other_contexts_or_choices_are_other_questions(tmp_path):
@@ -261,6 +353,14 @@ def test_a_table_of_comma_separated_values(tmp_path):
         DataSource(path=str(tmp_path / "rows.csv"), columns=columns), MultipleChoice()
     ).examples("train")
     assert example.target == "B"
+
+
+def test_lists_in_a_table_are_json_and_a_suffix_may_be_in_capitals(tmp_path):
+    with (tmp_path / "rows.CSV").open("w", newline="") as file:
+        rows = [["Q?", "Paris", '["Lutetia"]'], ["P?", "Rome", ""]]
+        csv.writer(file).writerows([["question", "answer", "aliases"], *rows])
+    first, second = QuestionAnswering(DataSource(path=str(tmp_path / "rows.CSV")), ShortAnswer()).examples("train")
+    assert (json.loads(first.target), second.target) == (["Paris", "Lutetia"], "Rome")
 
 
 def test_a_blank_completion_is_missing(examples):

@@ -27,6 +27,9 @@ TARGET = json.dumps({"question": "Who wrote it?", "answers": ["Mark Twain"]})
         ("INCORRECT", False),
         ("<think>CORRECT?</think> incorrect.", False),
         ("It is **Correct**", True),
+        ("INCORRECT. The correct answer is Mark Twain.", False),
+        ("**CORRECT**\nIt is not incorrect.", True),
+        ("Incorrect because he wrote another one", False),
     ],
 )
 def test_the_model_grades_and_is_asked_once(tmp_path, reply, correct):
@@ -69,13 +72,45 @@ def test_a_text_that_marks_no_answer_is_graded_whole(tmp_path):
     assert (verdict.correct, verdict.outcome) == (True, AnswerOutcome.OTHER_FORM)
 
 
-@pytest.mark.parametrize("reply", ["", "perhaps", "CORRECT, or INCORRECT"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(
+            "",
+            "perhaps",
+            "CORRECT, or INCORRECT",
+            "This is not correct.",
+            "NOT CORRECT",
+            "It isn't correct",
+            "Correct?",
+        ),
+        *("Is it correct? No.", "Not incorrect"),
+    ],
+)
 def test_a_reply_that_does_not_grade_is_no_verdict_and_not_kept(tmp_path, reply):
     with serving(lambda prompt: (200, reply)) as (url, asked):
         for _ in range(2):
             with pytest.raises(UnansweredError, match="grader to reply CORRECT or INCORRECT"):
                 judge(url, tmp_path).verify("Poe", TARGET)
         assert len(asked) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_damaged_verdict_is_an_error_that_names_the_file(tmp_path, content):
+    with serving(lambda prompt: (200, "CORRECT")) as (url, _):
+        judge(url, tmp_path).verify("Poe", TARGET)
+        (kept,) = (tmp_path / "judged").rglob("*.json")
+        kept.write_text(content)
+        with pytest.raises(DataError, match=rf"Expected {kept} to keep a judge's verdict.*Delete it: "):
+            judge(url, tmp_path).verify("Poe", TARGET)
+
+
+def test_arguments_of_the_chat_template_are_sent_where_there_are_some(tmp_path):
+    with serving(lambda prompt: (200, "CORRECT")) as (url, asked):
+        ServedModel(url, "m").reply("x")
+        ServedModel(url, "m", template_arguments={"enable_thinking": False}).reply("x")
+    assert "chat_template_kwargs" not in asked[0]["body"]
+    assert asked[1]["body"]["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def test_a_busy_server_is_asked_again(tmp_path, no_waiting):
