@@ -26,6 +26,8 @@ from caopd.models.packing import PackedSequences, attention_masks, can_share, pa
 T = TypeVar("T")
 HeadFunction = Callable[[Tensor, Tensor], T]
 """A function of hidden states [T, H] and the head's weight [V, H]; it may return anything."""
+LOGIT_SETTINGS = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
+"""What config.json calls a cap or a factor of the logits: Gemma 2, Granite, Cohere, Falcon-H1."""
 
 
 class LanguageModel(nn.Module):
@@ -200,6 +202,15 @@ class LanguageModel(nn.Module):
         Raises:
             ModelError: If the model scales, caps or shifts its logits.
         """
+        config = self.hf.config.get_text_config()
+        for name in LOGIT_SETTINGS:  # by name, too: on small logits a cap or a scale of nearly 1 is not seen
+            value = getattr(config, name, None)
+            if value is not None and value != 1:
+                raise ModelError(
+                    f"Expected the logits of {type(self.hf).__name__} to be hidden states times the head's weight, but "
+                    f"its config.json has {name} = {value}. The chunked loss cannot train this model: choose another "
+                    "model (Llama, Qwen, Mistral and SmolLM architectures work)."
+                )
         probe = self._probe()
         hidden_TH, head_VH = self.hidden_and_head(probe)
         logits_TV = self.hf(input_ids=probe.ids_BL, use_cache=False).logits.flatten(0, 1)[probe.predictor_T]

@@ -67,6 +67,26 @@ def test_scaled_and_capped_logits_are_refused(classes, arguments):
         wrapped(*classes, **arguments).check_head()
 
 
+@pytest.mark.parametrize(
+    ("classes", "arguments", "name"),
+    [
+        ((GraniteForCausalLM, GraniteConfig), {"logits_scaling": 1.005}, "logits_scaling = 1.005"),
+        ((Gemma2ForCausalLM, Gemma2Config), {"head_dim": 8}, "final_logit_softcapping = 30.0"),
+    ],
+)
+def test_a_scale_or_cap_that_hardly_shows_is_refused_by_its_name(classes, arguments, name):
+    model = wrapped(*classes, **arguments)
+    with torch.no_grad():
+        model.hf.get_output_embeddings().weight.mul_(0.01)  # logits far below the cap
+    with pytest.raises(ModelError, match=rf"config\.json has {name}"):
+        model.check_head()
+
+
+def test_factors_of_one_are_none():
+    wrapped(GraniteForCausalLM, GraniteConfig, logits_scaling=1.0).check_head()
+    wrapped(Gemma2ForCausalLM, Gemma2Config, head_dim=8, final_logit_softcapping=None).check_head()
+
+
 def test_a_bias_of_the_head_is_refused():
     model = wrapped(PhiForCausalLM, PhiConfig)
     with torch.no_grad():
