@@ -16,7 +16,7 @@ from caopd.tasks.fields import Fields, read_fields
 from caopd.tasks.loading import DataSource, has_split, load_rows, select_examples
 from caopd.tasks.rows import Row, made_of, row_id, shortened
 from caopd.types import AnswerOutcome, Example
-from caopd.verifiers import Verifier
+from caopd.verifiers import Judge, Verifier
 
 INSTRUCTION = "Give your final answer between <answer> and </answer>."
 """Last line of every question."""
@@ -120,12 +120,7 @@ class QuestionAnswering(Task):
         except DataError as error:
             raise DataError(f"{row.where}: {error}") from error
         shown = self._demonstration(fields)
-        if fields.demonstration is None and self.verifier.verify(shown, target).outcome is AnswerOutcome.MISSING:
-            raise row.error(
-                f"Expected {type(self.verifier).__name__} to read the answer in what shows it, {shortened(shown)}, but "
-                "it finds none there, and would find none in completions like it.",
-                "Let `instruction` ask for <answer> tags, or take another verifier.",
-            )
+        self._check_shown(row, shown, target, is_given=fields.demonstration is not None)
         example = Example(
             id=identity,
             question="\n".join(filter(None, [_worded(fields), self.instruction])),
@@ -156,6 +151,27 @@ class QuestionAnswering(Task):
             return given
         shown = given or (f"{answer}: {fields.options[answer]}" if fields.options else None)
         return "\n".join(filter(None, [shown, f"<answer>{answer}</answer>"]))
+
+    def _check_shown(self, row: Row, shown: str, target: str, is_given: bool) -> None:
+        """Check that the verifier reads an answer in what shows it, and the right one in tags; a judge is not asked.
+
+        Raises:
+            DataError: It finds none, or another one.
+        """
+        if is_given and (last_element(shown, "answer") is None or isinstance(self.verifier, Judge)):
+            return
+        verdict, name = self.verifier.verify(shown, target), type(self.verifier).__name__
+        if is_given and not verdict.correct:
+            raise row.error(
+                f"Expected the demonstration to state the answer {shortened(target)} in its <answer> tags, but there "
+                f"{name} reads {shortened(verdict.answer)}."
+            )
+        if verdict.outcome is AnswerOutcome.MISSING:
+            raise row.error(
+                f"Expected {name} to read the answer in what shows it, {shortened(shown)}, but it finds none there, "
+                "and would find none in completions like it.",
+                "Let `instruction` ask for <answer> tags, or take another verifier.",
+            )
 
     def _without_leaked(self, train: list[_Question], others: dict[str, list[_Question]]) -> list[_Question]:
         """Return the training questions that are in no other split.

@@ -123,6 +123,46 @@ def test_a_directory_of_every_family_is_trained_and_exported(family, tmp_path, c
     assert not any(end in ids[:-1] for ids in ended for end in ends)
 
 
+NO_THOUGHT = "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize("family", ["qwen3"], indirect=True)
+@pytest.mark.parametrize("thinks", [True, False])
+def test_thinking_is_switched_by_the_arguments_of_the_template(family, thinks, tmp_path):
+    trained(family, tmp_path / "run", f"--data.template_arguments={{enable_thinking: {str(thinks).lower()}}}")
+    tokenizer = AutoTokenizer.from_pretrained(family)
+    lines = next((tmp_path / "run").rglob("round_00001.jsonl")).read_text().splitlines()[1:]
+    prompts = {tokenizer.decode(json.loads(line)["prompt_ids"]) for line in lines}
+    assert {prompt.endswith("<|assistant|>" if thinks else f"<|assistant|>{NO_THOUGHT}") for prompt in prompts} == {
+        True
+    }
+
+
+@pytest.mark.parametrize("family", ["gemma3"], indirect=True)
+def test_a_template_without_a_system_role_refuses_a_system_message_in_one_line(family, tmp_path, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(family)
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    tokenizer.chat_template = refusal + TEMPLATES["gemma3"]
+    tokenizer.save_pretrained(family)
+    rows = [{"question": f"Which is {n}?", "answer": str(n), "system": "Be brief."} for n in range(64)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows.yaml").write_text(
+        f"""
+data:
+  task:
+    class_path: caopd.tasks.QuestionAnswering
+    init_args:
+      source: {{path: {tmp_path}/rows.jsonl, splits: {{validation: train}}, shares: {{train: 0.8, validation: 0.2}}}}
+      verifier: {{class_path: caopd.verifiers.Numeric}}
+"""
+    )
+    options = [option for option in small(family) if "data.task" not in option]
+    assert main(["fit", *options, f"--config={tmp_path}/rows.yaml", f"--trainer.default_root_dir={tmp_path}/run"]) == 2
+    said = capsys.readouterr().err
+    assert "System role not supported" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_vllm_samples_from_a_directory_of_every_family(family, tmp_path):
     """The guard compares what vLLM has sampled with the model, so a run that ends has sampled from these weights."""

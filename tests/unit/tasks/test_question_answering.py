@@ -252,6 +252,14 @@ def test_what_is_shown_must_be_what_the_verifier_reads(examples):
     assert examples([CHOICES], verifier=ShortAnswer(), instruction="")[0].demonstration == "B"
 
 
+@pytest.mark.parametrize("given", ["It is <answer>Rome</answer>", "It is <answer>Paris", "<answer></answer>"])
+def test_a_demonstration_that_contradicts_the_answer_is_an_error(examples, given):
+    with pytest.raises(DataError, match=r"line 1: Expected the demonstration to state the answer 'Paris'.* reads"):
+        examples([{**QUESTION, "demonstration": given}])
+    judge = Judge(ServedModel("http://127.0.0.1:9/v1", "m"))
+    assert examples([{**QUESTION, "demonstration": given}], verifier=judge)[0].demonstration.startswith(given)
+
+
 def test_an_answer_that_the_verifier_does_not_compare_with_names_the_row(examples):
     with pytest.raises(DataError, match=r"line 1: Expected the target of a question for a number"):
         examples([QUESTION], verifier=Numeric())
