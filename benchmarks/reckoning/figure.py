@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 OPERATORS = {"+": ("addition", BLUE, "o"), "-": ("subtraction", VERMILION, "s"), "*": ("multiplication", GREEN, "^")}
 OTHER = ("division", PURPLE, "D")
 SIGNS = {"-": "\u2212", "*": "\u00d7", "/": "\u00f7"}
+COLUMNS = 3
+"""Most panels side by side."""
 _WIDTH, _HEIGHT = 0.17, 0.06
 """Of a name, in units of the axes."""
 _NAME = {"fontsize": 6.0, "color": "#4A4A4A", "xytext": (3, 2), "textcoords": "offset points"}
@@ -26,10 +28,14 @@ def kinds_figure(record: dict) -> Figure:
     completions of all seeds together.
     """
     found = record["tasks"][TRAINED][SAMPLED]
-    figure = new_figure(2.2 * len(found), 2.7)
-    panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
+    columns = min(len(found), COLUMNS)
+    rows = -(-len(found) // columns)
+    figure = new_figure(2.4 * columns, 2.7 * rows + 0.4)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for empty in panels[len(found) :]:
+        empty.remove()
     seen: dict[str, object] = {}
-    for axes, (method, measures) in zip(panels, found.items(), strict=True):
+    for place, (axes, (method, measures)) in enumerate(zip(panels, found.items(), strict=False)):
         axes.axline((0, 0), slope=1, color=ORANGE, lw=0.8, zorder=1)
         stated = {kind: each for kind, each in measures["all"]["categories"].items() if "mean_confidence" in each}
         named: list[tuple[float, float]] = []
@@ -41,10 +47,13 @@ def kinds_figure(record: dict) -> Figure:
             if all(abs(x - left) > _WIDTH or abs(y - low) > _HEIGHT for left, low in named):
                 named.append((x, y))
                 axes.annotate(kind.replace(operator, SIGNS.get(operator, operator)), (x, y), **_NAME)
-        axes.set(xlim=(-0.03, 1.08), ylim=(-0.03, 1.08), aspect="equal", xlabel="success rate")
-        axes.set_title(method, fontsize=9)
+        axes.set(xlim=(-0.03, 1.08), ylim=(-0.03, 1.08), box_aspect=1)
+        axes.set_title(method.replace(", ", ",\n"), fontsize=9)
+        is_last = place + columns >= len(found)
+        axes.set_xlabel("success rate" if is_last else "")
+        axes.tick_params(labelbottom=is_last)
+        axes.set_ylabel("mean confidence" if place % columns == 0 else "")
         tidy(axes)
-    panels[0].set_ylabel("mean confidence")
     figure.legend(
         list(seen.values()), list(seen), loc="outside lower center", ncols=len(seen), fontsize=7.5, frameon=False
     )
