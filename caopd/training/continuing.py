@@ -88,12 +88,15 @@ def find_run(folders: Sequence[Path], settings: Mapping[str, Any]) -> ContinuedR
                 others.append((path, differ))
                 continue
             check_checkpoint(path, training=True, everywhere=True)
+            directory = _directory_of(path, record, folders)
+            if directory is None:
+                raise UnsoundCheckpointError(path, f"the directory of its run, {record['directory']}, is none of these")
         except ConfigError as error:
             damaged.append(error)
             continue
         for each in damaged:
             rank_zero_warn(escaped_lines(f"A newer checkpoint is left out. {each}"))
-        return ContinuedRun(path, _directory_of(path, record), int(content["global_step"]), record["versions"])
+        return ContinuedRun(path, directory, int(content["global_step"]), record["versions"])
     if damaged:
         raise ConfigError(f"{damaged[0]} There is no sound one of this run: remove what is damaged to start anew.")
     if others:
@@ -111,15 +114,16 @@ def _begun(folders: Iterable[Path], settings: Mapping[str, Any]) -> ContinuedRun
     return None
 
 
-def judged_run(checkpoint: Path) -> ContinuedRun | None:
+def judged_run(checkpoint: Path, folders: Sequence[Path]) -> ContinuedRun | None:
     """Return the run that a checkpoint is of; None where its directory is not known, as for one that a script wrote.
 
     Args:
         checkpoint: A sound checkpoint.
+        folders: Folders below which the run's directory must be, if it is not around the checkpoint.
     """
     content = _content(checkpoint)
     record = _record(checkpoint, content)
-    directory = None if record is None else _directory_of(checkpoint, record)
+    directory = None if record is None else _directory_of(checkpoint, record, folders)
     if record is None or directory is None or not (directory / CONFIG).is_file():
         return None
     return ContinuedRun(checkpoint, directory, int(content["global_step"]), record["versions"])
@@ -199,10 +203,16 @@ def _record(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return record
 
 
-def _directory_of(checkpoint: Path, record: Mapping[str, Any]) -> Path:
-    """Return the run directory: the one around the checkpoint, wherever it was moved, or else the one recorded."""
-    around = run_of_checkpoint(checkpoint)
-    return around if (around / CONFIG).is_file() else Path(record["directory"])
+def _directory_of(checkpoint: Path, record: Mapping[str, Any], folders: Sequence[Path]) -> Path | None:
+    """Return the run directory: the one around the checkpoint, wherever it was moved, or else the one recorded.
+
+    It is None where the recorded one is below none of the folders: a checkpoint does not choose where one writes.
+    """
+    around, recorded = run_of_checkpoint(checkpoint), Path(record["directory"])
+    if (around / CONFIG).is_file():
+        return around
+    is_below = any(recorded.resolve().is_relative_to(folder.resolve()) for folder in folders)
+    return recorded if is_below else None
 
 
 def _other_run(path: Path, differ: Mapping[str, tuple[Any, Any]] | None) -> ConfigError:

@@ -170,7 +170,7 @@ class CaopdCLI(LightningCLI):
         elif SLURMEnvironment.detect():
             check_none_is_taken(Path(config.trainer.default_root_dir or "."))
         if self.subcommand != "fit" and config.ckpt_path is not None:
-            self._continued = judged_run(Path(config.ckpt_path))
+            self._continued = judged_run(Path(config.ckpt_path), run_folders(plain["trainer"]))
         take_strategy(config.trainer)
         self._name = run_name(plain, "fit" if self._continued else self.subcommand)
         self._name_loggers(config)

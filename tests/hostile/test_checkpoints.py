@@ -252,6 +252,26 @@ def test_what_a_checkpoint_says_of_its_run_leads_nowhere_else(name, received, ca
     assert sorted(here.rglob("*")) == before
 
 
+@pytest.mark.parametrize("command", ["validate", "fit"])
+def test_a_checkpoint_does_not_choose_where_files_are_written(command, received, caopd, here):
+    _, checkpoint = received
+    victim = here / "victim"
+    victim.mkdir()
+    (victim / "config.yaml").write_text("a: 1\n")
+    record = torch.load(checkpoint, weights_only=True)["caopd_run"]
+    changed(checkpoint, caopd_run={**record, "directory": str(victim)})
+    alone = here / "mine" / checkpoint.name  # no run around it
+    alone.parent.mkdir()
+    checkpoint.rename(alone)
+    last = "last" if command == "fit" else alone
+    status, output = caopd(
+        command, f"--config={CONFIG}", *SIZES, f"--ckpt_path={last}", f"--trainer.default_root_dir={here / 'mine'}"
+    )
+    assert sorted(path.name for path in victim.iterdir()) == ["config.yaml"], output
+    assert str(victim / "config.yaml") not in output
+    assert status == (2 if command == "fit" else 0), output
+
+
 def test_a_checkpoint_that_is_not_changed_is_gone_on_from(received, caopd, here):
     status, output = caopd(
         "fit", f"--config={CONFIG}", *SIZES, "--ckpt_path=last", f"--trainer.default_root_dir={received[0].parent}"
